@@ -1,0 +1,1 @@
+"""The product around the engine: documents, prompt, jobs, page and command line."""

@@ -1,0 +1,77 @@
+"""mom_core: exact long-context inference in little memory, for any transformers decoder.
+
+The flow: token ids -> `Engine.prefill` (layer by layer, mini-sequence by mini-sequence, each
+layer's keys and values kept in a `KVStore`) -> `Engine.generate` -> typed events.
+
+Shape letters used in every docstring: **B** batch, **S** sequence, **T** past + new, **L** layers,
+**H** query heads, **G** KV heads, **D** head dim, **E** hidden, **F** MLP width, **V** vocabulary,
+**M** mini-sequences, **C** tokens per mini-sequence (chunk size).
+
+Names are loaded when first used, so importing `mom_core` does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mom_core.config import EngineConfig, SamplingConfig
+    from mom_core.engine import Context, Engine
+    from mom_core.errors import (
+        ContextTooLong,
+        DocumentError,
+        InvalidSetting,
+        ModelUnavailable,
+        MomError,
+        OutOfMemory,
+        UnsupportedModel,
+    )
+    from mom_core.events import Event, Finished, MemorySample, PrefillProgress, Token
+    from mom_core.memory.meter import Meter
+
+_HOME = {
+    "Context": "engine",
+    "ContextTooLong": "errors",
+    "DocumentError": "errors",
+    "Engine": "engine",
+    "EngineConfig": "config",
+    "Event": "events",
+    "Finished": "events",
+    "InvalidSetting": "errors",
+    "MemorySample": "events",
+    "Meter": "memory.meter",
+    "ModelUnavailable": "errors",
+    "MomError": "errors",
+    "OutOfMemory": "errors",
+    "PrefillProgress": "events",
+    "SamplingConfig": "config",
+    "Token": "events",
+    "UnsupportedModel": "errors",
+}
+
+__all__ = [
+    "Context",
+    "ContextTooLong",
+    "DocumentError",
+    "Engine",
+    "EngineConfig",
+    "Event",
+    "Finished",
+    "InvalidSetting",
+    "MemorySample",
+    "Meter",
+    "ModelUnavailable",
+    "MomError",
+    "OutOfMemory",
+    "PrefillProgress",
+    "SamplingConfig",
+    "Token",
+    "UnsupportedModel",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

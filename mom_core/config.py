@@ -1,0 +1,104 @@
+"""Settings of the engine and of sampling: small frozen values, checked when they are made.
+
+They are built at the edge (command line, page, script) and passed as values; the engine reads
+no environment variable and keeps no global.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from mom_core.errors import InvalidSetting
+
+KVTier = Literal["auto", "device", "host"]
+HiddenTier = Literal["auto", "device", "host"]
+
+
+def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InvalidSetting(f"{name} is {value!r}; it must be one of {', '.join(allowed)}.")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """Where the engine keeps things and how finely it cuts the prompt.
+
+    Args:
+        chunk_tokens: C, tokens per mini-sequence: any whole number from 1, or "auto".
+        kv: tier of the keys and values once a layer is done: "device", "host", or "auto".
+        hidden: tier of the hidden states `[S, E]` between layers: "device", "host", or "auto".
+
+    Raises:
+        InvalidSetting: a value is not allowed; the message names it and the allowed ones.
+    """
+
+    chunk_tokens: int | Literal["auto"] = "auto"
+    kv: KVTier = "auto"
+    hidden: HiddenTier = "auto"
+
+    def __post_init__(self) -> None:
+        if self.chunk_tokens != "auto" and not (
+            _is_int(self.chunk_tokens) and int(self.chunk_tokens) >= 1
+        ):
+            raise InvalidSetting(
+                f"chunk_tokens is {self.chunk_tokens!r}; "
+                'it must be a whole number of at least 1, or "auto".'
+            )
+        _check_choice("kv", self.kv, get_args(KVTier))
+        _check_choice("hidden", self.hidden, get_args(HiddenTier))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How the next token is chosen from its logits.
+
+    Args:
+        temperature: 0 takes the most likely token (greedy); above 0 samples.
+        top_k: keep the k most likely tokens; 0 keeps all.
+        top_p: keep the smallest set of tokens whose probabilities sum to this; 1 keeps all.
+        min_p: drop tokens less likely than this share of the most likely one; 0 keeps all.
+        repetition_penalty: above 1 makes tokens already in the context less likely; 1 is off.
+        seed: makes sampling repeatable; None draws a new seed for each answer.
+
+    Raises:
+        InvalidSetting: a value is not allowed; the message names it and the allowed range.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        def check(name: str, is_allowed: bool, allowed: str) -> None:
+            if not is_allowed:
+                raise InvalidSetting(f"{name} is {getattr(self, name)!r}; it must be {allowed}.")
+
+        def number(name: str) -> float:
+            value = getattr(self, name)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            check(name, is_number and math.isfinite(value), "a finite number")
+            return float(value)
+
+        check("temperature", number("temperature") >= 0, "0 (greedy) or more")
+        check("top_k", _is_int(self.top_k) and self.top_k >= 0, "a whole number of 0 or more")
+        check("top_p", 0 < number("top_p") <= 1, "above 0 and at most 1")
+        check("min_p", 0 <= number("min_p") <= 1, "between 0 and 1")
+        check("repetition_penalty", number("repetition_penalty") > 0, "above 0 (1 is off)")
+        check(
+            "seed", self.seed is None or (_is_int(self.seed) and self.seed >= 0),
+            "a whole number of 0 or more, or None",
+        )
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the most likely token is always taken."""
+        return self.temperature == 0

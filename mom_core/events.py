@@ -1,0 +1,146 @@
+"""What the engine says while it works: typed events, drawn one by one from a generator.
+
+`Engine.generate` yields `PrefillProgress` while it reads the prompt, then one `Token` per new
+token, then one `Finished`. `memory.meter.Meter` makes `MemorySample`s beside it. Closing the
+generator cancels the run at the next mini-sequence and frees what it held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrefillProgress:
+    """How far the reading of a prompt has come.
+
+    Args:
+        prompt_tokens: all tokens of the prompt, S.
+        reused_tokens: tokens at its beginning that were read before and are not read again.
+        layer: layers finished, 0..`layers`.
+        layers: L.
+        token_layers_done: tokens x layers done.
+        token_layers_total: tokens x layers to do: (prompt - reused) x L.
+        fraction: share of the *work* done, 0..1, attention's growth with position counted in.
+        elapsed_seconds: since reading began.
+        eta_seconds: to the end of reading at the speed so far; None until there is one.
+    """
+
+    prompt_tokens: int
+    reused_tokens: int
+    layer: int
+    layers: int
+    token_layers_done: int
+    token_layers_total: int
+    fraction: float
+    elapsed_seconds: float
+    eta_seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Token:
+    """One new token.
+
+    Args:
+        token_id: its id.
+        text: text that became certain with it: whole characters (grapheme clusters) only, so
+            it may be empty, or hold the end of an earlier token. Never a special token's text.
+        index: 0 for the first token of the answer.
+    """
+
+    token_id: int
+    text: str
+    index: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """The answer is complete.
+
+    Args:
+        reason: "stop" (the model ended it) or "length" (`max_new_tokens` or the window's end).
+        prompt_tokens: S.
+        reused_tokens: tokens of the prompt that did not have to be read.
+        new_tokens: tokens generated, an end-of-text token included.
+        prefill_seconds: from the call to the first token's logits.
+        decode_seconds: from the first token's logits to the last token.
+    """
+
+    reason: FinishReason
+    prompt_tokens: int
+    reused_tokens: int
+    new_tokens: int
+    prefill_seconds: float
+    decode_seconds: float
+
+    @property
+    def prefill_tokens_per_second(self) -> float:
+        """Tokens read (not those reused) per second of reading."""
+        return (self.prompt_tokens - self.reused_tokens) / max(self.prefill_seconds, 1e-9)
+
+    @property
+    def decode_tokens_per_second(self) -> float:
+        """Tokens after the first, per second; 0.0 for an answer of one token.
+
+        The first token falls out of the reading, so counting it would flatter the speed.
+        """
+        if self.new_tokens < 2:
+            return 0.0
+        return (self.new_tokens - 1) / max(self.decode_seconds, 1e-9)
+
+
+Event = PrefillProgress | Token | Finished
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemorySample:
+    """One reading of the memory meter. All quantities in bytes.
+
+    The device fields are None when there is no GPU: the model then computes in host memory,
+    and nothing is made up for the device.
+
+    Args:
+        time_seconds: monotonic clock of the reading.
+        device_name: of the GPU, None without one.
+        device_used_bytes: of the whole card, other programs included.
+        device_total_bytes: of the card.
+        device_peak_bytes: this process's highest use of the card since the run began.
+        device_weights_bytes, device_kv_bytes, device_activations_bytes: this process's, by kind.
+        host_used_bytes: resident memory of this process.
+        host_available_bytes: what the machine could still give.
+        host_total_bytes: of the machine, or of the container if that is less.
+        host_peak_bytes: this process's highest resident memory since the run began.
+        host_weights_bytes, host_kv_bytes, host_activations_bytes: this process's, by kind;
+            activations are the run's working buffers (hidden states, staging).
+    """
+
+    time_seconds: float
+    device_name: str | None
+    device_used_bytes: int | None
+    device_total_bytes: int | None
+    device_peak_bytes: int | None
+    device_weights_bytes: int
+    device_kv_bytes: int
+    device_activations_bytes: int
+    host_used_bytes: int
+    host_available_bytes: int
+    host_total_bytes: int
+    host_peak_bytes: int
+    host_weights_bytes: int
+    host_kv_bytes: int
+    host_activations_bytes: int
+
+    @property
+    def host_rest_bytes(self) -> int:
+        """Resident memory that is none of weights, KV and activations (libraries, page, ...)."""
+        known = self.host_weights_bytes + self.host_kv_bytes + self.host_activations_bytes
+        return max(0, self.host_used_bytes - known)
+
+    @property
+    def device_rest_bytes(self) -> int:
+        """Used device memory that is none of weights, KV and activations."""
+        known = self.device_weights_bytes + self.device_kv_bytes + self.device_activations_bytes
+        return max(0, (self.device_used_bytes or 0) - known)
