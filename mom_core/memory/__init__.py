@@ -1,1 +1,1 @@
-"""."""
+"""Memory: live readings (`meter`)."""

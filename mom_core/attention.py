@@ -1,0 +1,378 @@
+"""Segment attention: exact attention over keys and values that lie in pieces.
+
+A layer's keys and values are a list of `Segment`s, contiguous runs of tokens, each on some
+device. Attention over all of them is computed as one *partial* attention per segment, where that
+segment lives, each giving an output and its log-sum-exp; partials merge exactly, weighted by
+their log-sum-exp. The new tokens against themselves are the causal square; against everything
+earlier they need no mask, so no `[C, T]` mask ever exists. Only the edge of a sliding window
+needs one, of at most `[block, block + window]`.
+
+Kernels that return the log-sum-exp: torch's flash kernel on the CPU (fp32, bf16, fp16, fp64),
+flash attention on CUDA (fp16, bf16), the memory-efficient kernel on CUDA (fp32), and
+`_dense_partial`, plain torch, for what no kernel takes (soft-caps, unequal head sizes).
+
+Source: ours (design, "segment attention"); the merge is the one of FlashDecoding and
+Ring Attention.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Partial = tuple[Tensor, Tensor]
+
+# Key runs shorter than this are not worth a second kernel call for the sake of balance.
+_SPLIT_FROM_KEYS = 2048
+# Two pieces balance an odd number of heads over the cores; more brought nothing (docs/log.md).
+_SPLIT_PIECES = 2
+_SMALLEST_WINDOW_BLOCK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Keys and values of one contiguous run of tokens.
+
+    Args:
+        start: position of its first token.
+        keys: `[1, G, K, D]`, on the device or the host.
+        values: `[1, G, K, D]`, same place and dtype.
+    """
+
+    start: int
+    keys: Tensor
+    values: Tensor
+
+    @property
+    def end(self) -> int:
+        """Position after its last token."""
+        return self.start + self.keys.shape[2]
+
+    def slice(self, start: int, end: int) -> Segment:
+        """The part from position `start` to `end` (exclusive), a view."""
+        if start <= self.start and end >= self.end:
+            return self
+        lo, hi = max(start, self.start) - self.start, min(end, self.end) - self.start
+        return Segment(self.start + lo, self.keys[:, :, lo:hi], self.values[:, :, lo:hi])
+
+
+def segment_attention(
+    query: Tensor,
+    query_start: int,
+    segments: Sequence[Segment],
+    *,
+    scale: float,
+    window: int | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """Causal attention of new tokens over all segments, themselves included.
+
+    Args:
+        query: `[1, H, Q, D]`; H is a multiple of the segments' G.
+        query_start: position of the first query token. The segments hold the keys of the query
+            tokens too, so together they reach at least to `query_start + Q`.
+        segments: in order of position, without gaps or overlaps.
+        scale: factor on the scores.
+        window: W, a token sees itself and the W - 1 before it; None sees all before it.
+        softcap: scores become `softcap * tanh(score / softcap)`; None leaves them.
+        sinks: `[H]`, one logit a head that takes attention and gives no value; None has none.
+
+    Returns:
+        `[1, H, Q, D]` on the query's device, in its dtype.
+    """
+    query_tokens = query.shape[2]
+    block = query_tokens if window is None else max(window, _SMALLEST_WINDOW_BLOCK)
+    if query_tokens <= block:
+        return _attend_block(query, query_start, segments, scale, window, softcap, sinks)
+    # With a window, long queries go in blocks: the band mask stays small and so does the work.
+    output = torch.empty_like(query)
+    for lo in range(0, query_tokens, block):
+        part = query[:, :, lo : lo + block]
+        output[:, :, lo : lo + block] = _attend_block(
+            part, query_start + lo, segments, scale, window, softcap, sinks
+        )
+    return output
+
+
+def _attend_block(
+    query: Tensor,
+    query_start: int,
+    segments: Sequence[Segment],
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
+    query_end = query_start + query.shape[2]
+    first_visible = 0 if window is None else query_start - window + 1
+    # From here to query_start every query of the block sees every key.
+    all_visible_from = 0 if window is None else query_end - window
+    merged: Partial | None = None
+    for segment in segments:
+        if segment.end <= first_visible or segment.start >= query_end:
+            continue
+        for piece, is_causal in _pieces(
+            segment.slice(first_visible, query_end), query_start, query_end, all_visible_from
+        ):
+            mask = None
+            if is_causal is None:
+                mask = _band_mask(query_start, query_end, piece, window, query.device)
+            partial = _partial_where_it_lives(
+                query, piece, scale, bool(is_causal), mask, softcap
+            )
+            merged = partial if merged is None else merge_partials(merged, partial)
+    if merged is None:
+        raise ValueError("segment_attention got no keys for these queries")
+    output, lse = merged
+    if sinks is not None:
+        # A sink is one more key with no value: it only takes its share of the weight.
+        share = torch.sigmoid(lse - sinks.float().view(1, -1, 1)).unsqueeze(-1)
+        output = output * share.to(output.dtype)
+    return output.to(query.dtype)
+
+
+def _pieces(
+    segment: Segment, query_start: int, query_end: int, all_visible_from: int
+) -> list[tuple[Segment, bool | None]]:
+    """Cuts a segment into what needs no mask (False), the causal square (True), a mask (None)."""
+    past = segment.slice(segment.start, query_start) if segment.start < query_start else None
+    new = segment.slice(query_start, query_end) if segment.end > query_start else None
+    past_needs_mask = past is not None and past.start < all_visible_from
+    new_is_square = (
+        new is not None
+        and new.start == query_start
+        and new.end == query_end
+        and all_visible_from <= query_start
+    )
+    if past_needs_mask or (new is not None and not new_is_square):
+        return [(segment, None)]
+    pieces: list[tuple[Segment, bool | None]] = []
+    if past is not None:
+        pieces.append((past, False))
+    if new is not None:
+        # One token sees itself: no causal order to keep.
+        pieces.append((new, query_end - query_start > 1))
+    if len(pieces) == 2 and not pieces[1][1]:
+        return [(segment, False)]
+    return pieces
+
+
+def _band_mask(
+    query_start: int, query_end: int, piece: Segment, window: int | None, device: torch.device
+) -> Tensor:
+    """`[Q, K]` bool, True where the query sees the key."""
+    queries = torch.arange(query_start, query_end, device=device).unsqueeze(1)
+    keys = torch.arange(piece.start, piece.end, device=device).unsqueeze(0)
+    mask = keys <= queries
+    return mask if window is None else mask & (keys > queries - window)
+
+
+def _partial_where_it_lives(
+    query: Tensor,
+    piece: Segment,
+    scale: float,
+    is_causal: bool,
+    mask: Tensor | None,
+    softcap: float | None,
+) -> Partial:
+    # The query is tiny beside the keys, so it travels to them and not they to it.
+    home = piece.keys.device
+    local_mask = mask if mask is None else mask.to(home)
+    output, lse = partial_attention(
+        query.to(home),
+        piece.keys,
+        piece.values,
+        scale=scale,
+        is_causal=is_causal,
+        mask=local_mask,
+        softcap=softcap,
+    )
+    return output.to(query.device), lse.to(query.device)
+
+
+def merge_partials(first: Partial, second: Partial) -> Partial:
+    """Joins two partial attentions of the same queries over different keys, exactly.
+
+    Args:
+        first: output `[1, H, Q, D]` and log-sum-exp `[1, H, Q]` in fp32 (-inf: saw no key).
+        second: the same over other keys.
+
+    Returns:
+        The partial attention over the keys of both, its output in at least fp32.
+    """
+    first_output, first_lse = first
+    second_output, second_lse = second
+    work = torch.promote_types(first_output.dtype, torch.float32)
+    weight = torch.sigmoid(second_lse - first_lse).nan_to_num_(0.0).unsqueeze(-1).to(work)
+    output = torch.lerp(first_output.to(work), second_output.to(work), weight)
+    return output, torch.logaddexp(first_lse, second_lse)
+
+
+def partial_attention(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    *,
+    scale: float,
+    is_causal: bool = False,
+    mask: Tensor | None = None,
+    softcap: float | None = None,
+) -> Partial:
+    """Attention over one run of keys, with what is needed to merge it with others.
+
+    Args:
+        query: `[1, H, Q, D]`.
+        keys: `[1, G, K, D]`, on the query's device.
+        values: `[1, G, K, D]`.
+        scale: factor on the scores.
+        is_causal: query i sees keys 0..i; needs Q == K.
+        mask: `[Q, K]` bool, True where the query sees the key; None sees all.
+        softcap: see `segment_attention`.
+
+    Returns:
+        The output `[1, H, Q, D]` and the log-sum-exp of the scores `[1, H, Q]`, fp32 or wider;
+        a query that sees no key has output 0 and log-sum-exp -inf.
+    """
+    if softcap is not None or query.shape[-1] != values.shape[-1]:
+        return _dense_partial(query, keys, values, scale, is_causal, mask, softcap)
+    if query.device.type == "cpu":
+        return _cpu_partial(query, keys, values, scale, is_causal, mask)
+    if query.device.type == "cuda":
+        return _cuda_partial(query, keys, values, scale, is_causal, mask)
+    return _dense_partial(query, keys, values, scale, is_causal, mask, softcap)
+
+
+def _fold(query: Tensor, kv_heads: int) -> Tensor:
+    """`[1, H, Q, D]` -> `[1, G, (H/G) Q, D]`: the heads of a group as further query rows."""
+    return query.reshape(1, kv_heads, -1, query.shape[-1])
+
+
+def _unfold(partial: Partial, heads: int, query_tokens: int) -> Partial:
+    output, lse = partial
+    return (
+        output.reshape(1, heads, query_tokens, output.shape[-1]),
+        lse.reshape(1, heads, query_tokens),
+    )
+
+
+def _cpu_partial(
+    query: Tensor, keys: Tensor, values: Tensor, scale: float, is_causal: bool, mask: Tensor | None
+) -> Partial:
+    heads, query_tokens = query.shape[1], query.shape[2]
+    if query_tokens == 1 and mask is None:
+        folded = _fold(query, keys.shape[1])
+        return _unfold(_cpu_few_rows(folded, keys, values, scale), heads, 1)
+    additive = None
+    if mask is not None:
+        additive = torch.zeros(mask.shape, dtype=query.dtype).masked_fill_(~mask, -math.inf)
+    output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, keys, values, 0.0, is_causal, attn_mask=additive, scale=scale
+    )
+    return _blank_rows(output, lse, mask)
+
+
+def _cpu_few_rows(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Partial:
+    """Few query rows, many keys: the keys are split so that every core has work.
+
+    The pieces are strided views that enter the kernel as a batch; nothing is copied.
+    """
+    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    key_tokens = keys.shape[2]
+    if key_tokens < _SPLIT_FROM_KEYS or torch.get_num_threads() == 1:
+        output, lse = flash(query, keys, values, 0.0, False, scale=scale)
+        return output, lse
+    piece = key_tokens // _SPLIT_PIECES
+    even = piece * _SPLIT_PIECES
+    output, lse = flash(
+        query.expand(_SPLIT_PIECES, -1, -1, -1),
+        keys[0, :, :even].unflatten(1, (_SPLIT_PIECES, piece)).transpose(0, 1),
+        values[0, :, :even].unflatten(1, (_SPLIT_PIECES, piece)).transpose(0, 1),
+        0.0,
+        False,
+        scale=scale,
+    )
+    merged: Partial = (output[:1], lse[:1])
+    for i in range(1, _SPLIT_PIECES):
+        merged = merge_partials(merged, (output[i : i + 1], lse[i : i + 1]))
+    if even < key_tokens:
+        tail = flash(query, keys[:, :, even:], values[:, :, even:], 0.0, False, scale=scale)
+        merged = merge_partials(merged, (tail[0], tail[1]))
+    return merged
+
+
+def _cuda_partial(
+    query: Tensor, keys: Tensor, values: Tensor, scale: float, is_causal: bool, mask: Tensor | None
+) -> Partial:
+    if mask is None and query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] <= 256:
+        heads, query_tokens = query.shape[1], query.shape[2]
+        rows = query if is_causal else _fold(query, keys.shape[1])
+        out = torch.ops.aten._scaled_dot_product_flash_attention(
+            rows, keys, values, 0.0, is_causal, scale=scale
+        )
+        return _unfold((out[0], out[1]), heads, query_tokens)
+    return _cuda_efficient(query, keys, values, scale, is_causal, mask)
+
+
+def _cuda_efficient(
+    query: Tensor, keys: Tensor, values: Tensor, scale: float, is_causal: bool, mask: Tensor | None
+) -> Partial:
+    """The memory-efficient kernel takes no grouped heads: one call per head of a group."""
+    kv_heads, query_tokens = keys.shape[1], query.shape[2]
+    group = query.shape[1] // kv_heads
+    bias = None
+    if mask is not None:
+        # The kernel wants the bias' rows aligned: a padded buffer, seen through a slice.
+        padded = (mask.shape[1] + 15) // 16 * 16
+        bias = torch.zeros(mask.shape[0], padded, dtype=query.dtype, device=query.device)
+        bias = bias[:, : mask.shape[1]].masked_fill_(~mask, -math.inf)
+        bias = bias.expand(1, kv_heads, -1, -1)
+    output = torch.empty(*query.shape[:3], values.shape[-1], dtype=query.dtype, device=query.device)
+    lse = torch.empty(query.shape[:3], dtype=torch.float32, device=query.device)
+    for i in range(group):
+        result = torch.ops.aten._scaled_dot_product_efficient_attention(
+            query[:, i::group], keys, values, bias, True, 0.0, is_causal, scale=scale
+        )
+        output[:, i::group] = result[0]
+        # The kernel pads the log-sum-exp to a multiple of 32 rows.
+        lse[:, i::group] = result[1][:, :, :query_tokens]
+    return _blank_rows(output, lse, mask)
+
+
+def _dense_partial(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    scale: float,
+    is_causal: bool,
+    mask: Tensor | None,
+    softcap: float | None,
+) -> Partial:
+    """Plain torch, one `[1, G, rows, K]` score matrix at a time."""
+    heads, query_tokens = query.shape[1], query.shape[2]
+    work = torch.promote_types(query.dtype, torch.float32)
+    scores = _fold(query, keys.shape[1]).to(work) @ keys.to(work).transpose(-1, -2) * scale
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    if is_causal:
+        shape = (query_tokens, keys.shape[2])
+        mask = torch.ones(shape, dtype=torch.bool, device=query.device).tril_()
+    if mask is not None:
+        scores.masked_fill_(~mask.repeat(heads // keys.shape[1], 1), -math.inf)
+    lse = torch.logsumexp(scores, dim=-1)
+    weights = torch.exp(scores - lse.unsqueeze(-1)).nan_to_num_(0.0)
+    output = (weights @ values.to(work)).to(query.dtype)
+    return _blank_rows(*_unfold((output, lse), heads, query_tokens), mask)
+
+
+def _blank_rows(output: Tensor, lse: Tensor, mask: Tensor | None) -> Partial:
+    """Rows that see no key: the kernels give them log-sum-exp 0, which would take weight."""
+    if mask is None:
+        return output, lse
+    sees_nothing = ~mask.any(dim=1)
+    lse = lse.masked_fill(sees_nothing, -math.inf)
+    return output.masked_fill(sees_nothing.unsqueeze(-1), 0.0), lse

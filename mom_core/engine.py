@@ -1,0 +1,564 @@
+"""The engine: a model, the contexts it has read, and the events of reading and answering.
+
+It speaks token ids and typed events; text, documents and pages are other people's jobs. One run
+at a time: the caller draws a generator, and closing it stops the run at the next mini-sequence
+and frees what it held.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mom_core.config import EngineConfig, SamplingConfig
+from mom_core.errors import ContextTooLong, InvalidSetting, OutOfMemory
+from mom_core.events import Event, Finished, FinishReason, PrefillProgress, Token
+from mom_core.generate.decode import decode
+from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
+from mom_core.generate.work import LayerShape
+from mom_core.kv.store import KVStore, kv_bytes_per_token
+from mom_core.kv.tiers import Tier, device_tier, host_tier
+from mom_core.model.hf_seam import HFSeam, segment_cache
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# A chunk of one layer should take no longer than a person waits for Stop.
+_CPU_CHUNK_FLOPS = 5e10
+_CPU_CHUNK_RANGE = (64, 2048)
+_CUDA_CHUNK_TOKENS = 4096
+# Share of the free device memory that "auto" fills.
+_DEVICE_MARGIN = 0.85
+# Room for new tokens reserved ahead; longer answers grow the store by further segments.
+_RESERVED_NEW_TOKENS = 1024
+
+
+class Context:
+    """What the engine has read: token ids and their keys and values.
+
+    Made by `Engine.new_context`.
+    """
+
+    def __init__(self, store: KVStore) -> None:
+        self._store = store
+        self._cache = segment_cache(store.layers)
+        self._token_ids: list[int] = []
+        self._next_logits: Tensor | None = None
+        self._logits_at = 0
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Ids of all tokens read or generated, in order."""
+        return tuple(self._token_ids)
+
+    @property
+    def tokens(self) -> int:
+        """Their number, T."""
+        return len(self._token_ids)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of keys and values held."""
+        return self._store.used_bytes
+
+    def crop(self, n_tokens: int) -> None:
+        """Drops everything after the first `n_tokens` tokens.
+
+        Raises:
+            InvalidSetting: `n_tokens` is not between 0 and the tokens held.
+        """
+        if not 0 <= n_tokens <= self.tokens:
+            raise InvalidSetting(
+                f"crop to {n_tokens} tokens: the context holds {self.tokens}; "
+                f"give a number from 0 to {self.tokens}."
+            )
+        if n_tokens < self.tokens:
+            self._store.crop(n_tokens)
+            del self._token_ids[n_tokens:]
+
+    def knows_logits_at(self, n_tokens: int) -> bool:
+        """Whether the logits after exactly `n_tokens` tokens are still known."""
+        return self._next_logits is not None and self._logits_at == n_tokens
+
+    def common_prefix_tokens(self, token_ids: Sequence[int]) -> int:
+        """How many tokens at the beginning of `token_ids` are already here."""
+        limit = min(len(token_ids), self.tokens)
+        if self._token_ids[:limit] == list(token_ids[:limit]):
+            return limit
+        pairs = zip(self._token_ids, token_ids, strict=False)
+        return next(i for i, (mine, theirs) in enumerate(pairs) if mine != theirs)
+
+
+class Engine:
+    """Exact long-context inference in little memory with a transformers decoder-only model.
+
+    Args:
+        model: any loaded decoder-only model of transformers; stays the plain module between
+            calls.
+        tokenizer: for the text of `Token` events; None gives token ids only.
+        config: where things are kept and how finely the prompt is cut.
+        name: shown to people; by default the model's own.
+
+    Raises:
+        UnsupportedModel: the model cannot be run exactly.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        config: EngineConfig | None = None,
+        *,
+        name: str | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self._config = config or EngineConfig()
+        self._seam = HFSeam(model)
+        self.name = name or model.config.name_or_path or type(model).__name__
+        self._working = WorkingBytes()
+        self._weights_bytes = _weights_bytes(model)
+        self._shapes = self._layer_shapes()
+        self._context = self.new_context()
+
+    @classmethod
+    def load(cls, source: str, config: EngineConfig | None = None) -> Engine:
+        """Loads a model and puts an engine around it.
+
+        Args:
+            source: "smollm2-135m" (the built-in model, fetched once), an id on the model hub, a
+                folder, or a `.gguf` file.
+            config: as for `Engine`.
+
+        Raises:
+            ModelUnavailable: the files cannot be found, fetched or read.
+            UnsupportedModel: the model cannot be run exactly.
+        """
+        from mom_core.model.load import load_model
+
+        loaded = load_model(source)
+        return cls(loaded.model, loaded.tokenizer, config, name=loaded.name)
+
+    # What the engine is.
+
+    @property
+    def config(self) -> EngineConfig:
+        """The settings in force."""
+        return self._config
+
+    def configure(self, config: EngineConfig) -> None:
+        """Changes the settings; call it between runs.
+
+        What was read stays, unless its keys and values now belong on another tier.
+        """
+        self._config = config
+        if self._kv_tier(self._context.tokens).name != self._context._store.tier.name:
+            self._context = self.new_context()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self._seam.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and keys and values."""
+        return self._seam.dtype
+
+    @property
+    def context_window_tokens(self) -> int:
+        """The longest prompt and answer together that the model was made for."""
+        return self._seam.context_window_tokens
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """Tokens that end an answer: every one that the model's generation config names."""
+        generation = getattr(self.model, "generation_config", None)
+        ids = generation.eos_token_id if generation is not None else None
+        if ids is None:
+            ids = self._seam.config.eos_token_id
+        if ids is None:
+            return frozenset()
+        return frozenset([ids] if isinstance(ids, int) else ids)
+
+    @property
+    def context(self) -> Context:
+        """The context used where none is named."""
+        return self._context
+
+    def new_context(self) -> Context:
+        """An empty context."""
+        return Context(KVStore(len(self._seam.layers), self._kv_tier(0)))
+
+    # Bytes by kind, for the meter.
+
+    @property
+    def device_type(self) -> str:
+        """ "cuda", "cpu", ..."""
+        return self.device.type
+
+    @property
+    def weights_bytes(self) -> int:
+        """Of the model's parameters and buffers."""
+        return self._weights_bytes
+
+    @property
+    def kv_device_bytes(self) -> int:
+        """Keys and values of the engine's own context on the device."""
+        store = self._context._store
+        return store.used_bytes if store.tier.name == "device" else 0
+
+    @property
+    def kv_host_bytes(self) -> int:
+        """Keys and values of the engine's own context on the host."""
+        store = self._context._store
+        return store.used_bytes if store.tier.name == "host" else 0
+
+    @property
+    def working_device_bytes(self) -> int:
+        """The run's working buffers on the device."""
+        return self._working.device_bytes
+
+    @property
+    def working_host_bytes(self) -> int:
+        """The run's working buffers on the host."""
+        return self._working.host_bytes
+
+    # Reading and answering.
+
+    def prefill(
+        self, token_ids: Sequence[int], context: Context | None = None
+    ) -> Generator[PrefillProgress, None, Tensor]:
+        """Reads tokens and appends them to a context.
+
+        Args:
+            token_ids: at least one.
+            context: the engine's own if None.
+
+        Yields:
+            A `PrefillProgress` after every mini-sequence of every layer.
+
+        Returns:
+            The next token's logits `[V]`, fp32.
+
+        Raises:
+            ContextTooLong: the context would exceed the model's window.
+            InvalidSetting: no tokens, or an id outside the vocabulary.
+            OutOfMemory: there is no room; the context is as before.
+        """
+        context = self._context if context is None else context
+        self._check_ids(token_ids)
+        self._check_fits(context.tokens + len(token_ids))
+        return (yield from self._append(context, list(token_ids), reused_tokens=context.tokens))
+
+    def read(
+        self, prompt_ids: Sequence[int], context: Context | None = None
+    ) -> Generator[PrefillProgress, None, Tensor]:
+        """Makes a context hold exactly this prompt, reading only what it does not hold yet.
+
+        The longest common prefix stays, the rest of the context is dropped. At least the last
+        token is read, unless its logits are still known.
+
+        Args:
+            prompt_ids: the whole prompt, at least one token.
+            context: the engine's own if None.
+
+        Yields:
+            A `PrefillProgress` after every mini-sequence of every layer.
+
+        Returns:
+            The next token's logits `[V]`, fp32.
+
+        Raises:
+            ContextTooLong: the prompt exceeds the model's window.
+            InvalidSetting: no tokens, or an id outside the vocabulary.
+            OutOfMemory: there is no room.
+        """
+        context, reused = self._reuse(prompt_ids, context)
+        return (yield from self._read_rest(context, prompt_ids, reused))
+
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        *,
+        max_new_tokens: int = 512,
+        sampling: SamplingConfig | None = None,
+        context: Context | None = None,
+    ) -> Generator[Event, None, None]:
+        """Reads a prompt (only what is new of it) and answers.
+
+        Args:
+            prompt_ids: the whole prompt.
+            max_new_tokens: at least 1. The answer also ends where the model's window does.
+            sampling: greedy if None.
+            context: the engine's own if None.
+
+        Yields:
+            `PrefillProgress` while reading, `Token` for each new token, one `Finished`.
+
+        Raises:
+            ContextTooLong: the prompt exceeds the model's window.
+            InvalidSetting: no tokens, an id outside the vocabulary, or a bad `max_new_tokens`.
+            OutOfMemory: there is no room.
+        """
+        if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+            raise InvalidSetting(
+                f"max_new_tokens is {max_new_tokens!r}; it must be a whole number of at least 1."
+            )
+        started = time.perf_counter()
+        context, reused = self._reuse(prompt_ids, context)
+        logits = yield from self._read_rest(context, prompt_ids, reused)
+        first_logits_at = time.perf_counter()
+        answer = decode(
+            self._seam,
+            context._store,
+            context._cache,
+            context._token_ids,
+            logits,
+            # The last token of an answer is never read, so it needs no place in the window.
+            max_new_tokens=min(
+                max_new_tokens, self.context_window_tokens - len(prompt_ids) + 1
+            ),
+            eos_ids=self.eos_ids,
+            sampling=sampling or SamplingConfig(),
+            tokenizer=self.tokenizer,
+        )
+        new_tokens = 0
+        reason: FinishReason = "length"
+        with _memory_errors_as_sentences():
+            while True:
+                try:
+                    token = next(answer)
+                except StopIteration as end:
+                    reason = end.value
+                    break
+                new_tokens += 1
+                yield token
+        yield Finished(
+            reason=reason,
+            prompt_tokens=len(prompt_ids),
+            reused_tokens=reused,
+            new_tokens=new_tokens,
+            prefill_seconds=first_logits_at - started,
+            decode_seconds=time.perf_counter() - first_logits_at,
+        )
+
+    def generate_ids(
+        self,
+        token_ids: Sequence[int],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+    ) -> list[int]:
+        """The new tokens alone, for scripts; an end-of-text token that ended them included.
+
+        Args:
+            token_ids: the whole prompt; what was read of it before is reused.
+            max_new_tokens: at least 1.
+            temperature: see `SamplingConfig`, as for all that follow.
+            top_k: see `SamplingConfig`.
+            top_p: see `SamplingConfig`.
+            min_p: see `SamplingConfig`.
+            repetition_penalty: see `SamplingConfig`.
+            seed: see `SamplingConfig`.
+
+        Raises:
+            ContextTooLong: the prompt exceeds the model's window.
+            InvalidSetting: a value is not allowed.
+        """
+        sampling = SamplingConfig(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+        )
+        events = self.generate(token_ids, max_new_tokens=max_new_tokens, sampling=sampling)
+        return [event.token_id for event in events if isinstance(event, Token)]
+
+    def logits(self, token_ids: Sequence[int]) -> Tensor:
+        """Next-token logits `[V]`, fp32, after reading all of `token_ids`.
+
+        Args:
+            token_ids: the whole prompt; what was read of it before is reused.
+
+        Raises:
+            ContextTooLong: the prompt exceeds the model's window.
+            InvalidSetting: no tokens, or an id outside the vocabulary.
+        """
+        reading = self.read(token_ids)
+        while True:
+            try:
+                next(reading)
+            except StopIteration as end:
+                logits: Tensor = end.value
+                return logits.clone()
+
+    # How it is done.
+
+    def _reuse(
+        self, prompt_ids: Sequence[int], context: Context | None
+    ) -> tuple[Context, int]:
+        """The context cropped to what it shares with the prompt, and how many tokens that is."""
+        self._check_ids(prompt_ids)
+        self._check_fits(len(prompt_ids))
+        if context is None:
+            tier = self._kv_tier(len(prompt_ids))
+            if tier.name != self._context._store.tier.name:
+                # "auto" decides anew for a longer prompt.
+                self._context = Context(KVStore(len(self._seam.layers), tier))
+            context = self._context
+        common = context.common_prefix_tokens(prompt_ids)
+        if common == len(prompt_ids) and not context.knows_logits_at(common):
+            common -= 1
+        context.crop(common)
+        return context, common
+
+    def _read_rest(
+        self, context: Context, prompt_ids: Sequence[int], reused: int
+    ) -> Generator[PrefillProgress, None, Tensor]:
+        if reused == len(prompt_ids) and context._next_logits is not None:
+            return context._next_logits
+        return (yield from self._append(context, list(prompt_ids[reused:]), reused_tokens=reused))
+
+    def _append(
+        self, context: Context, token_ids: list[int], *, reused_tokens: int
+    ) -> Generator[PrefillProgress, None, Tensor]:
+        store = context._store
+        total = context.tokens + len(token_ids)
+        store.reserve(min(total + _RESERVED_NEW_TOKENS, self.context_window_tokens))
+        plan = PrefillPlan(
+            chunk_tokens=self._chunk_tokens(), hidden_tier=self._hidden_tier(len(token_ids))
+        )
+        with _memory_errors_as_sentences():
+            logits = yield from prefill(
+                self._seam,
+                store,
+                token_ids,
+                reused_tokens=reused_tokens,
+                plan=plan,
+                shapes=self._shapes,
+                working=self._working,
+            )
+        context._token_ids.extend(token_ids)
+        context._next_logits = logits
+        context._logits_at = context.tokens
+        return logits
+
+    def _check_ids(self, token_ids: Sequence[int]) -> None:
+        if len(token_ids) == 0:
+            raise InvalidSetting("The prompt has no tokens; give it at least one.")
+        lowest, highest = min(token_ids), max(token_ids)
+        if lowest < 0 or highest >= self._seam.vocabulary_size:
+            wrong = lowest if lowest < 0 else highest
+            raise InvalidSetting(
+                f"The prompt has the token id {wrong}; {self.name} knows ids from 0 to "
+                f"{self._seam.vocabulary_size - 1}. Was it made with another tokenizer?"
+            )
+
+    def _check_fits(self, tokens: int) -> None:
+        if tokens > self.context_window_tokens:
+            raise ContextTooLong(
+                f"The prompt has {tokens:,} tokens, and {self.name} can read at most "
+                f"{self.context_window_tokens:,}. Nothing was cut: leave out "
+                f"{tokens - self.context_window_tokens:,} tokens, or choose a model with a "
+                "longer context window."
+            )
+
+    def _layer_shapes(self) -> list[LayerShape]:
+        seam = self._seam
+        return [
+            LayerShape(
+                linear_parameters=sum(p.numel() for p in layer.parameters() if p.dim() > 1),
+                attention_width=seam.heads * seam.head_dim,
+                window=seam.window_of_layer(index),
+            )
+            for index, layer in enumerate(seam.layers)
+        ]
+
+    # "auto", decided.
+
+    def _chunk_tokens(self) -> int:
+        """C. On the CPU, as large as Stop can wait for; a power of two."""
+        if self._config.chunk_tokens != "auto":
+            return int(self._config.chunk_tokens)
+        if self.device.type != "cpu":
+            return _CUDA_CHUNK_TOKENS
+        largest = max(shape.linear_parameters for shape in self._shapes)
+        wanted = _CPU_CHUNK_FLOPS / (2 * max(1, largest))
+        low, high = _CPU_CHUNK_RANGE
+        return 1 << (int(min(max(wanted, low), high)).bit_length() - 1)
+
+    def _kv_tier(self, tokens: int) -> Tier:
+        """Where keys and values belong: on the device, unless "auto" finds no room there."""
+        device, host = device_tier(self.device), host_tier(self.device)
+        if self._config.kv != "auto":
+            return device if self._config.kv == "device" else host
+        seam = self._seam
+        per_token = kv_bytes_per_token(
+            seam.kv_heads, seam.head_dim, len(seam.layers), self.dtype
+        )
+        reserved = min(tokens + _RESERVED_NEW_TOKENS, self.context_window_tokens)
+        return device if self._fits_on_device(per_token * reserved) else host
+
+    def _hidden_tier(self, tokens: int) -> Tier:
+        """Where the hidden states belong between layers."""
+        device, host = device_tier(self.device), host_tier(self.device)
+        if self._config.hidden != "auto":
+            return device if self._config.hidden == "device" else host
+        hidden_bytes = tokens * self._seam.hidden_size * self.dtype.itemsize
+        return device if self._fits_on_device(hidden_bytes) else host
+
+    def _fits_on_device(self, wanted_bytes: int) -> bool:
+        if self.device.type != "cuda":
+            return True
+        free_bytes, _ = torch.cuda.mem_get_info(self.device)
+        ours = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        held = self._context.kv_bytes if hasattr(self, "_context") else 0
+        return wanted_bytes <= (free_bytes + ours + held) * _DEVICE_MARGIN
+
+
+def _weights_bytes(model: PreTrainedModel) -> int:
+    """Of parameters and buffers, each storage counted once (tied weights share one)."""
+    seen: dict[int, int] = {}
+    for tensor in [*model.parameters(), *model.buffers()]:
+        seen[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+    return sum(seen.values())
+
+
+@contextmanager
+def _memory_errors_as_sentences() -> Iterator[None]:
+    """Out of memory, on the device or the host, as a `MomError`."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(
+            "The GPU's memory is full. Keep keys, values and hidden states on the host "
+            '(offload "KV + hidden to host"), choose a smaller chunk size, or leave out '
+            "documents."
+        ) from error
+    except MemoryError as error:
+        raise _host_is_full() from error
+    except RuntimeError as error:
+        # The CPU allocator of torch has no exception of its own.
+        if "DefaultCPUAllocator" not in str(error):
+            raise
+        raise _host_is_full() from error
+
+
+def _host_is_full() -> OutOfMemory:
+    return OutOfMemory(
+        "This machine's memory is full. Leave out documents, close other programs, or choose a "
+        "smaller model."
+    )

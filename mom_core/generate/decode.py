@@ -1,0 +1,84 @@
+"""Decode: one token after another through the model's own forward, on the segments of the store.
+
+Keys and values on the host are attended to there, by the CPU: the query travels to them (a few
+kB) and the partial result back, instead of gigabytes of KV to the device each token.
+
+Source: ours (segment attention); the paper brings the KV back to the GPU instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+from mom_core.config import SamplingConfig
+from mom_core.events import FinishReason, Token
+from mom_core.generate.detokenize import Decoder, StreamDetokenizer
+from mom_core.generate.sampling import Sampler
+from mom_core.kv.store import KVStore
+from mom_core.model.hf_seam import HFSeam
+
+
+def decode(
+    seam: HFSeam,
+    store: KVStore,
+    cache: Cache,
+    context_ids: list[int],
+    logits: Tensor,
+    *,
+    max_new_tokens: int,
+    eos_ids: frozenset[int],
+    sampling: SamplingConfig,
+    tokenizer: Decoder | None,
+) -> Generator[Token, None, FinishReason]:
+    """Generates tokens after those in the store.
+
+    Args:
+        seam: the model.
+        store: holds the prompt; every token that is run through the model is appended.
+        cache: transformers' view of the store.
+        context_ids: ids of the tokens in the store; appended to in step with it, so that both
+            agree at every yield.
+        logits: of the first new token, `[V]`, fp32.
+        max_new_tokens: at least 1.
+        eos_ids: tokens that end the answer.
+        sampling: how tokens are chosen.
+        tokenizer: for the text of the events.
+
+    Yields:
+        One `Token` a new token, the one that ends the answer included.
+
+    Returns:
+        Why it ended.
+    """
+    sampler = Sampler(sampling, context_ids)
+    detokenizer = StreamDetokenizer(tokenizer)
+    for index in range(max_new_tokens):
+        token_id = sampler.choose(logits)
+        is_end = token_id in eos_ids
+        is_last = is_end or index + 1 == max_new_tokens
+        text = "" if is_end else detokenizer.push(token_id)
+        if is_last:
+            text += detokenizer.flush()
+        yield Token(token_id=token_id, text=text, index=index)
+        if is_end:
+            return "stop"
+        if not is_last:
+            logits = _step(seam, store, cache, context_ids, token_id)
+    return "length"
+
+
+def _step(
+    seam: HFSeam, store: KVStore, cache: Cache, context_ids: list[int], token_id: int
+) -> Tensor:
+    """One token through the model; if that fails, the store is as before."""
+    position = len(context_ids)
+    try:
+        logits = seam.step(token_id, position, cache)
+    except BaseException:
+        store.crop(position)
+        raise
+    context_ids.append(token_id)
+    return logits

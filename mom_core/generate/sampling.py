@@ -1,0 +1,77 @@
+"""Choosing the next token from its logits, with transformers' own logits processors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from mom_core.config import SamplingConfig
+
+
+class Sampler:
+    """Draws tokens under one `SamplingConfig`.
+
+    Args:
+        config: how to choose.
+        context_ids: tokens already in the context, for the repetition penalty.
+    """
+
+    def __init__(self, config: SamplingConfig, context_ids: Sequence[int]) -> None:
+        self._config = config
+        self._random = torch.Generator()
+        if config.seed is None:
+            self._random.seed()
+        else:
+            self._random.manual_seed(config.seed)
+        self._processors = _processors(config)
+        # The penalty asks only which tokens occur, so each is listed once: the list stays
+        # shorter than the vocabulary however long the document is.
+        self._seen = sorted(set(context_ids)) if config.repetition_penalty != 1.0 else []
+        self._seen_set = set(self._seen)
+
+    def choose(self, logits: Tensor) -> int:
+        """The next token's id.
+
+        Args:
+            logits: `[V]`, fp32, any device.
+        """
+        if self._processors:
+            seen = torch.tensor([self._seen], dtype=torch.long, device=logits.device)
+            logits = self._processors(seen, logits.unsqueeze(0))[0]
+        if self._config.is_greedy:
+            token_id = int(logits.argmax())
+        else:
+            probabilities = torch.softmax(logits, dim=-1).cpu()
+            token_id = int(torch.multinomial(probabilities, 1, generator=self._random))
+        if self._config.repetition_penalty != 1.0 and token_id not in self._seen_set:
+            self._seen_set.add(token_id)
+            self._seen.append(token_id)
+        return token_id
+
+
+def _processors(config: SamplingConfig) -> LogitsProcessorList:
+    """In the order `generate` of transformers applies them."""
+    processors = LogitsProcessorList()
+    if config.repetition_penalty != 1.0:
+        processors.append(RepetitionPenaltyLogitsProcessor(config.repetition_penalty))
+    if config.is_greedy:
+        return processors
+    if config.temperature != 1.0:
+        processors.append(TemperatureLogitsWarper(float(config.temperature)))
+    if config.top_k:
+        processors.append(TopKLogitsWarper(config.top_k))
+    if config.top_p < 1.0:
+        processors.append(TopPLogitsWarper(config.top_p))
+    if config.min_p > 0.0:
+        processors.append(MinPLogitsWarper(config.min_p))
+    return processors

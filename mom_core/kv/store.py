@@ -1,0 +1,155 @@
+"""The KV store: every layer's keys and values, append-only, in preallocated segments.
+
+Nothing is ever concatenated or moved to grow: room is reserved ahead, tokens are written into
+it once, and when it is full another segment begins. Attention takes the filled parts as views.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mom_core.attention import Segment
+from mom_core.kv.tiers import Tier
+
+# Room added beyond what is asked for: a chat's short turns then share one segment.
+_SPARE_TOKENS = 256
+_SPARE_SHARE = 16
+
+
+@dataclass(slots=True)
+class _Buffer:
+    """Preallocated room of one segment: `[1, G, capacity, D]` each, `used` tokens filled."""
+
+    start: int
+    keys: Tensor
+    values: Tensor
+    used: int = 0
+
+    @property
+    def room(self) -> int:
+        return int(self.keys.shape[2]) - self.used
+
+
+class LayerKV:
+    """Keys and values of one layer on one tier.
+
+    Args:
+        tier: where the segments live.
+    """
+
+    def __init__(self, tier: Tier) -> None:
+        self.tier = tier
+        self.tokens = 0
+        self._buffers: list[_Buffer] = []
+        self._wanted_tokens = 0
+
+    def reserve(self, tokens: int) -> None:
+        """Makes room for `tokens` tokens in all; memory is taken at the next `append`.
+
+        The shape of a layer's keys is only known from its first tokens, so this is a promise.
+        """
+        self._wanted_tokens = max(self._wanted_tokens, tokens)
+
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        """Copies new tokens to the end.
+
+        Args:
+            keys: `[1, G, N, D]`, any device.
+            values: `[1, G, N, D]`.
+        """
+        done, new_tokens = 0, keys.shape[2]
+        while done < new_tokens:
+            buffer = self._buffer_with_room(keys, values, new_tokens - done)
+            take = min(buffer.room, new_tokens - done)
+            buffer.keys[:, :, buffer.used : buffer.used + take].copy_(
+                keys[:, :, done : done + take], non_blocking=self.tier.is_pinned
+            )
+            buffer.values[:, :, buffer.used : buffer.used + take].copy_(
+                values[:, :, done : done + take], non_blocking=self.tier.is_pinned
+            )
+            buffer.used += take
+            done += take
+            self.tokens += take
+
+    def segments(self) -> list[Segment]:
+        """The filled segments, in order of position, as views `[1, G, K, D]`."""
+        return [
+            Segment(b.start, b.keys[:, :, : b.used], b.values[:, :, : b.used])
+            for b in self._buffers
+            if b.used
+        ]
+
+    def crop(self, tokens: int) -> None:
+        """Drops everything after the first `tokens` tokens; buffers left empty are freed."""
+        for buffer in self._buffers:
+            buffer.used = max(0, min(buffer.used, tokens - buffer.start))
+        self._buffers = [b for b in self._buffers if b.used]
+        self.tokens = min(self.tokens, tokens)
+        self._wanted_tokens = 0
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the tokens held (not of the room reserved for more)."""
+        return sum(
+            (b.keys[:, :, 0].numel() + b.values[:, :, 0].numel()) * b.used * b.keys.element_size()
+            for b in self._buffers
+        )
+
+    def _buffer_with_room(self, keys: Tensor, values: Tensor, new_tokens: int) -> _Buffer:
+        if self._buffers and self._buffers[-1].room:
+            return self._buffers[-1]
+        missing = max(self._wanted_tokens - self.tokens, new_tokens)
+        if self.tokens + new_tokens > self._wanted_tokens:
+            missing += max(_SPARE_TOKENS, self.tokens // _SPARE_SHARE)
+        _, kv_heads, _, head_dim = keys.shape
+        row_bytes = kv_heads * max(head_dim, values.shape[3]) * keys.element_size()
+        capacity = self.tier.piece_tokens(missing, row_bytes)
+        self._buffers.append(
+            _Buffer(
+                self.tokens,
+                self.tier.empty(1, kv_heads, capacity, head_dim, dtype=keys.dtype),
+                self.tier.empty(1, kv_heads, capacity, values.shape[3], dtype=values.dtype),
+            )
+        )
+        return self._buffers[-1]
+
+
+class KVStore:
+    """All layers' keys and values of one context.
+
+    Args:
+        layers: L.
+        tier: where they live once a layer is done.
+    """
+
+    def __init__(self, layers: int, tier: Tier) -> None:
+        self.tier = tier
+        self.layers = [LayerKV(tier) for _ in range(layers)]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that every layer holds."""
+        return min(layer.tokens for layer in self.layers)
+
+    def reserve(self, tokens: int) -> None:
+        """Makes room for `tokens` tokens in all, in every layer."""
+        for layer in self.layers:
+            layer.reserve(tokens)
+
+    def crop(self, tokens: int) -> None:
+        """Drops, in every layer, everything after the first `tokens` tokens."""
+        for layer in self.layers:
+            layer.crop(tokens)
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of keys and values held."""
+        return sum(layer.used_bytes for layer in self.layers)
+
+
+def kv_bytes_per_token(kv_heads: int, head_dim: int, layers: int, dtype: torch.dtype) -> int:
+    """Bytes one token takes in keys and values over all layers (G, D, L)."""
+    return 2 * kv_heads * head_dim * layers * dtype.itemsize

@@ -1,0 +1,252 @@
+"""Moving keys, values and hidden states between device and host beside the computation.
+
+On CUDA each direction has a stream of its own, so both overlap with the computation and with
+each other; events keep the order where one depends on the other. Without CUDA a copy is simply
+made. `LayerStage` holds the one layer whose KV must be on the device during prefill;
+`HiddenStates` holds `[1, S, E]` between layers.
+
+Source: MOM, arXiv:2504.12526 (KV offload in prefill); the staging of single layers and the
+streaming of hidden states are ours.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from mom_core.attention import Segment
+from mom_core.kv.store import LayerKV
+from mom_core.kv.tiers import Tier
+
+
+class KVSink(Protocol):
+    """What attention needs of a layer's KV: a place to append, and segments to attend to."""
+
+    @property
+    def tokens(self) -> int: ...
+
+    def append(self, keys: Tensor, values: Tensor) -> None: ...
+
+    def segments(self) -> list[Segment]: ...
+
+
+class Lane:
+    """One direction of copying. On CUDA a stream; elsewhere the copies happen in place."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def after_compute(self) -> None:
+        """What is copied from now on waits for all computation queued so far."""
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))
+
+    def after_lane(self, other: Lane) -> None:
+        """What is copied from now on waits for all that the other lane has queued so far."""
+        if self._stream is not None and other._stream is not None:
+            self._stream.wait_stream(other._stream)
+
+    def mark(self) -> torch.cuda.Event | None:
+        """A point in the lane that computation or another lane can wait for."""
+        return None if self._stream is None else self._stream.record_event()
+
+    def after_event(self, event: torch.cuda.Event | None) -> None:
+        """What is copied from now on waits for the event."""
+        if self._stream is not None and event is not None:
+            self._stream.wait_event(event)
+
+    def compute_after(self, event: torch.cuda.Event | None) -> None:
+        """Computation queued from now on waits for the event."""
+        if event is not None:
+            torch.cuda.current_stream(self._device).wait_event(event)
+
+    def using(self) -> AbstractContextManager[object]:
+        """Work inside is queued on this lane."""
+        if self._stream is None:
+            return nullcontext()
+        # torch leaves `stream` untyped.
+        return torch.cuda.stream(self._stream)  # type: ignore[no-any-return, unused-ignore]
+
+    def keep_until_copied(self, tensor: Tensor) -> None:
+        """Tells the allocator that this lane still reads the tensor."""
+        if self._stream is not None and tensor.is_cuda:
+            tensor.record_stream(self._stream)
+
+    def synchronize(self) -> None:
+        """Waits until everything queued has been copied."""
+        if self._stream is not None:
+            self._stream.synchronize()
+
+
+class Lanes:
+    """The two directions: `down` to the host, `up` to the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.down = Lane(device)
+        self.up = Lane(device)
+
+    def synchronize(self) -> None:
+        """Waits until both directions are idle."""
+        self.down.synchronize()
+        self.up.synchronize()
+
+
+class StageBuffer:
+    """Device room for one layer's KV; two of them take turns while layers follow each other."""
+
+    def __init__(self, tier: Tier, capacity_tokens: int) -> None:
+        self._tier = tier
+        self._capacity_tokens = capacity_tokens
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    def room_like(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Buffers `[1, G, capacity, D]` for keys and values of this shape and dtype."""
+        if self.keys is None or self.keys.shape[1::2] != keys.shape[1::2]:
+            self.keys = self._like(keys)
+        if self.values is None or self.values.shape[1::2] != values.shape[1::2]:
+            self.values = self._like(values)
+        return self.keys, self.values
+
+    def _like(self, new: Tensor) -> Tensor:
+        shape = (1, new.shape[1], self._capacity_tokens, new.shape[3])
+        return self._tier.empty(*shape, dtype=new.dtype)
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes taken on the device."""
+        return sum(t.numel() * t.element_size() for t in (self.keys, self.values) if t is not None)
+
+
+class LayerStage:
+    """One layer's KV on the device during prefill, while its home is the host.
+
+    What the host already holds is fetched when the stage is made (so it can be made a layer
+    early); what is appended is used on the device and copied home at once.
+
+    Args:
+        home: the layer's keys and values on the host.
+        buffer: the room on the device.
+        lanes: the copying directions.
+    """
+
+    def __init__(self, home: LayerKV, buffer: StageBuffer, lanes: Lanes) -> None:
+        self._home = home
+        self._buffer = buffer
+        self._lanes = lanes
+        self.tokens = 0
+        self._fetched: torch.cuda.Event | None = None
+        self._fetch()
+
+    def _fetch(self) -> None:
+        up = self._lanes.up
+        # The buffer's last user was two layers ago: its computation and its copies home are over
+        # before anything is written here.
+        up.after_compute()
+        up.after_lane(self._lanes.down)
+        with up.using():
+            for segment in self._home.segments():
+                keys, values = self._buffer.room_like(segment.keys, segment.values)
+                place = slice(segment.start, segment.end)
+                keys[:, :, place].copy_(segment.keys, non_blocking=True)
+                values[:, :, place].copy_(segment.values, non_blocking=True)
+                self.tokens = segment.end
+        self._fetched = up.mark()
+
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        """Writes new tokens `[1, G, N, D]` into the device buffer and sends them home."""
+        self._lanes.up.compute_after(self._fetched)
+        room_keys, room_values = self._buffer.room_like(keys, values)
+        place = slice(self.tokens, self.tokens + keys.shape[2])
+        room_keys[:, :, place].copy_(keys)
+        room_values[:, :, place].copy_(values)
+        self.tokens += keys.shape[2]
+        down = self._lanes.down
+        down.after_compute()
+        with down.using():
+            self._home.append(room_keys[:, :, place], room_values[:, :, place])
+
+    def segments(self) -> list[Segment]:
+        """All tokens so far as one segment on the device."""
+        if self._buffer.keys is None or self._buffer.values is None or not self.tokens:
+            return []
+        return [
+            Segment(
+                0, self._buffer.keys[:, :, : self.tokens], self._buffer.values[:, :, : self.tokens]
+            )
+        ]
+
+
+class HiddenStates:
+    """The hidden states `[1, S, E]` between two layers, read and written chunk by chunk.
+
+    On the host tier of a CUDA device, chunks come up into two device buffers that take turns,
+    one chunk ahead of the computation.
+
+    Args:
+        tier: where they live.
+        device: where the model computes.
+        lanes: the copying directions.
+        tokens: S.
+        width: E.
+        dtype: of the hidden states.
+    """
+
+    def __init__(
+        self,
+        tier: Tier,
+        device: torch.device,
+        lanes: Lanes,
+        *,
+        tokens: int,
+        width: int,
+        dtype: torch.dtype,
+    ) -> None:
+        self._states = tier.empty(1, tokens, width, dtype=dtype)
+        self._is_remote = tier.name == "host" and device.type == "cuda"
+        self._device = device
+        self._lanes = lanes
+        self._written: dict[int, torch.cuda.Event | None] = {}
+        self._coming: dict[int, tuple[Tensor, torch.cuda.Event | None]] = {}
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes taken on the tier."""
+        return self._states.numel() * self._states.element_size()
+
+    def prefetch(self, start: int, end: int) -> None:
+        """Begins to bring a chunk to the device. Its last `write` must have been called."""
+        if not self._is_remote or start in self._coming:
+            return
+        up = self._lanes.up
+        up.after_event(self._written.get(start))
+        with up.using():
+            chunk = self._states[:, start:end].to(self._device, non_blocking=True)
+        self._coming[start] = (chunk, up.mark())
+
+    def read(self, start: int, end: int) -> Tensor:
+        """The chunk `[1, end - start, E]` on the device."""
+        if not self._is_remote:
+            return self._states[:, start:end]
+        self.prefetch(start, end)
+        chunk, arrived = self._coming.pop(start)
+        self._lanes.up.compute_after(arrived)
+        chunk.record_stream(torch.cuda.current_stream(self._device))
+        return chunk
+
+    def write(self, start: int, chunk: Tensor) -> None:
+        """Stores a chunk's hidden states `[1, N, E]`, over those before."""
+        place = self._states[:, start : start + chunk.shape[1]]
+        if not self._is_remote:
+            place.copy_(chunk)
+            return
+        down = self._lanes.down
+        down.after_compute()
+        with down.using():
+            place.copy_(chunk, non_blocking=True)
+        down.keep_until_copied(chunk)
+        self._written[start] = down.mark()

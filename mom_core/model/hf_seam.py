@@ -1,0 +1,341 @@
+"""The one place that touches transformers' internals.
+
+A decoder of transformers is: embeddings, a list of layers, a norm and a head, with everything
+between (rotary embeddings, scalings, masks) computed in its own `forward`. To run it layer by
+layer without code for any family, this seam lets that `forward` do its own work and only stands
+in for the *list of layers*: stand-ins record what each layer would have been called with, or hand
+back hidden states computed before. A decoder layer itself is called exactly as transformers
+calls it, with our cache (whose layers subclass transformers' own) and our attention.
+
+The model is patched only inside these calls and put back in `finally`: between them it is the
+plain transformers module.
+
+Source: ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from mom_core.attention import Segment, segment_attention
+from mom_core.errors import UnsupportedModel
+from mom_core.kv.transfer import KVSink
+
+ATTENTION_NAME = "mom"
+
+
+class KVStored(Exception):  # noqa: N818 - a signal, not an error
+    """Raised by a cache layer told to stop once it has stored keys and values."""
+
+
+class SegmentCacheLayer(CacheLayerMixin):
+    """A transformers cache layer that keeps its keys and values in segments.
+
+    `update` hands the new keys on with their layer attached; the attention function finds all
+    segments there, so nothing is concatenated.
+    """
+
+    is_croppable = True
+
+    def __init__(self, kv: KVSink) -> None:
+        super().__init__()
+        self.kv = kv
+        self.stop_once_stored = False
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing to do: the store takes its shape from the first tokens."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Stores keys and values `[1, G, N, D]`; returns the keys with their layer attached."""
+        self.kv.append(key_states, value_states)
+        if self.stop_once_stored:
+            raise KVStored
+        key_states.mom_layer = self.kv  # type: ignore[attr-defined]
+        return key_states, value_states
+
+    def get_seq_length(self) -> int:
+        """Tokens stored."""
+        return self.kv.tokens
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Length and offset of the keys a mask would cover."""
+        return self.kv.tokens + query_length, 0
+
+    def get_max_length(self) -> int:
+        """No limit of its own."""
+        return -1
+
+    def get_max_cache_shape(self) -> int:
+        """The same, under the name transformers 5.17 knows."""
+        return -1
+
+
+def segment_cache(layers: Sequence[KVSink]) -> Cache:
+    """A transformers cache over these layers' KV."""
+    return Cache(layers=[SegmentCacheLayer(layer) for layer in layers])
+
+
+def mom_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **kwargs: object,
+) -> tuple[Tensor, None]:
+    """transformers' attention interface on top of `segment_attention`.
+
+    Args:
+        module: the attention module of a layer.
+        query: `[1, H, Q, D]`.
+        key: `[1, G, K, D]`; from `SegmentCacheLayer.update`, or plain keys of all tokens.
+        value: `[1, G, K, D]`.
+        attention_mask: must be None: every query sees what causality and the window allow.
+        scaling: factor on the scores; None is `D ** -0.5`.
+        sliding_window: W, None for none.
+        softcap: see `segment_attention`.
+        s_aux: `[H]` attention sinks.
+        **kwargs: what else transformers passes (positions, dropout, ...); not needed.
+
+    Returns:
+        `[1, Q, H, D]` and None in place of the weights.
+
+    Raises:
+        UnsupportedModel: a mask or a batch was given, or attention that is not causal.
+    """
+    if attention_mask is not None or query.shape[0] != 1:
+        raise UnsupportedModel(
+            "The attention 'mom' got a padded or packed batch. It reads one sequence without "
+            "padding: pass one prompt and no attention mask."
+        )
+    if not getattr(module, "is_causal", True):
+        raise UnsupportedModel("The attention 'mom' is causal, and this layer's is not.")
+    layer: KVSink | None = getattr(key, "mom_layer", None)
+    segments = [Segment(0, key, value)] if layer is None else layer.segments()
+    output = segment_attention(
+        query,
+        segments[-1].end - query.shape[2],
+        segments,
+        scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        window=sliding_window,
+        softcap=softcap,
+        sinks=s_aux,
+    )
+    return output.transpose(1, 2), None
+
+
+AttentionInterface.register(ATTENTION_NAME, mom_attention)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCall:
+    """What transformers calls one layer with, for one chunk, besides the hidden states."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class _StandIn(nn.Module):
+    """Takes a layer's place in the list; knows the layer's attributes, runs `respond`."""
+
+    def __init__(
+        self, layer: nn.Module, respond: Callable[[Tensor, LayerCall], Tensor | tuple[Tensor]]
+    ) -> None:
+        super().__init__()
+        # Not a submodule: the stand-in must not adopt the layer.
+        object.__setattr__(self, "_layer", layer)
+        self._respond = respond
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(object.__getattribute__(self, "_layer"), name)
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return self._respond(hidden_states, LayerCall(args, kwargs))
+
+
+class HFSeam:
+    """A loaded decoder-only model, run in parts.
+
+    Args:
+        model: a transformers model with a language-modelling head.
+
+    Raises:
+        UnsupportedModel: the model is not a decoder with a list of layers.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        decoder = model.get_decoder()
+        layers = getattr(decoder, "layers", None)
+        if not isinstance(layers, nn.ModuleList) or model.get_output_embeddings() is None:
+            raise UnsupportedModel(
+                f"{type(model).__name__} is not a decoder-only language model with a list of "
+                "layers. Models of the kind AutoModelForCausalLM loads (Llama, Mistral, Qwen "
+                "and the like) can be used."
+            )
+        self.model = model
+        self.decoder = decoder
+        self.config = decoder.config
+        self.layers: list[nn.Module] = list(layers)
+        self.device: torch.device = model.get_input_embeddings().weight.device
+        self.dtype: torch.dtype = model.dtype
+        self._lock = RLock()
+
+    @property
+    def hidden_size(self) -> int:
+        """E."""
+        return int(self.config.hidden_size)
+
+    @property
+    def heads(self) -> int:
+        """H."""
+        return int(self.config.num_attention_heads)
+
+    @property
+    def kv_heads(self) -> int:
+        """G."""
+        return int(getattr(self.config, "num_key_value_heads", None) or self.heads)
+
+    @property
+    def head_dim(self) -> int:
+        """D."""
+        return int(getattr(self.config, "head_dim", None) or self.hidden_size // self.heads)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+        return int(self.config.vocab_size)
+
+    @property
+    def context_window_tokens(self) -> int:
+        """The longest sequence the model was made for."""
+        return int(self.config.max_position_embeddings)
+
+    def window_of_layer(self, index: int) -> int | None:
+        """W of a layer with sliding-window attention, None for full attention."""
+        window = getattr(self.config, "sliding_window", None)
+        kinds = getattr(self.config, "layer_types", None)
+        if kinds is not None and kinds[index] != "sliding_attention":
+            return None
+        return window if getattr(self.config, "use_sliding_window", True) else None
+
+    @contextmanager
+    def _ours(self, stand_ins: Sequence[nn.Module] | None = None) -> Iterator[None]:
+        """Our attention, and stand-ins for the layers; everything is put back afterwards."""
+        with self._lock, torch.no_grad():
+            before = self.config._attn_implementation_internal
+            modules = self.decoder._modules
+            layers = modules["layers"]
+            self.config._attn_implementation_internal = ATTENTION_NAME
+            if stand_ins is not None:
+                modules["layers"] = nn.ModuleList(stand_ins)
+            try:
+                yield
+            finally:
+                modules["layers"] = layers
+                self.config._attn_implementation_internal = before
+
+    def _forward(self, input_ids: Tensor, start: int, cache: Cache) -> Tensor:
+        """The model's own forward; returns logits `[1, 1, V]` of the last token."""
+        positions = torch.arange(start, start + input_ids.shape[1], device=self.device)
+        return self.model(  # type: ignore[no-any-return]
+            input_ids=input_ids.to(self.device),
+            position_ids=positions.unsqueeze(0),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits
+
+    def embed(
+        self, input_ids: Tensor, start: int, cache: Cache
+    ) -> tuple[Tensor, list[LayerCall]]:
+        """What the first layer gets, and what every layer is called with.
+
+        Args:
+            input_ids: `[1, C]`.
+            start: position of the first token.
+            cache: the context's cache, passed on to the layers.
+
+        Returns:
+            The embeddings `[1, C, E]` and one `LayerCall` a layer.
+        """
+        embeddings: list[Tensor] = []
+        calls: list[LayerCall] = []
+
+        def record(hidden: Tensor, call: LayerCall) -> Tensor:
+            embeddings.append(hidden)
+            calls.append(call)
+            # One row is enough for what follows the layers.
+            return hidden[:, -1:]
+
+        def record_rest(hidden: Tensor, call: LayerCall) -> Tensor:
+            calls.append(call)
+            return hidden
+
+        first, *rest = self.layers
+        stand_ins = [_StandIn(first, record), *(_StandIn(layer, record_rest) for layer in rest)]
+        with self._ours(stand_ins):
+            positions = torch.arange(start, start + input_ids.shape[1], device=self.device)
+            self.decoder(
+                input_ids=input_ids.to(self.device),
+                position_ids=positions.unsqueeze(0),
+                past_key_values=cache,
+                use_cache=True,
+            )
+        return embeddings[0], calls
+
+    def run_layer(self, index: int, hidden: Tensor, call: LayerCall) -> Tensor:
+        """One decoder layer over a chunk.
+
+        Args:
+            index: of the layer.
+            hidden: `[1, C, E]` on the device.
+            call: from `embed` for this chunk and layer.
+
+        Returns:
+            The layer's output `[1, C, E]`.
+
+        Raises:
+            KVStored: the cache layer was told to stop once it has stored keys and values.
+        """
+        with self._ours():
+            output = self.layers[index](hidden, *call.args, **call.kwargs)
+        return output[0] if isinstance(output, tuple) else output
+
+    def head(self, hidden: Tensor, token_id: int, position: int, cache: Cache) -> Tensor:
+        """Next-token logits `[V]` in fp32, from the last layer's output for one token.
+
+        Args:
+            hidden: `[1, 1, E]`.
+            token_id: the token the hidden state belongs to.
+            position: its position.
+            cache: the context's cache.
+        """
+        stand_ins = [_StandIn(layer, lambda _hidden, _call: hidden) for layer in self.layers]
+        with self._ours(stand_ins):
+            logits = self._forward(torch.tensor([[token_id]]), position, cache)
+        return logits[0, -1].float()
+
+    def step(self, token_id: int, position: int, cache: Cache) -> Tensor:
+        """Runs one further token through the whole model; next-token logits `[V]` in fp32."""
+        with self._ours():
+            logits = self._forward(torch.tensor([[token_id]]), position, cache)
+        return logits[0, -1].float()
