@@ -122,9 +122,7 @@ def _attend_block(
             mask = None
             if is_causal is None:
                 mask = _band_mask(query_start, query_end, piece, window, query.device)
-            partial = _partial_where_it_lives(
-                query, piece, scale, bool(is_causal), mask, softcap
-            )
+            partial = _partial_where_it_lives(query, piece, scale, bool(is_causal), mask, softcap)
             merged = partial if merged is None else merge_partials(merged, partial)
     if merged is None:
         raise ValueError("segment_attention got no keys for these queries")

@@ -94,7 +94,8 @@ class SamplingConfig:
         check("min_p", 0 <= number("min_p") <= 1, "between 0 and 1")
         check("repetition_penalty", number("repetition_penalty") > 0, "above 0 (1 is off)")
         check(
-            "seed", self.seed is None or (_is_int(self.seed) and self.seed >= 0),
+            "seed",
+            self.seed is None or (_is_int(self.seed) and self.seed >= 0),
             "a whole number of 0 or more, or None",
         )
 

@@ -321,9 +321,7 @@ class Engine:
             context._token_ids,
             logits,
             # The last token of an answer is never read, so it needs no place in the window.
-            max_new_tokens=min(
-                max_new_tokens, self.context_window_tokens - len(prompt_ids) + 1
-            ),
+            max_new_tokens=min(max_new_tokens, self.context_window_tokens - len(prompt_ids) + 1),
             eos_ids=self.eos_ids,
             sampling=sampling or SamplingConfig(),
             tokenizer=self.tokenizer,
@@ -407,9 +405,7 @@ class Engine:
 
     # How it is done.
 
-    def _reuse(
-        self, prompt_ids: Sequence[int], context: Context | None
-    ) -> tuple[Context, int]:
+    def _reuse(self, prompt_ids: Sequence[int], context: Context | None) -> tuple[Context, int]:
         """The context cropped to what it shares with the prompt, and how many tokens that is."""
         self._check_ids(prompt_ids)
         self._check_fits(len(prompt_ids))
@@ -506,9 +502,7 @@ class Engine:
         if self._config.kv != "auto":
             return device if self._config.kv == "device" else host
         seam = self._seam
-        per_token = kv_bytes_per_token(
-            seam.kv_heads, seam.head_dim, len(seam.layers), self.dtype
-        )
+        per_token = kv_bytes_per_token(seam.kv_heads, seam.head_dim, len(seam.layers), self.dtype)
         reserved = min(tokens + _RESERVED_NEW_TOKENS, self.context_window_tokens)
         return device if self._fits_on_device(per_token * reserved) else host
 

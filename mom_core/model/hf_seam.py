@@ -33,7 +33,7 @@ from mom_core.kv.transfer import KVSink
 ATTENTION_NAME = "mom"
 
 
-class KVStored(Exception):  # noqa: N818 - a signal, not an error
+class KVStored(Exception):
     """Raised by a cache layer told to stop once it has stored keys and values."""
 
 
@@ -264,9 +264,7 @@ class HFSeam:
             logits_to_keep=1,
         ).logits
 
-    def embed(
-        self, input_ids: Tensor, start: int, cache: Cache
-    ) -> tuple[Tensor, list[LayerCall]]:
+    def embed(self, input_ids: Tensor, start: int, cache: Cache) -> tuple[Tensor, list[LayerCall]]:
         """What the first layer gets, and what every layer is called with.
 
         Args:

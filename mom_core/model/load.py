@@ -1,0 +1,152 @@
+"""Loading a model: by name, hub id, folder or GGUF file, in the dtype that is fastest here.
+
+Only safetensors and GGUF are read, and no code that comes with a model is run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.utils import logging as transformers_logging
+
+from mom_core.errors import ModelUnavailable, UnsupportedModel
+from mom_core.model.builtin import BUILTIN_NAME, ensure_builtin
+from mom_core.model.dtype_probe import ModelSize, fastest_cpu_dtype
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready for an engine.
+
+    Args:
+        model: on its device, in its dtype.
+        tokenizer: the model's.
+        name: shown to people.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+
+
+def load_model(source: str, *, dtype: torch.dtype | None = None) -> LoadedModel:
+    """Finds and loads a model.
+
+    Args:
+        source: "smollm2-135m", an id on the model hub, a folder, or a `.gguf` file.
+        dtype: of the weights; None chooses: on a GPU the checkpoint's own (bf16 for fp32 ones),
+            on the CPU the faster of bf16 and fp32 by a short probe.
+
+    Raises:
+        ModelUnavailable: the files cannot be found, fetched or read.
+        UnsupportedModel: they are of a model this engine cannot run.
+    """
+    if source == BUILTIN_NAME:
+        return _from_folder(str(ensure_builtin()), BUILTIN_NAME, dtype)
+    path = Path(source).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelUnavailable(f"There is no file {source}. {_WHAT_IS_ALLOWED}")
+        return _from_gguf_file(path, dtype)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelUnavailable(
+                f"The folder {source} has no config.json, so it is not a transformers model. "
+                f"{_WHAT_IS_ALLOWED}"
+            )
+        return _from_folder(str(path), path.resolve().name, dtype)
+    if source.count("/") != 1 or source.startswith((".", "/", "~")) or os.sep * 2 in source:
+        raise ModelUnavailable(f"There is no model {source!r}. {_WHAT_IS_ALLOWED}")
+    return _from_folder(source, source, dtype)
+
+
+_WHAT_IS_ALLOWED = (
+    f'Give "{BUILTIN_NAME}" (built in), an id on the model hub such as "Qwen/Qwen3-4B", '
+    "a folder with config.json and safetensors, or a .gguf file."
+)
+
+
+def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model (fp32, dequantised, on the CPU) and tokenizer of a GGUF file."""
+    # The GGUF reader draws its bar on stderr whatever transformers' own setting.
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):
+        model = AutoModelForCausalLM.from_pretrained(
+            str(path.parent),
+            gguf_file=path.name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.float32,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+    return model, tokenizer
+
+
+def _from_gguf_file(path: Path, dtype: torch.dtype | None) -> LoadedModel:
+    try:
+        model, tokenizer = load_gguf(path)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelUnavailable(
+            f"The file {path} cannot be read as a GGUF model: {_first_line(error)}"
+        ) from error
+    chosen = dtype or _fastest_dtype(model.config, torch.float32)
+    return LoadedModel(model.to(chosen).to(_device()), tokenizer, path.stem)
+
+
+def _from_folder(where: str, name: str, dtype: torch.dtype | None) -> LoadedModel:
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(where)
+            chosen = dtype or _fastest_dtype(config, getattr(config, "dtype", None))
+            model = AutoModelForCausalLM.from_pretrained(
+                where, config=config, dtype=chosen, use_safetensors=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(where)
+    except OSError as error:
+        raise ModelUnavailable(
+            f"The model {name} cannot be loaded: {_first_line(error)} {_WHAT_IS_ALLOWED}"
+        ) from error
+    except (ValueError, KeyError, ImportError) as error:
+        raise UnsupportedModel(
+            f"The model {name} is not one this program can run: {_first_line(error)} "
+            "Models that AutoModelForCausalLM of transformers loads without remote code can be "
+            "used."
+        ) from error
+    return LoadedModel(model.to(_device()), tokenizer, name)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _fastest_dtype(config: PretrainedConfig, checkpoint: torch.dtype | None) -> torch.dtype:
+    if _device().type == "cuda":
+        is_half = checkpoint in (torch.float16, torch.bfloat16)
+        return checkpoint if is_half and checkpoint is not None else torch.bfloat16
+    return fastest_cpu_dtype(ModelSize.of(config.get_text_config()))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".") + "."
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars of transformers: progress is the app's to show."""
+    was_on = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            transformers_logging.enable_progress_bar()
