@@ -288,8 +288,8 @@ def _cpu_few_rows(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> 
     even = piece * _SPLIT_PIECES
     output, lse = flash(
         query.expand(_SPLIT_PIECES, -1, -1, -1),
-        keys[0, :, :even].unflatten(1, (_SPLIT_PIECES, piece)).transpose(0, 1),
-        values[0, :, :even].unflatten(1, (_SPLIT_PIECES, piece)).transpose(0, 1),
+        _as_batch(keys[0, :, :even], piece),
+        _as_batch(values[0, :, :even], piece),
         0.0,
         False,
         scale=scale,
@@ -301,6 +301,12 @@ def _cpu_few_rows(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> 
         tail = flash(query, keys[:, :, even:], values[:, :, even:], 0.0, False, scale=scale)
         merged = merge_partials(merged, (tail[0], tail[1]))
     return merged
+
+
+def _as_batch(heads: Tensor, piece: int) -> Tensor:
+    """`[G, n x piece, D]` -> `[n, G, piece, D]`, a view."""
+    kv_heads, _, head_dim = heads.shape
+    return heads.view(kv_heads, -1, piece, head_dim).transpose(0, 1)
 
 
 def _cuda_partial(

@@ -40,15 +40,12 @@ class StreamDetokenizer:
 
     def push(self, token_id: int) -> str:
         """The text that became certain with this token; may be empty."""
-        if self._tokenizer is None:
-            return ""
         self._ids.append(token_id)
         text = self._decode(self._ids)
-        if text.endswith(_REPLACEMENT):
-            # The token ends inside a character: wait for the rest of its bytes. Text that does
-            # contain U+FFFD comes out with the next token, or at the end.
-            if len(self._ids) < 2 * _WINDOW_TOKENS:
-                return ""
+        # A token may end inside a character: wait for the rest of its bytes. Text that does
+        # contain U+FFFD comes out with a later token, or at the end.
+        if text.endswith(_REPLACEMENT) and len(self._ids) < 2 * _WINDOW_TOKENS:
+            return ""
         fresh = text[len(self._settled) :]
         self._settled = text
         self._shrink()
@@ -56,14 +53,13 @@ class StreamDetokenizer:
 
     def flush(self) -> str:
         """The rest, when no token follows."""
-        if self._tokenizer is None:
-            return ""
         rest = self._held + self._decode(self._ids)[len(self._settled) :]
         self._ids, self._settled, self._held = [], "", ""
         return rest
 
     def _decode(self, ids: list[int]) -> str:
-        assert self._tokenizer is not None
+        if self._tokenizer is None:
+            return ""
         return self._tokenizer.decode(ids, skip_special_tokens=True)
 
     def _shrink(self) -> None:

@@ -1,1 +1,2 @@
-"""Keys and values of a context: what is kept (`store`), where (`tiers`), how it moves (`transfer`)."""
+"""Keys and values of a context: what is kept (`store`), where (`tiers`), how it moves
+(`transfer`)."""

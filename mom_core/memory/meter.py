@@ -7,6 +7,7 @@ process where it can be reset, else the highest of the readings; on CUDA torch's
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Protocol
@@ -62,11 +63,9 @@ class Meter:
     def reset_peak(self) -> None:
         """Peaks count from now on."""
         self._host_peak_bytes = 0
-        try:
+        # Not Linux, or not allowed: then the highest reading stands in for the kernel's mark.
+        with contextlib.suppress(OSError):
             _CLEAR_REFS.write_text("5")
-        except OSError:
-            # Not Linux, or not allowed: the highest reading stands in for the kernel's mark.
-            pass
         if self._card is not None:
             self._card.reset_peak()
 

@@ -37,7 +37,7 @@ class KVStored(Exception):
     """Raised by a cache layer told to stop once it has stored keys and values."""
 
 
-class SegmentCacheLayer(CacheLayerMixin):
+class SegmentCacheLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
     """A transformers cache layer that keeps its keys and values in segments.
 
     `update` hands the new keys on with their layer attached; the attention function finds all
@@ -256,13 +256,15 @@ class HFSeam:
     def _forward(self, input_ids: Tensor, start: int, cache: Cache) -> Tensor:
         """The model's own forward; returns logits `[1, 1, V]` of the last token."""
         positions = torch.arange(start, start + input_ids.shape[1], device=self.device)
-        return self.model(  # type: ignore[no-any-return]
+        output = self.model(
             input_ids=input_ids.to(self.device),
             position_ids=positions.unsqueeze(0),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
-        ).logits
+        )
+        logits: Tensor = output.logits
+        return logits
 
     def embed(self, input_ids: Tensor, start: int, cache: Cache) -> tuple[Tensor, list[LayerCall]]:
         """What the first layer gets, and what every layer is called with.
@@ -316,7 +318,8 @@ class HFSeam:
         """
         with self._ours():
             output = self.layers[index](hidden, *call.args, **call.kwargs)
-        return output[0] if isinstance(output, tuple) else output
+        states: Tensor = output[0] if isinstance(output, tuple) else output
+        return states
 
     def head(self, hidden: Tensor, token_id: int, position: int, cache: Cache) -> Tensor:
         """Next-token logits `[V]` in fp32, from the last layer's output for one token.
