@@ -1,0 +1,320 @@
+"""The command line: `mom` (the page) and `mom ask` (one question, for scripts).
+
+Heavy imports wait inside the commands, so that `mom --help` is instant and `mom ask` never
+imports the page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from mom_core.errors import ContextTooLong, InvalidSetting, MomError
+
+if TYPE_CHECKING:
+    from app.prompt import TokenizedDocument
+    from mom_core.engine import Engine
+    from mom_core.events import Finished, MemorySample, PrefillProgress
+
+DEFAULT_MODEL = "smollm2-135m"
+_STATUS_EVERY_SECONDS = 0.2
+_PLAIN_STATUS_EVERY_SECONDS = 5.0
+
+
+def _chunk_tokens(ctx: click.Context, param: click.Parameter, value: str) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    try:
+        return int(value)
+    except ValueError:
+        raise click.BadParameter(
+            f'{value!r} is neither a whole number of at least 1 nor "auto".', ctx, param
+        ) from None
+
+
+class _Group(click.Group):
+    """`mom` without a command serves the page, with its options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in ("--help", "--version")):
+            args = ["chat", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["--help"]})
+@click.version_option(package_name="mom-chat", prog_name="mom")
+def cli() -> None:
+    """Talk with a model that has the whole document in its context.
+
+    Without a command, `mom` serves the page.
+    """
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="Default 7860, or the next free one.")
+@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="See `mom ask --help`.")
+def chat(port: int | None, model: str) -> None:
+    """Serve the page on this machine until interrupted."""
+    from app.server import serve
+
+    serve(port=port, model=model)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--question", "-q", required=True, help="What to ask about the documents.")
+@click.option("--pages", help='Pages of the PDFs, counted from 1: "1-20,25". Default: all.')
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="The built-in model's name, an id on the model hub, a folder, or a .gguf file.",
+)
+@click.option(
+    "--chunk-tokens",
+    metavar="N|auto",
+    callback=_chunk_tokens,
+    default="auto",
+    show_default=True,
+    help="Tokens per mini-sequence.",
+)
+@click.option(
+    "--kv",
+    type=click.Choice(["auto", "device", "host"]),
+    default="auto",
+    show_default=True,
+    help="Where keys and values are kept.",
+)
+@click.option(
+    "--hidden",
+    type=click.Choice(["auto", "device", "host"]),
+    default="auto",
+    show_default=True,
+    help="Where hidden states wait between layers.",
+)
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=512, show_default=True)
+@click.option(
+    "--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0: greedy."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def ask(
+    paths: tuple[Path, ...],
+    question: str,
+    pages: str | None,
+    model: str,
+    chunk_tokens: int | Literal["auto"],
+    kv: Literal["auto", "device", "host"],
+    hidden: Literal["auto", "device", "host"],
+    max_new_tokens: int,
+    temperature: float,
+    as_json: bool,
+) -> None:
+    """Ask one question about files or folders; the answer goes to stdout."""
+    if not question.strip():
+        raise InvalidSetting('The question is empty; write one, such as --question "What is it?".')
+    from app.documents import read, receipt
+    from mom_core.config import EngineConfig, SamplingConfig
+
+    config = EngineConfig(chunk_tokens=chunk_tokens, kv=kv, hidden=hidden)
+    sampling = SamplingConfig(temperature=temperature)
+    documents = [read(path, pages=pages) for path in paths]
+
+    status = _Status()
+    status.line(f"Loading {model} …")
+    from app.prompt import PromptBuilder
+    from mom_core.engine import Engine
+
+    engine = Engine.load(model, config)
+    if engine.tokenizer is None:
+        raise InvalidSetting(f"{model} comes without a tokenizer, so it cannot read text.")
+    builder = PromptBuilder(engine.tokenizer)
+    tokenized = [builder.tokenize(document) for document in documents]
+    for entry in tokenized:
+        status.line(f"{entry.document.name}: {receipt(entry.document, entry.tokens)}")
+    prompt = builder.build(tokenized, [], question)
+    try:
+        run = _Run(engine, status, streams=not as_json)
+        answer, finished = run.answer(prompt.token_ids, max_new_tokens, sampling)
+    except ContextTooLong as fault:
+        if any(document.kind == "pdf" for document in documents):
+            raise ContextTooLong(f"{fault} With --pages you can read some pages only.") from fault
+        raise
+    if as_json:
+        report = _report(answer, finished, run.peak(), tokenized)
+        click.echo(json.dumps(report, ensure_ascii=False))
+
+
+class _Run:
+    """Draws one answer's events, streaming text and keeping people informed."""
+
+    def __init__(self, engine: Engine, status: _Status, *, streams: bool) -> None:
+        from mom_core.memory.meter import Meter
+
+        self._engine = engine
+        self._status = status
+        self._streams = streams
+        self._meter = Meter(engine)
+        self._meter.reset_peak()
+
+    def peak(self) -> MemorySample:
+        return self._meter.sample()
+
+    def answer(
+        self, token_ids: tuple[int, ...], max_new_tokens: int, sampling: Any
+    ) -> tuple[str, Finished]:
+        from mom_core.events import Finished, PrefillProgress, Token
+
+        pieces = []
+        events = self._engine.generate(token_ids, max_new_tokens=max_new_tokens, sampling=sampling)
+        with contextlib.closing(events):
+            for event in events:
+                if isinstance(event, PrefillProgress):
+                    self._status.update(lambda event=event: self._reading(event))
+                elif isinstance(event, Token):
+                    if not event.index:
+                        self._status.clear()
+                    pieces.append(event.text)
+                    if self._streams:
+                        _write(event.text)
+                elif isinstance(event, Finished):
+                    if self._streams:
+                        _write("\n")
+                    self._status.line(self._summary(event))
+                    return "".join(pieces), event
+        raise AssertionError("an engine's run ends with Finished")
+
+    def _reading(self, event: PrefillProgress) -> str:
+        eta = "" if event.eta_seconds is None else f", {event.eta_seconds:.0f} s left"
+        sample = self._meter.sample()
+        tokens = event.prompt_tokens - event.reused_tokens
+        return f"Reading {tokens:,} tokens: {event.fraction:.0%}{eta}; {_memory(sample)}"
+
+    def _summary(self, event: Finished) -> str:
+        sample = self._meter.sample()
+        reason = {"stop": "complete", "length": "ended at its limit of tokens"}[event.reason]
+        return (
+            f"Read {event.prompt_tokens - event.reused_tokens:,} tokens in "
+            f"{event.prefill_seconds:.1f} s ({event.prefill_tokens_per_second:,.0f} tokens/s), "
+            f"wrote {event.new_tokens:,} in {event.decode_seconds:.1f} s "
+            f"({event.decode_tokens_per_second:.1f} tokens/s), {reason}; "
+            f"peak {_peak(sample)}"
+        )
+
+
+def _report(
+    answer: str, finished: Finished, peak: MemorySample, documents: list[TokenizedDocument]
+) -> dict[str, Any]:
+    # Without a GPU the device is the CPU, and its memory is the process's.
+    peak_device = peak.host_peak_bytes if peak.device_name is None else peak.device_peak_bytes
+    return {
+        "answer": answer,
+        "finish_reason": finished.reason,
+        "prompt_tokens": finished.prompt_tokens,
+        "new_tokens": finished.new_tokens,
+        "prefill_seconds": finished.prefill_seconds,
+        "decode_seconds": finished.decode_seconds,
+        "prefill_tokens_per_second": finished.prefill_tokens_per_second,
+        "decode_tokens_per_second": finished.decode_tokens_per_second,
+        "peak_device_bytes": peak_device,
+        "peak_host_bytes": peak.host_peak_bytes,
+        "documents": [
+            {
+                "name": entry.document.name,
+                "sections": len(entry.document.sections),
+                "tokens": entry.tokens,
+            }
+            for entry in documents
+        ],
+    }
+
+
+def _memory(sample: MemorySample) -> str:
+    host = f"host {sample.host_used_bytes / 2**30:.2f} GiB"
+    if sample.device_name is None or sample.device_used_bytes is None:
+        return f"memory: {host}"
+    return f"memory: GPU {sample.device_used_bytes / 2**30:.2f} GiB, {host}"
+
+
+def _peak(sample: MemorySample) -> str:
+    host = f"host {sample.host_peak_bytes / 2**30:.2f} GiB"
+    if sample.device_peak_bytes is None:
+        return host
+    return f"GPU {sample.device_peak_bytes / 2**30:.2f} GiB, {host}"
+
+
+class _Status:
+    """Progress on stderr: one line rewritten in a terminal, now and then a line elsewhere."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self._next_at = time.monotonic()
+        self._is_open = False
+
+    def line(self, text: str) -> None:
+        self.clear()
+        click.echo(text, err=True)
+
+    def update(self, text: Any) -> None:
+        now = time.monotonic()
+        if now < self._next_at:
+            return
+        every = _STATUS_EVERY_SECONDS if self._is_terminal else _PLAIN_STATUS_EVERY_SECONDS
+        self._next_at = now + every
+        if self._is_terminal:
+            sys.stderr.write(f"\r\x1b[2K{text()}")
+            sys.stderr.flush()
+            self._is_open = True
+        else:
+            click.echo(text(), err=True)
+
+    def clear(self) -> None:
+        if self._is_open:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+            self._is_open = False
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _sentences() -> Iterator[None]:
+    """Errors a person can cause end the program with one sentence."""
+    try:
+        yield
+    except MomError as fault:
+        click.echo(f"mom: {fault}", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nStopped.", err=True)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        # The reader of stdout went away (`mom ask … | head`); what is buffered has no use.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def main() -> None:
+    """Entry point of the `mom` program."""
+    with _sentences():
+        try:
+            cli.main(standalone_mode=False)
+        except click.ClickException as fault:
+            # One sentence, not click's page of usage.
+            click.echo(f"mom: {fault.format_message()}", err=True)
+            sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
