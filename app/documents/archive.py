@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from app.documents.document import Document
-from app.documents.folder import FILES_MAX
-from app.documents.selection import FILE_BYTES_MAX, Entry, select
+from app.documents.folder import FILES_MAX, read_entries
+from app.documents.selection import FILE_BYTES_MAX, Entry
 from mom_core.errors import DocumentError
 
 TOTAL_BYTES_MAX = 512 * 1024 * 1024
@@ -32,18 +32,12 @@ def read_archive(path: Path, name: str) -> Document:
     try:
         with zipfile.ZipFile(path) as archive:
             _refuse_office(archive, name)
-            sections, left_out = select(_entries(archive, name))
+            return read_entries(_entries(archive, name), name)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as fault:
         raise DocumentError(
             f"{name} cannot be unpacked: it is damaged or not a .zip archive ({fault}). "
             "Pack it again, or drop the folder itself."
         ) from fault
-    if not sections:
-        raise DocumentError(
-            f"{name} holds no text file to read ({len(left_out):,} left out as binary, ignored, "
-            "generated or empty). Choose an archive with source code or texts."
-        )
-    return Document(name, "code", sections, left_out)
 
 
 def _refuse_office(archive: zipfile.ZipFile, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from app.documents.document import Document
@@ -19,7 +19,16 @@ def read_folder(root: Path, name: str) -> Document:
     Raises:
         DocumentError: there is no text file in it, or far too many files.
     """
-    sections, left_out = select(_entries(root, name))
+    return read_entries(_entries(root, name), name)
+
+
+def read_entries(entries: Iterable[Entry], name: str) -> Document:
+    """Reads files that lie elsewhere than in a folder, such as uploaded ones.
+
+    Raises:
+        DocumentError: there is no text file among them, or far too many files.
+    """
+    sections, left_out = select(entries)
     if not sections:
         raise DocumentError(
             f"{name} holds no text file to read ({len(left_out):,} left out as binary, ignored, "

@@ -1,0 +1,162 @@
+"""Runs that outlive the page: one worker draws the engine's events, pages look at their log.
+
+A page's own event handler dies with its tab. So a run belongs to a `Job`: the worker thread (the
+only thread in the path of a token) appends its events, and any number of pages attach, detach and
+attach again. Stop sets a flag that the worker obeys at the next event, closing the engine's
+generator, which frees what the run held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import uuid
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+from mom_core.errors import MomError
+from mom_core.events import Event, PrefillProgress
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The run was stopped by a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The run ended with an error.
+
+    Args:
+        sentence: for people.
+    """
+
+    sentence: str
+
+
+JobEvent = Event | Stopped | Failed
+
+
+class Job:
+    """One run: its log of events, and the flag that stops it."""
+
+    def __init__(self) -> None:
+        self.id = uuid.uuid4().hex
+        self._events: list[JobEvent] = []
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._over = threading.Event()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will be appended any more."""
+        return self._over.is_set()
+
+    def stop(self) -> None:
+        """Asks the worker to end the run at its next event."""
+        self._stop.set()
+
+    def events(self, start: int = 0) -> list[JobEvent]:
+        """The log from index `start`.
+
+        A progress event takes the place of the one before it, so the log grows with the answer
+        and not with the reading, and the last entry must always be looked at again.
+        """
+        with self._changed:
+            return self._events[start:]
+
+    def wait(self, timeout_seconds: float | None = None) -> bool:
+        """Waits until the run is over; False if it is not by then."""
+        return self._over.wait(timeout_seconds)
+
+    def _append(self, event: JobEvent) -> None:
+        with self._changed:
+            is_progress = isinstance(event, PrefillProgress)
+            if is_progress and self._events and isinstance(self._events[-1], PrefillProgress):
+                self._events[-1] = event
+            else:
+                self._events.append(event)
+
+
+Run = Callable[[], Generator[Event, None, None]]
+
+
+class Worker:
+    """One thread that does one run after another.
+
+    Args:
+        on_change: called from the worker after every event; must return at once.
+    """
+
+    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
+        self._on_change = on_change
+        self._queue: queue.SimpleQueue[tuple[Job, Run, Callable[[Job], None]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._current: Job | None = None
+        self._thread = threading.Thread(target=self._work, name="mom-worker", daemon=True)
+        self._thread.start()
+
+    def submit(self, run: Run, on_over: Callable[[Job], None] = lambda job: None) -> Job:
+        """Lines a run up.
+
+        Args:
+            run: makes the generator of events, in the worker's thread.
+            on_over: called in the worker's thread after the last event, before the job counts
+                as over.
+        """
+        job = Job()
+        self._queue.put((job, run, on_over))
+        return job
+
+    def close(self, timeout_seconds: float = 5.0) -> None:
+        """Stops the current run and ends the thread."""
+        self._queue.put(None)
+        if (current := self._current) is not None:
+            current.stop()
+        self._thread.join(timeout_seconds)
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            job, run, on_over = item
+            self._current = job
+            try:
+                job._append(self._draw(job, run))
+            except _Complete:
+                pass
+            except MomError as fault:
+                job._append(Failed(str(fault)))
+            except Exception as fault:  # noqa: BLE001 - a page is told, whatever happened
+                _LOG.exception("A run failed")
+                job._append(
+                    Failed(
+                        f"The run ended with an unexpected error ({type(fault).__name__}: {fault})."
+                        " The details are in the terminal; asking again is safe."
+                    )
+                )
+            finally:
+                self._current = None
+                try:
+                    on_over(job)
+                finally:
+                    job._over.set()
+                    self._on_change()
+
+    def _draw(self, job: Job, run: Run) -> Stopped:
+        if job._stop.is_set():
+            return Stopped()
+        with contextlib.closing(run()) as events:
+            for event in events:
+                job._append(event)
+                self._on_change()
+                if job._stop.is_set():
+                    return Stopped()
+        raise _Complete
+
+
+class _Complete(Exception):
+    """The run came to its own end."""

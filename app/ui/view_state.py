@@ -1,0 +1,208 @@
+"""What the page shows, as a pure function of what happened: events in, view out.
+
+No clock, no engine, no Gradio. `RunView` is folded from a job's events; the `*_view` functions
+turn state into the small JSON objects that the page's script paints. Their size depends on the
+number of documents, never on the length of a document or an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from app.jobs import Failed, JobEvent, Stopped
+from app.ui import wording
+from mom_core.events import Finished, MemorySample, PrefillProgress, Token
+
+Phase = Literal["idle", "waiting", "reading", "answering"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """One run as far as it has come.
+
+    Args:
+        run_id: of the job; "" before the first.
+        question: as asked.
+        phase: "idle" once it is over.
+        text: the answer so far.
+        answer_ids: its token ids.
+        fraction: of the reading's work, 0..1.
+        status: one line for people.
+        figures: speed of the finished run, "" before.
+        error: a sentence, "" if nothing went wrong.
+    """
+
+    run_id: str = ""
+    question: str = ""
+    phase: Phase = "idle"
+    text: str = ""
+    answer_ids: tuple[int, ...] = ()
+    fraction: float = 0.0
+    status: str = ""
+    figures: str = ""
+    error: str = ""
+    was_stopped: bool = False
+
+
+def asked(run_id: str, question: str) -> RunView:
+    """A run that is in line."""
+    return RunView(run_id=run_id, question=question, phase="waiting", status=wording.WAITING)
+
+
+def apply(view: RunView, event: JobEvent) -> RunView:
+    """The view after one more event. Applying the same progress twice changes nothing."""
+    match event:
+        case PrefillProgress():
+            return replace(
+                view, phase="reading", fraction=event.fraction, status=wording.reading(event)
+            )
+        case Token():
+            return replace(
+                view,
+                phase="answering",
+                fraction=1.0,
+                text=view.text + event.text,
+                answer_ids=(*view.answer_ids, event.token_id),
+                status=wording.answering(event.index + 1),
+            )
+        case Finished():
+            figures = wording.figures(event)
+            return replace(view, phase="idle", fraction=1.0, status=figures, figures=figures)
+        case Stopped():
+            return replace(
+                view, phase="idle", was_stopped=True, status=wording.stopped(bool(view.text))
+            )
+        case Failed():
+            return replace(view, phase="idle", status="", error=event.sentence)
+
+
+def run_view(view: RunView) -> dict[str, Any]:
+    """The run for the page; its text travels apart, piece by piece."""
+    return {
+        "id": view.run_id,
+        "phase": view.phase,
+        "percent": round(100 * view.fraction, 1),
+        "status": view.status,
+        "error": view.error,
+        "question": view.question,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentState:
+    """A dropped document.
+
+    Args:
+        id: names it to the server.
+        name: names it to people.
+        sections: "8 pages"; "" until read.
+        tokens: in a prompt; None until counted.
+        receipt: the reading receipt; "" until counted.
+        left_out: "path (reason)" of what was not read.
+        error: why it cannot be read, "" if it can.
+    """
+
+    id: str
+    name: str
+    sections: str = ""
+    tokens: int | None = None
+    receipt: str = ""
+    left_out: tuple[str, ...] = ()
+    error: str = ""
+
+
+_LEFT_OUT_SHOWN = 50
+
+
+def documents_view(
+    documents: Sequence[DocumentState], context_window_tokens: int | None
+) -> dict[str, Any]:
+    """The list of documents, each with its share of the context window."""
+    total = sum(document.tokens or 0 for document in documents)
+    rows = [
+        {
+            "id": document.id,
+            "name": document.name,
+            "facts": wording.document_facts(
+                document.sections, document.tokens, context_window_tokens
+            ),
+            "receipt": document.receipt,
+            "left_out": [
+                *document.left_out[:_LEFT_OUT_SHOWN],
+                *wording.more(len(document.left_out) - _LEFT_OUT_SHOWN),
+            ],
+            "error": document.error,
+            "percent": _percent(document.tokens or 0, context_window_tokens),
+        }
+        for document in documents
+    ]
+    return {
+        "rows": rows,
+        "total": wording.total_tokens(total, context_window_tokens) if documents else "",
+        "percent": _percent(total, context_window_tokens),
+        "is_too_much": context_window_tokens is not None and total >= context_window_tokens,
+    }
+
+
+def memory_view(sample: MemorySample) -> dict[str, Any]:
+    """Both gauges."""
+    return {"device": _device_gauge(sample), "host": _host_gauge(sample)}
+
+
+def _device_gauge(sample: MemorySample) -> dict[str, Any]:
+    if sample.device_name is None or not sample.device_total_bytes:
+        # The model computes in host memory: show this process and say so.
+        total = sample.host_total_bytes
+        return {
+            "title": wording.NO_DEVICE,
+            "text": wording.process_memory(sample.host_used_bytes, sample.host_peak_bytes),
+            "parts": _parts(_host_kinds(sample), total),
+            "peak": _percent(sample.host_peak_bytes, total),
+        }
+    total = sample.device_total_bytes
+    kinds = [
+        ("weights", sample.device_weights_bytes),
+        ("kv", sample.device_kv_bytes),
+        ("activations", sample.device_activations_bytes),
+        ("rest", sample.device_rest_bytes),
+    ]
+    peak = sample.device_peak_bytes or 0
+    return {
+        "title": sample.device_name,
+        "text": wording.used_of_total(sample.device_used_bytes or 0, total, peak),
+        "parts": _parts(kinds, total),
+        "peak": _percent(peak, total),
+    }
+
+
+def _host_gauge(sample: MemorySample) -> dict[str, Any]:
+    total = sample.host_total_bytes
+    others = max(0, total - sample.host_available_bytes - sample.host_used_bytes)
+    kinds = [*_host_kinds(sample), ("others", others)]
+    return {
+        "title": wording.HOST,
+        "text": wording.used_of_total(
+            sample.host_used_bytes + others, total, sample.host_peak_bytes + others
+        ),
+        "parts": _parts(kinds, total),
+        "peak": _percent(sample.host_peak_bytes + others, total),
+    }
+
+
+def _host_kinds(sample: MemorySample) -> list[tuple[str, int]]:
+    return [
+        ("weights", sample.host_weights_bytes),
+        ("kv", sample.host_kv_bytes),
+        ("activations", sample.host_activations_bytes),
+        ("rest", sample.host_rest_bytes),
+    ]
+
+
+def _parts(kinds: list[tuple[str, int]], total: int) -> list[list[Any]]:
+    return [[kind, _percent(size, total), wording.size(size)] for kind, size in kinds]
+
+
+def _percent(part: int, whole: int | None) -> float:
+    return round(100 * min(1.0, part / whole), 2) if whole else 0.0

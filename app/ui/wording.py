@@ -1,0 +1,96 @@
+"""Every sentence of the page that depends on a figure, in one place."""
+
+from __future__ import annotations
+
+from mom_core.events import Finished, PrefillProgress
+
+WAITING = "Waiting for the model …"
+LOADING = "Loading the model …"
+NO_DEVICE = "No GPU: the model computes on the CPU"
+HOST = "Memory of this machine"
+EMPTY_QUESTION = "Write a question first."
+BUSY = "The model is still at work on the last question. Wait, or press Stop."
+STILL_COUNTING = "A document is still being read. Ask again in a moment."
+STILL_LOADING = "The model is still being loaded. Ask again in a moment."
+
+
+def size(size_bytes: int) -> str:
+    """In GiB, in steps of 10 MB."""
+    return f"{size_bytes / 2**30:.2f} GiB"
+
+
+def used_of_total(used_bytes: int, total_bytes: int, peak_bytes: int) -> str:
+    return f"{size(used_bytes)} of {size(total_bytes)}, peak {size(peak_bytes)}"
+
+
+def process_memory(used_bytes: int, peak_bytes: int) -> str:
+    return f"this program uses {size(used_bytes)}, peak {size(peak_bytes)}"
+
+
+def duration(seconds: float) -> str:
+    """Short and rounded: "8 s", "3 min 20 s", "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def reading(event: PrefillProgress) -> str:
+    """The line under the bar while the prompt is read."""
+    new = event.prompt_tokens - event.reused_tokens
+    known = f" ({event.reused_tokens:,} known already)" if event.reused_tokens else ""
+    left = "" if event.eta_seconds is None else f", about {duration(event.eta_seconds)} left"
+    return (
+        f"Reading {new:,} tokens{known}: {event.fraction:.0%}, "
+        f"layer {min(event.layer + 1, event.layers)} of {event.layers}{left}"
+    )
+
+
+def answering(tokens: int) -> str:
+    return f"Answering: {tokens:,} {'token' if tokens == 1 else 'tokens'}"
+
+
+def figures(event: Finished) -> str:
+    """Under a finished answer."""
+    new = event.prompt_tokens - event.reused_tokens
+    known = f", {event.reused_tokens:,} known already" if event.reused_tokens else ""
+    ended = " (ended at its limit of tokens)" if event.reason == "length" else ""
+    return (
+        f"First word after {event.prefill_seconds:.1f} s: read {new:,} tokens at "
+        f"{event.prefill_tokens_per_second:,.0f} tokens/s{known}. "
+        f"Wrote {event.new_tokens:,} at {event.decode_tokens_per_second:.1f} tokens/s{ended}."
+    )
+
+
+def stopped(has_text: bool) -> str:
+    return "Stopped; what was written is kept." if has_text else "Stopped while reading."
+
+
+def sections(number: int, kind: str) -> str:
+    unit = "page" if kind == "pdf" else "file"
+    return f"{number:,} {unit if number == 1 else unit + 's'}"
+
+
+def document_facts(sections: str, tokens: int | None, window_tokens: int | None) -> str:
+    """ "8 pages · 4,120 tokens · 50 % of the context"."""
+    if not sections:
+        return "being read …"
+    if tokens is None:
+        return f"{sections} · tokens are counted once the model is loaded …"
+    share = f" · {tokens / window_tokens:.0%} of the context" if window_tokens else ""
+    return f"{sections} · {tokens:,} tokens{share}"
+
+
+def total_tokens(tokens: int, window_tokens: int | None) -> str:
+    if window_tokens is None:
+        return f"{tokens:,} tokens"
+    text = f"{tokens:,} of {window_tokens:,} tokens of the context"
+    if tokens >= window_tokens:
+        text += ": too much for this model. Remove documents, or use one with a larger context."
+    return text
+
+
+def more(number: int) -> list[str]:
+    return [f"… and {number:,} more"] if number > 0 else []
