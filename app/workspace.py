@@ -7,11 +7,13 @@ the model's work in the worker. Document text never leaves this object for the p
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import queue
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -133,7 +135,7 @@ class Workspace:
                     self._model_error = event.sentence
             self._touch()
         for document_id in list(self._read):
-            self._chores.put(lambda document_id=document_id: self._count(document_id))
+            self._chores.put(functools.partial(self._count, document_id))
 
     @property
     def is_ready(self) -> bool:
@@ -370,8 +372,6 @@ class Workspace:
 
     def memory(self, max_age_seconds: float = 0.3) -> MemorySample:
         """A reading of the meter, shared by all tabs."""
-        import time
-
         with self._lock:
             sample = self._sample
             if sample is None or time.monotonic() - sample.time_seconds > max_age_seconds:

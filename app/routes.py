@@ -1,0 +1,193 @@
+"""Our own routes beside Gradio's: uploads, documents, and one stream of updates per tab."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import re
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
+
+from app.documents import Document, Entry, read, read_entries
+from app.ui import view_state
+from app.workspace import Workspace
+from mom_core.errors import DocumentError
+
+STATIC = Path(__file__).parent / "ui" / "static"
+
+_TICK_SECONDS = 0.08
+_MEMORY_EVERY_TICKS = 5
+_IDLE_MEMORY_EVERY_TICKS = 12
+_BATCH_ID = re.compile(r"[0-9a-f]{32}")
+_PATH_CHARACTERS = 1024
+_FILES_MAX = 20_000
+_BATCH_BYTES_MAX = 4 * 1024**3
+
+
+class Uploads:
+    """Files on their way in: each dropped thing is a batch, its files stored under numbers.
+
+    A name from outside is data, never a path on this machine.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._paths: dict[str, list[tuple[str, Path]]] = {}
+        self._bytes: dict[str, int] = {}
+
+    def place(self, batch: str, path: str) -> Path:
+        """Where the next file of a batch is stored.
+
+        Raises:
+            DocumentError: the path's form, or too many files.
+        """
+        if not _BATCH_ID.fullmatch(batch):
+            raise DocumentError("The upload has no proper number; drop the file again.")
+        parts = path.split("/")
+        if (
+            not path
+            or len(path) > _PATH_CHARACTERS
+            or any(part in ("", ".", "..") or "\0" in part or "\\" in part for part in parts)
+        ):
+            raise DocumentError(f"{path[:80]!r} is not a name that a dropped file can have.")
+        files = self._paths.setdefault(batch, [])
+        if len(files) >= _FILES_MAX:
+            raise DocumentError(
+                f"The folder holds more than {_FILES_MAX:,} files. Drop a part of it."
+            )
+        folder = self._folder / batch
+        folder.mkdir(exist_ok=True)
+        place = folder / str(len(files))
+        files.append((path, place))
+        return place
+
+    def count(self, batch: str, size_bytes: int) -> None:
+        """Raises `DocumentError` when a batch grows too large."""
+        self._bytes[batch] = self._bytes.get(batch, 0) + size_bytes
+        if self._bytes[batch] > _BATCH_BYTES_MAX:
+            raise DocumentError(
+                f"More than {_BATCH_BYTES_MAX // 1024**3} GiB were dropped at once. "
+                "Drop the part that you want to ask about."
+            )
+
+    def forget(self, batch: str) -> None:
+        """Drops a batch that did not arrive whole."""
+        self._bytes.pop(batch, None)
+        if self._paths.pop(batch, None) is not None:
+            shutil.rmtree(self._folder / batch, ignore_errors=True)
+
+    def finish(self, batch: str) -> tuple[str, Callable[[], Document]]:
+        """The name of a whole batch and how to read it.
+
+        Raises:
+            DocumentError: nothing was uploaded.
+        """
+        files = self._paths.pop(batch, [])
+        self._bytes.pop(batch, None)
+        if not files:
+            raise DocumentError("Nothing arrived; drop the file again.")
+        first_path, first_place = files[0]
+        if len(files) == 1 and "/" not in first_path:
+            return first_path, functools.partial(read, first_place, first_path)
+        name = first_path.split("/", 1)[0]
+        entries = [
+            Entry(path.removeprefix(name + "/"), place.stat().st_size, place.read_bytes)
+            for path, place in files
+        ]
+        return name, functools.partial(read_entries, entries, name)
+
+
+def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
+    """All of them.
+
+    Args:
+        workspace: what they show and change.
+        is_closing: ends the streams when the server shuts down.
+    """
+    router = APIRouter()
+    uploads = Uploads(workspace.folder)
+
+    @router.put("/uploads/{batch}")
+    async def upload(batch: str, path: str, request: Request) -> Response:
+        try:
+            place = uploads.place(batch, path)
+            with place.open("wb") as file:
+                async for block in request.stream():
+                    uploads.count(batch, len(block))
+                    file.write(block)
+        except DocumentError as fault:
+            uploads.forget(batch)
+            raise HTTPException(400, str(fault)) from fault
+        except OSError as fault:
+            uploads.forget(batch)
+            sentence = f"The file could not be stored: {fault.strerror}. Free some disk space."
+            raise HTTPException(507, sentence) from fault
+        return Response(status_code=204)
+
+    @router.post("/uploads/{batch}")
+    async def uploaded(batch: str) -> Response:
+        try:
+            name, load = uploads.finish(batch)
+        except DocumentError as fault:
+            raise HTTPException(400, str(fault)) from fault
+        workspace.add(batch, name, load)
+        return Response(status_code=204)
+
+    @router.delete("/documents/{document_id}")
+    async def remove(document_id: str) -> Response:
+        workspace.remove(document_id)
+        return Response(status_code=204)
+
+    @router.get("/events")
+    async def events() -> StreamingResponse:
+        return StreamingResponse(
+            _updates(workspace, is_closing),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store"},
+        )
+
+    @router.get("/static/{name}")
+    async def static(name: str) -> FileResponse:
+        if name not in {"page.js", "page.css"}:
+            raise HTTPException(404, f"There is no file {name!r} here.")
+        return FileResponse(STATIC / name, headers={"Cache-Control": "no-cache"})
+
+    return router
+
+
+async def _updates(workspace: Workspace, is_closing: Callable[[], bool]) -> AsyncIterator[str]:
+    """State when it changed, new text of the answer, and memory, at most 12.5 times a second."""
+    version, run_id, sent, tick = -1, "", 0, 0
+    memory_tick = -_IDLE_MEMORY_EVERY_TICKS
+    is_busy = False
+    while not is_closing():
+        changed = workspace.version
+        if changed != version:
+            version = changed
+            # The text first: whoever sees a run end has all of its answer.
+            run = workspace.run()
+            state = workspace.state()
+            is_busy = bool(state["run"]["is_busy"])  # type: ignore[index]
+            if run.run_id != run_id:
+                run_id, sent = run.run_id, 0
+                yield _event("text", {"run": run_id, "start": 0, "text": ""})
+            if len(run.text) > sent:
+                yield _event("text", {"run": run_id, "start": sent, "text": run.text[sent:]})
+                sent = len(run.text)
+            yield _event("state", state)
+        every = _MEMORY_EVERY_TICKS if is_busy else _IDLE_MEMORY_EVERY_TICKS
+        if tick >= memory_tick + every:
+            memory_tick = tick
+            yield _event("memory", view_state.memory_view(workspace.memory()))
+        tick += 1
+        await asyncio.sleep(_TICK_SECONDS)
+
+
+def _event(kind: str, data: Any) -> str:
+    return f"event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
