@@ -82,7 +82,8 @@ class Job:
                 self._events.append(event)
 
 
-Run = Callable[[], Generator[Event, None, None]]
+# A run may yield None while it waits for something: nothing is logged, but Stop is obeyed.
+Run = Callable[[], Generator[Event | None, None, None]]
 
 
 class Worker:
@@ -151,8 +152,9 @@ class Worker:
             return Stopped()
         with contextlib.closing(run()) as events:
             for event in events:
-                job._append(event)
-                self._on_change()
+                if event is not None:
+                    job._append(event)
+                    self._on_change()
                 if job._stop.is_set():
                     return Stopped()
         raise _Complete

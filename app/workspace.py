@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from app.documents import Document, read, receipt
 from app.jobs import Failed, Job, Worker
-from app.prompt import PromptBuilder, TokenizedDocument, Turn
+from app.prompt import Prompt, PromptBuilder, TokenizedDocument, Turn
 from app.ui import view_state, wording
 from app.ui.view_state import DocumentState, RunView
 from mom_core.config import EngineConfig, HiddenTier, KVTier, SamplingConfig
@@ -32,6 +32,7 @@ from mom_core.memory.meter import Meter
 if TYPE_CHECKING:
     from mom_core.engine import Engine
 
+_WAIT_SECONDS = 0.05
 _LOG = logging.getLogger(__name__)
 
 OFFLOADS: dict[str, tuple[KVTier, HiddenTier]] = {
@@ -236,33 +237,24 @@ class Workspace:
                 raise InvalidSetting(wording.EMPTY_QUESTION)
             if self._model_error:
                 raise InvalidSetting(self._model_error)
-            if self._engine is None or self._builder is None:
-                raise InvalidSetting(wording.STILL_LOADING)
             if self._job is not None and not self._job.is_over:
                 raise InvalidSetting(wording.BUSY)
-            good = [key for key, state in self._documents.items() if not state.error]
-            if any(key not in self._tokenized for key in good):
-                raise InvalidSetting(wording.STILL_COUNTING)
-            engine, settings = self._engine, self._settings
-            prompt = self._builder.build(
-                [self._tokenized[key] for key in good],
-                [answered.turn for answered in self._answered],
-                question,
-            )
-            window = engine.context_window_tokens
-            if len(prompt.token_ids) > window:
-                raise ContextTooLong(
-                    f"Documents and conversation are {len(prompt.token_ids):,} tokens, and "
-                    f"{self.model_name} reads at most {window:,}. Nothing was cut: remove a "
-                    "document, start a new conversation, or use a model with a larger context."
-                )
+            if not self._is_preparing():
+                # Refused at once, while the question is still in its box.
+                self._prompt(question)
+            settings = self._settings
             config = settings.engine_config()
             sampling = SamplingConfig(temperature=settings.temperature)
 
-            def run() -> Generator[Event, None, None]:
+            def run() -> Generator[Event | None, None, None]:
+                while self._is_preparing():
+                    time.sleep(_WAIT_SECONDS)
+                    yield None
+                prompt = self._prompt(question)
+                assert self._engine is not None
                 self._meter.reset_peak()
-                engine.configure(config)
-                return engine.generate(
+                self._engine.configure(config)
+                yield from self._engine.generate(
                     prompt.token_ids, max_new_tokens=settings.max_new_tokens, sampling=sampling
                 )
 
@@ -271,6 +263,34 @@ class Workspace:
             self._run = view_state.asked(job.id, question)
             self._seen_events = 0
             self._touch()
+
+    def _is_preparing(self) -> bool:
+        """Whether the model is being loaded or a document read and counted."""
+        with self._lock:
+            if self._model_error:
+                return False
+            return self._engine is None or any(
+                not state.error and key not in self._tokenized
+                for key, state in self._documents.items()
+            )
+
+    def _prompt(self, question: str) -> Prompt:
+        with self._lock:
+            if self._engine is None or self._builder is None:
+                raise InvalidSetting(self._model_error)
+            prompt = self._builder.build(
+                [self._tokenized[key] for key, state in self._documents.items() if not state.error],
+                [answered.turn for answered in self._answered],
+                question,
+            )
+            window = self._engine.context_window_tokens
+            if len(prompt.token_ids) > window:
+                raise ContextTooLong(
+                    f"Documents and conversation are {len(prompt.token_ids):,} tokens, and "
+                    f"{self.model_name} reads at most {window:,}. Nothing was cut: remove a "
+                    "document, start a new conversation, or use a model with a larger context."
+                )
+            return prompt
 
     def stop(self) -> None:
         """Ends the current run at its next event; nothing if there is none."""

@@ -138,19 +138,25 @@ def build(workspace: Workspace) -> gr.Blocks:
             now = workspace.settings
             return messages(), now.offload, now.chunk, now.max_new_tokens, now.temperature
 
+        # Only what goes through Gradio's queue can show a warning.
+        spoken: dict[str, Any] = {
+            "show_progress": "hidden",
+            "api_visibility": "private",
+            "concurrency_limit": None,
+        }
         quick: dict[str, Any] = {
             "queue": False,
             "show_progress": "hidden",
             "api_visibility": "private",
         }
-        gr.on([send.click, question.submit], on_send, question, question, **quick)
+        gr.on([send.click, question.submit], on_send, question, question, **spoken)
         stop.click(workspace.stop, None, None, **quick)
-        fresh.click(on_new, None, history, **quick)
+        fresh.click(on_new, None, history, **spoken)
         refresh.click(messages, None, history, **quick)
-        offload.input(on_setting("offload"), offload, None, **quick)
-        chunk.input(on_setting("chunk"), chunk, None, **quick)
-        max_new_tokens.input(on_setting("max_new_tokens"), max_new_tokens, None, **quick)
-        temperature.input(on_setting("temperature"), temperature, None, **quick)
+        offload.input(on_setting("offload"), offload, None, **spoken)
+        chunk.input(on_setting("chunk"), chunk, None, **spoken)
+        max_new_tokens.input(on_setting("max_new_tokens"), max_new_tokens, None, **spoken)
+        temperature.input(on_setting("temperature"), temperature, None, **spoken)
         demo.load(on_load, None, [history, offload, chunk, max_new_tokens, temperature], **quick)
     return demo
 

@@ -140,7 +140,7 @@ def documents_view(
     ]
     return {
         "rows": rows,
-        "total": wording.total_tokens(total, context_window_tokens) if documents else "",
+        "total": wording.total_tokens(total, context_window_tokens) if total else "",
         "percent": _percent(total, context_window_tokens),
         "is_too_much": context_window_tokens is not None and total >= context_window_tokens,
     }

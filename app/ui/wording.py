@@ -10,8 +10,6 @@ NO_DEVICE = "No GPU: the model computes on the CPU"
 HOST = "Memory of this machine"
 EMPTY_QUESTION = "Write a question first."
 BUSY = "The model is still at work on the last question. Wait, or press Stop."
-STILL_COUNTING = "A document is still being read. Ask again in a moment."
-STILL_LOADING = "The model is still being loaded. Ask again in a moment."
 
 
 def size(size_bytes: int) -> str:

@@ -44,7 +44,7 @@
   const paintButtons = () => {
     const busy = state.run.is_busy;
     const send = $("#send"), stop = $("#stop"), fresh = $("#new");
-    if (send) send.disabled = busy || !state.model.is_ready;
+    if (send) send.disabled = busy || !!state.model.error;
     if (stop) stop.disabled = !busy;
     if (fresh) fresh.disabled = busy;
     document.documentElement.dataset.state = busy ? (state.run.phase === "idle" ? "waiting" : state.run.phase) : "idle";
