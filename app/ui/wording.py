@@ -6,8 +6,8 @@ from mom_core.events import Finished, PrefillProgress
 
 WAITING = "Waiting for the model …"
 LOADING = "Loading the model …"
-NO_DEVICE = "No GPU: the model computes on the CPU"
-HOST = "Memory of this machine"
+NO_DEVICE = "no GPU, computing on the CPU"
+HOST = "memory of this machine"
 EMPTY_QUESTION = "Write a question first."
 BUSY = "The model is still at work on the last question. Wait, or press Stop."
 
@@ -22,7 +22,7 @@ def used_of_total(used_bytes: int, total_bytes: int, peak_bytes: int) -> str:
 
 
 def process_memory(used_bytes: int, peak_bytes: int) -> str:
-    return f"this program uses {size(used_bytes)}, peak {size(peak_bytes)}"
+    return f"This program: {size(used_bytes)}, peak {size(peak_bytes)}"
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,55 @@
+# `make run` and `make test` do all their own set-up; everything else is for those who work on it.
+PYTHON ?= python3
+PORT ?=
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test test-all check setup setup-test format bench clean
+
+run: setup
+	@$(BIN)/mom chat $(if $(PORT),--port $(PORT))
+
+setup: $(VENV)/.installed
+setup-test: $(VENV)/.installed-test
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "mom-chat needs Python 3.11 or newer; $$($(PYTHON) --version) was found. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+# The browser tests look for a Chromium themselves; this only tries to have one where we may.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && \
+		  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || true; }
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || \
+		echo "********** NO CHROMIUM FOUND: the browser tests are SKIPPED. Install chromium to run them. **********"
+
+test: setup-test check browser
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup-test check browser
+	$(BIN)/python -m pytest
+
+check: setup-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup-test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup-test
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

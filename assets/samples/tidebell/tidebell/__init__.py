@@ -1,0 +1,3 @@
+"""Rings a bell before high water."""
+
+__version__ = "0.4.2"
