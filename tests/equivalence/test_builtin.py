@@ -47,12 +47,15 @@ def test_128_greedy_tokens(loaded: Any, samples: Path, name: str) -> None:
 
 
 def test_bf16_is_as_near_the_truth_as_plain_transformers(loaded: Any, samples: Path) -> None:
+    """Rule 2, with room for the noise of 18 prompts (their mean alone is uncertain by 13 %)."""
     half = load_model("smollm2-135m", dtype=torch.bfloat16)
-    ours_sum = theirs_sum = 0.0
+    engine = Engine(half.model, config=EngineConfig(chunk_tokens=256))
+    ours, theirs = [], []
     for name, question in QUESTIONS.items():
-        prompt = prompt_of(loaded.tokenizer, samples / name, question)[:700]
-        truth = plain_logits(loaded.model, prompt)
-        ours = Engine(half.model, config=EngineConfig(chunk_tokens=256)).logits(prompt)
-        ours_sum += float((ours - truth).pow(2).mean())
-        theirs_sum += float((plain_logits(half.model, prompt).float() - truth).pow(2).mean())
-    assert ours_sum**0.5 <= 1.1 * theirs_sum**0.5
+        prompt = prompt_of(loaded.tokenizer, samples / name, question)
+        for length in range(300, 1200, 150):
+            truth = plain_logits(loaded.model, prompt[:length])
+            plain = plain_logits(half.model, prompt[:length]).float()
+            ours.append((engine.logits(prompt[:length]) - truth).pow(2).mean().sqrt())
+            theirs.append((plain - truth).pow(2).mean().sqrt())
+    assert float(sum(ours) / sum(theirs)) <= 1.3

@@ -1,0 +1,121 @@
+"""The real server with the built-in model in a thread, and a page in headless Chromium."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.workspace import Workspace
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None
+)
+
+
+@dataclass
+class Site:
+    url: str
+    workspace: Workspace
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.builtin)
+            if CHROMIUM is None:
+                item.add_marker(pytest.mark.skip(reason="no chromium on PATH"))
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[Site]:
+    import warnings
+
+    with warnings.catch_warnings():
+        # Gradio's own imports warn of things to come.
+        warnings.simplefilter("ignore")
+        import uvicorn
+
+        from app.server import create_app
+
+        def load() -> Any:
+            from mom_core import Engine
+
+            return Engine.load("smollm2-135m")
+
+        workspace = Workspace(load, "smollm2-135m")
+        closing = threading.Event()
+        app = create_app(workspace, closing.is_set)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, ws="none")
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    for _ in range(600):
+        if server.started and workspace.is_ready:
+            break
+        time.sleep(0.1)
+    assert workspace.is_ready
+    yield Site(f"http://127.0.0.1:{listener.getsockname()[1]}", workspace)
+    closing.set()
+    server.should_exit = True
+    thread.join(10)
+    workspace.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--disable-quic",
+                "--disable-background-networking",
+                "--no-first-run",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, site: Site) -> Iterator[Any]:
+    """A fresh tab on an empty workspace; fails on console errors and on requests to elsewhere."""
+    site.workspace.stop()
+    while site.workspace.state()["run"]["is_busy"]:  # type: ignore[index]
+        time.sleep(0.05)
+    for row in site.workspace.state()["documents"]["rows"]:  # type: ignore[index]
+        site.workspace.remove(row["id"])
+    site.workspace.new_conversation()
+    site.workspace.configure(offload="auto", chunk="auto", max_new_tokens=512, temperature=0.0)
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    context.on(
+        "request",
+        lambda r: None if r.url.startswith((site.url, "data:", "blob:")) else faults.append(r.url),
+    )
+    open_page(page, site)
+    yield page
+    context.close()
+    assert faults == []
+
+
+def open_page(page: Any, site: Site) -> None:
+    page.goto(site.url)
+    page.wait_for_selector("#send")
+    page.wait_for_selector("#gauge-host .text:not(:empty)")

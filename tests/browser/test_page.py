@@ -1,0 +1,282 @@
+"""The page does what a person does with it: drop, read, ask, stop, reload, change settings."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Site, open_page
+
+TOKENS = re.compile(r"[\d,]+ tokens · \d+% of the context")
+
+
+def drop_by_chooser(page: Any, path: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.click("#drop .drop-area")
+    chooser.value.set_files(path)
+
+
+def wait_for_tokens(page: Any) -> None:
+    expect(page.locator("#documents .facts").last).to_have_text(TOKENS, timeout=20_000)
+
+
+def ask(page: Any, question: str) -> None:
+    page.fill("#question textarea", question)
+    page.click("#send")
+    expect(page.locator("#stop")).to_be_enabled(timeout=10_000)
+
+
+def wait_until_idle(page: Any) -> None:
+    expect(page.locator("#stop")).to_be_disabled(timeout=60_000)
+
+
+def states(page: Any, selector: str, seconds: float) -> list[str]:
+    """Different texts of an element in the order they were seen."""
+    seen: list[str] = []
+    end = time.monotonic() + seconds
+    while (
+        time.monotonic() < end
+        and page.evaluate("document.querySelector('#stop').disabled") is False
+    ):
+        text = page.inner_text(selector)
+        if not seen or seen[-1] != text:
+            seen.append(text)
+        time.sleep(0.05)
+    return seen
+
+
+def long_document(tmp_path: Path, samples: Path, copies: int = 5) -> Path:
+    path = tmp_path / "long.md"
+    path.write_text((samples / "beekeeping-guide.md").read_text() * copies)
+    return path
+
+
+def test_a_pdf_from_drop_to_answer(page: Any, samples: Path) -> None:
+    page.evaluate(
+        """() => { window.gauges = new Set(); setInterval(() => {
+        gauges.add(document.querySelector('#gauge-device .text').textContent) }, 100) }"""
+    )
+    drop_by_chooser(page, samples / "observatory-handbook.pdf")
+    wait_for_tokens(page)
+    expect(page.locator("#documents")).to_contain_text("observatory-handbook.pdf")
+    expect(page.locator("#documents")).to_contain_text("8 pages")
+    page.click("#documents summary")
+    expect(page.locator("#documents details")).to_contain_text("1 page without text (p. 5)")
+    ask(page, "Who built the observatory?")
+    answers = states(page, "#chat", 60)
+    wait_until_idle(page)
+    growing = [text for text in answers if len(text) > len("Who built the observatory?") + 2]
+    assert len({len(text) for text in growing}) >= 3
+    expect(page.locator("#history")).to_contain_text("Solveig Aune")
+    expect(page.locator("#progress")).to_contain_text("tokens/s")
+    expect(page.locator("#progress")).to_contain_text("First word after")
+    assert page.evaluate("gauges.size") >= 2
+    assert re.search(r"\d+\.\d\d GiB", page.inner_text("#gauge-host"))
+
+
+def test_dropping_by_drag(page: Any, samples: Path) -> None:
+    text = (samples / "beekeeping-guide.md").read_text()
+    page.evaluate(
+        """(text) => {
+        const data = new DataTransfer();
+        data.items.add(new File([text], 'guide & <b>notes<b>.md'));
+        data.items.add(new File(['%PDF-1.4 broken'], 'broken.pdf'));
+        document.querySelector('#mid').dispatchEvent(
+            new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true})) }""",
+        text,
+    )
+    wait = page.locator("#documents .rows > li")
+    expect(wait).to_have_count(2, timeout=10_000)
+    expect(page.locator("#documents .facts")).to_have_text(TOKENS, timeout=20_000)
+    expect(page.locator("#documents .head b").first).to_have_text("guide & <b>notes<b>.md")
+    expect(page.locator("#documents .error")).to_contain_text("damaged or not a PDF")
+    page.click("#documents [data-remove] >> nth=1")
+    expect(wait).to_have_count(1)
+
+
+def test_dropping_a_folder(page: Any, samples: Path) -> None:
+    session = page.context.new_cdp_session(page)
+    box = page.locator("#drop").bounding_box()
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send(
+            "Input.dispatchDragEvent",
+            {
+                "type": kind,
+                "x": box["x"] + 20,
+                "y": box["y"] + 20,
+                "data": {
+                    "items": [],
+                    "files": [str(samples / "tidebell")],
+                    "dragOperationsMask": 1,
+                },
+            },
+        )
+    expect(page.locator("#documents .facts")).to_have_text(
+        re.compile(r"^6 files · " + TOKENS.pattern), timeout=20_000
+    )
+    page.click("#documents summary")
+    expect(page.locator("#documents details")).to_contain_text("poetry.lock (lock file)")
+
+
+def test_stop_while_reading(page: Any, tmp_path: Path, samples: Path) -> None:
+    drop_by_chooser(page, long_document(tmp_path, samples))
+    wait_for_tokens(page)
+    ask(page, "When is honey ripe?")
+    expect(page.locator("#progress .line")).to_contain_text("Reading", timeout=10_000)
+    expect(page.locator("#progress .line")).to_contain_text("left")
+    page.click("#stop")
+    expect(page.locator("#stop")).to_be_disabled(timeout=2_500)
+    expect(page.locator("#progress .line")).to_have_text("Stopped while reading.")
+
+
+def test_stop_while_answering_then_go_on(page: Any) -> None:
+    ask(page, "Write a long story about a river.")
+    expect(page.locator("#live .answer")).not_to_be_empty(timeout=20_000)
+    page.click("#stop")
+    expect(page.locator("#stop")).to_be_disabled(timeout=2_500)
+    expect(page.locator("#progress .line")).to_contain_text("what was written is kept")
+    expect(page.locator("#history")).to_contain_text("river")
+    page.fill("#setting-max-new-tokens input", "5")
+    page.locator("#setting-max-new-tokens input").blur()
+    ask(page, "And then?")
+    wait_until_idle(page)
+    expect(page.locator("#progress .line")).to_contain_text("known already")
+    expect(page.locator("#progress .line")).to_contain_text("ended at its limit")
+
+
+def test_a_reload_finds_the_run_still_going(page: Any, site: Site) -> None:
+    ask(page, "Write a long story about a mountain.")
+    expect(page.locator("#live .answer")).not_to_be_empty(timeout=20_000)
+    page.reload()
+    page.wait_for_selector("#send")
+    expect(page.locator("#stop")).to_be_enabled(timeout=10_000)
+    expect(page.locator("#live .asked")).to_have_text("Write a long story about a mountain.")
+    before = len(page.inner_text("#live .answer"))
+    page.wait_for_function(f"document.querySelector('#live .answer').innerText.length > {before}")
+    other = page.context.new_page()
+    open_page(other, site)
+    expect(other.locator("#stop")).to_be_enabled(timeout=10_000)
+    other.click("#stop")
+    expect(page.locator("#stop")).to_be_disabled(timeout=3_000)
+    expect(page.locator("#history")).to_contain_text("mountain")
+    page.reload()
+    expect(page.locator("#history")).to_contain_text("mountain", timeout=10_000)
+
+
+def test_a_closed_tab_loses_nothing(page: Any, site: Site) -> None:
+    page.fill("#setting-max-new-tokens input", "12")
+    page.locator("#setting-max-new-tokens input").blur()
+    ask(page, "Name a colour.")
+    other = page.context.new_page()
+    page.close()
+    open_page(other, site)
+    wait_until_idle(other)
+    expect(other.locator("#history")).to_contain_text("Name a colour")
+    expect(other.locator("#history .figures")).to_contain_text("tokens/s")
+
+
+@pytest.mark.parametrize("offload", ["off", "KV to host", "KV + hidden to host"])
+def test_settings_hold_for_the_next_question(
+    page: Any, site: Site, samples: Path, offload: str
+) -> None:
+    drop_by_chooser(page, samples / "beekeeping-guide.md")
+    wait_for_tokens(page)
+    page.click("#setting-offload input")
+    page.get_by_role("option", name=offload, exact=True).click()
+    chunk = page.locator("#setting-chunk input")
+    chunk.fill("333")
+    chunk.press("Enter")
+    page.fill("#setting-max-new-tokens input", "20")
+    page.locator("#setting-max-new-tokens input").blur()
+    page.wait_for_timeout(300)
+    now = site.workspace.settings
+    assert (now.offload, now.chunk, now.max_new_tokens) == (offload, "333", 20)
+    ask(page, "How much food does a colony need for winter?")
+    wait_until_idle(page)
+    expect(page.locator("#history")).to_contain_text("15 kilograms")
+
+
+def test_mistakes_get_a_sentence(page: Any, tmp_path: Path, samples: Path) -> None:
+    page.click("#send")
+    expect(page.get_by_text("Write a question first.")).to_be_visible()
+    chunk = page.locator("#setting-chunk input")
+    chunk.fill("many")
+    chunk.press("Enter")
+    expect(page.get_by_text("it must be auto or a whole number")).to_be_visible()
+    drop_by_chooser(page, long_document(tmp_path, samples, copies=12))
+    wait_for_tokens(page)
+    expect(page.locator("#documents .total")).to_contain_text("too much for this model")
+    page.fill("#question textarea", "Too long?")
+    page.click("#send")
+    expect(page.get_by_text("reads at most 8,192")).to_be_visible()
+    expect(page.locator("#question textarea")).to_have_value("Too long?")
+
+
+def test_text_can_not_become_markup(page: Any, site: Site) -> None:
+    evil = '<img src="http://192.0.2.1/a.png" onerror="window.bad=1"><script>window.bad=1</script>'
+    page.fill("#setting-max-new-tokens input", "3")
+    page.locator("#setting-max-new-tokens input").blur()
+    ask(page, evil + " ![x](http://192.0.2.1/b.png)")
+    wait_until_idle(page)
+    expect(page.locator("#history")).to_contain_text("onerror", timeout=10_000)
+    assert page.locator("#chat img[src*='192.0.2.1']").count() == 0
+    assert page.evaluate("window.bad") is None
+
+
+@pytest.mark.parametrize("width", [390, 1024, 1440])
+def test_nothing_sticks_out_sideways(page: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    for element in ("drop", "documents", "question", "send", "stop", "chat", "progress"):
+        assert page.locator(f"#{element}").count() == 1
+    for element in ("gauge-device", "gauge-host", "setting-offload", "setting-chunk"):
+        assert page.locator(f"#{element}").count() == 1
+    wide = "document.documentElement.scrollWidth <= window.innerWidth"
+    assert page.evaluate(wide)
+
+
+def test_foreign_requests_get_nothing(site: Site) -> None:
+    address = site.url.removeprefix("http://")
+    attempts = [
+        ("GET", "/", {"Host": "evil.com"}),
+        ("GET", "/events", {"Origin": "http://evil.com"}),
+        ("GET", "/config", {"Sec-Fetch-Site": "cross-site"}),
+        ("PUT", f"/uploads/{'a' * 32}?path=x.txt", {"Origin": "http://evil.com"}),
+        ("POST", "/gradio_api/upload", {"Origin": "null"}),
+        ("POST", "/gradio_api/queue/join", {"Origin": "http://evil.com"}),
+    ]
+    for method, path, headers in attempts:
+        connection = http.client.HTTPConnection(address, timeout=5)
+        connection.request(method, path, body=b"x" if method != "GET" else None, headers=headers)
+        response = connection.getresponse()
+        assert response.status == 403, (method, path)
+        assert b"Refused" in response.read()
+        connection.close()
+    assert not any(site.workspace.folder.iterdir())
+
+
+@pytest.mark.parametrize("path", ["../../x", "/etc/passwd", "a/../b", "", "a\\b", "x" * 2000])
+def test_upload_names_are_never_paths(site: Site, path: str) -> None:
+    from urllib.parse import quote
+
+    connection = http.client.HTTPConnection(site.url.removeprefix("http://"), timeout=5)
+    connection.request("PUT", f"/uploads/{'b' * 32}?path={quote(path, safe='')}", body=b"x")
+    response = connection.getresponse()
+    assert response.status == 400
+    assert b"not a name that a dropped file can have" in response.read()
+    connection.close()
+
+
+def test_gradio_private_name_still_exists() -> None:
+    """The queue's pause between looks is set by a private name (see app/server.py)."""
+    import gradio
+
+    with gradio.Blocks() as demo:
+        pass
+    demo.queue()
+    assert isinstance(demo._queue.sleep_when_free, float)

@@ -1,0 +1,108 @@
+"""Attention over any split into segments equals attention over the whole."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mom_core.attention import Segment, merge_partials, segment_attention
+
+HEADS = st.sampled_from([(9, 3), (4, 4), (4, 1), (6, 2)])
+
+
+def dense(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    start: int,
+    window: int | None,
+    softcap: float | None,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """The textbook formula, with every matrix written out."""
+    heads, kv_heads = query.shape[1], keys.shape[1]
+    keys = keys.repeat_interleave(heads // kv_heads, 1)
+    values = values.repeat_interleave(heads // kv_heads, 1)
+    scores = query @ keys.mT * 0.25
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    q = torch.arange(start, start + query.shape[2])[:, None]
+    k = torch.arange(keys.shape[2])[None]
+    seen = (k <= q) & ((k > q - window) if window else torch.ones_like(k, dtype=torch.bool))
+    scores = scores.masked_fill(~seen, -math.inf)
+    if sinks is not None:
+        extra = sinks.view(1, -1, 1, 1).expand(1, heads, query.shape[2], 1).to(scores.dtype)
+        return torch.cat([scores, extra], -1).softmax(-1)[..., :-1] @ values
+    return scores.softmax(-1) @ values
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    heads=HEADS,
+    past=st.integers(0, 70),
+    new=st.integers(1, 40),
+    cuts=st.lists(st.integers(1, 100), max_size=5),
+    window=st.one_of(st.none(), st.integers(1, 60)),
+    softcap=st.one_of(st.none(), st.just(5.0)),
+    with_sinks=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 1000),
+)
+def test_any_split_equals_the_whole(
+    heads: tuple[int, int],
+    past: int,
+    new: int,
+    cuts: list[int],
+    window: int | None,
+    softcap: float | None,
+    with_sinks: bool,
+    dtype: torch.dtype,
+    seed: int,
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    (h, g), total = heads, past + new
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=dtype)
+
+    query, keys, values = draw(1, h, new, 16) * 3, draw(1, g, total, 16), draw(1, g, total, 16)
+    sinks = draw(h) if with_sinks else None
+    bounds = sorted({0, total, *(cut for cut in cuts if cut < total)})
+    segments = [
+        Segment(a, keys[:, :, a:b], values[:, :, a:b])
+        for a, b in itertools.pairwise(bounds)
+    ]
+    ours = segment_attention(
+        query, past, segments, scale=0.25, window=window, softcap=softcap, sinks=sinks
+    )
+    truth = dense(query, keys, values, past, window, softcap, sinks)
+    assert torch.allclose(
+        ours.to(dtype), truth, rtol=0, atol=2e-5 if dtype == torch.float32 else 1e-9
+    )
+
+
+@pytest.mark.parametrize("tokens", [4097, 6000])
+def test_long_contexts_split_for_balance(tokens: int) -> None:
+    torch.manual_seed(0)
+    query = torch.randn(1, 9, 1, 64)
+    keys, values = torch.randn(1, 3, tokens, 64), torch.randn(1, 3, tokens, 64)
+    ours = segment_attention(query, tokens - 1, [Segment(0, keys, values)], scale=0.25)
+    truth = dense(query, keys, values, tokens - 1, None, None, None)
+    assert torch.allclose(ours, truth, atol=1e-5)
+
+
+def test_a_partial_that_saw_nothing_takes_no_weight() -> None:
+    output, lse = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 3)
+    nothing = torch.zeros(1, 2, 3, 4), torch.full((1, 2, 3), -math.inf)
+    for merged in (
+        merge_partials((output, lse), nothing),
+        merge_partials(nothing, (output, lse)),
+    ):
+        assert torch.equal(merged[0], output)
+        assert torch.equal(merged[1], lse)
+    assert torch.equal(merge_partials(nothing, nothing)[0], nothing[0])

@@ -1,0 +1,85 @@
+"""`mom ask`: one answer, one JSON object, one sentence for a mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def mom(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", *arguments], capture_output=True, text=True, timeout=180
+    )
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys, app.cli; assert not {'torch', 'gradio', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert "ask" in mom("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["ask", "nothing.pdf", "-q", "x"], "nothing.pdf was not found"),
+        (["ask", "pyproject.toml"], "Missing option '--question'"),
+        (["ask", "pyproject.toml", "-q", " "], "The question is empty"),
+        (["ask", "pyproject.toml", "-q", "x", "--kv", "disk"], "'disk' is not one of"),
+        (["ask", "pyproject.toml", "-q", "x", "--chunk-tokens", "0"], "at least 1"),
+        (["ask", "pyproject.toml", "-q", "x", "--chunk-tokens", "many"], "'many' is neither"),
+        (["ask", "pyproject.toml", "-q", "x", "--pages", "1"], "has no pages to choose from"),
+        (["ask", "pyproject.toml", "-q", "x", "--temperature", "-1"], "temperature"),
+        (["--port", "0"], "port"),
+    ],
+)
+def test_mistakes_get_one_sentence(arguments: list[str], words: str) -> None:
+    result = mom(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.builtin
+def test_json_is_one_object(samples: Path) -> None:
+    path = str(samples / "observatory-handbook.pdf")
+    question = "Who built the observatory?"
+    result = mom("ask", path, "-q", question, "--max-new-tokens", "24", "--json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert set(report) == {
+        "answer",
+        "finish_reason",
+        "prompt_tokens",
+        "new_tokens",
+        "prefill_seconds",
+        "decode_seconds",
+        "prefill_tokens_per_second",
+        "decode_tokens_per_second",
+        "peak_device_bytes",
+        "peak_host_bytes",
+        "documents",
+    }
+    (document,) = report["documents"]
+    assert (document["name"], document["sections"]) == ("observatory-handbook.pdf", 8)
+    assert 1000 < document["tokens"] < report["prompt_tokens"]
+    assert report["finish_reason"] in ("stop", "length")
+    assert isinstance(report["peak_device_bytes"], int)
+    assert report["peak_host_bytes"] > 300_000_000
+    assert "observatory" in report["answer"].lower()
+    assert "tokens/s" in result.stderr
+
+
+@pytest.mark.builtin
+def test_too_long_names_both_numbers_and_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text("many words " * 9000)
+    result = mom("ask", str(path), "-q", "x")
+    assert result.returncode == 2
+    assert "can read at most 8,192" in result.stderr
+    assert "18,0" in result.stderr

@@ -1,0 +1,106 @@
+"""Prompts: spans, stability, and document text that cannot speak for the template."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.documents import Document, Section
+from app.prompt import PromptBuilder, Turn
+
+pytestmark = pytest.mark.builtin
+MARKS = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(builtin_engine: Any) -> Any:
+    return builtin_engine.tokenizer
+
+
+def text_document(*texts: str, name: str = "a.pdf") -> Document:
+    return Document(name, "pdf", tuple(Section(f"p. {i}", t) for i, t in enumerate(texts, 1)))
+
+
+def test_documents_first_question_last(tokenizer: Any) -> None:
+    builder = PromptBuilder(tokenizer)
+    document = builder.tokenize(text_document("first page", "second page"))
+    prompt = builder.build([document], [], "What is it?")
+    text = tokenizer.decode(prompt.token_ids)
+    assert text.index("[p. 1]\nfirst page") < text.index("[p. 2]\nsecond") < text.index("What is")
+    assert text.endswith("What is it?<|im_end|>\n<|im_start|>assistant\n")
+    for span, section in zip(prompt.spans, document.document.sections, strict=True):
+        words = tokenizer.decode(prompt.token_ids[span.start : span.end])
+        assert words == f"[{section.label}]\n{section.text}\n\n"
+        assert (span.document, span.label) == ("a.pdf", section.label)
+    without = builder.build([], [], "What is it?")
+    assert not without.spans
+
+
+def test_tokens_are_exactly_what_a_document_adds(tokenizer: Any) -> None:
+    builder = PromptBuilder(tokenizer)
+    one, two = (builder.tokenize(text_document(text)) for text in ("some words", "others"))
+    with_one = builder.build([one], [], "?").token_ids
+    with_both = builder.build([one, two], [], "?").token_ids
+    assert len(with_both) - len(with_one) == two.tokens
+
+
+def test_a_prompt_grows_only_at_its_end(tokenizer: Any) -> None:
+    builder = PromptBuilder(tokenizer)
+    document = builder.tokenize(text_document("page"))
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    answer = tuple(tokenizer("It is.", add_special_tokens=False).input_ids)
+    first = builder.build([document], [], "What?")
+    for ids in (answer, (*answer, end)):
+        second = builder.build([document], [Turn("What?", ids, "It is.")], "Why?")
+        assert second.token_ids[: len(first.token_ids)] == first.token_ids
+        rest = second.token_ids[len(first.token_ids) :]
+        # One end mark, whether the answer brought its own or was stopped before it.
+        assert rest[: len(answer) + 1] == (*answer, end)
+        assert rest[len(answer) + 1] != end
+
+
+# The built-in tokenizer has no token for some bytes of rarer characters.
+characters = st.characters(max_codepoint=0x7FF, exclude_categories=["Cs", "Cc"])
+pieces = st.lists(
+    st.one_of(
+        st.sampled_from([*MARKS, "<|im_", "start|>", "]\n[p. 9]"]), st.text(characters, max_size=12)
+    ),
+    max_size=8,
+).map("".join)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(text=pieces, name=pieces, question=pieces)
+def test_no_text_can_forge_a_mark(tokenizer: Any, text: str, name: str, question: str) -> None:
+    builder = PromptBuilder(tokenizer)
+    document = builder.tokenize(text_document(text, name=name))
+    prompt = builder.build([document], [], question)
+    special = set(tokenizer.all_special_ids)
+    empty = builder.build([builder.tokenize(text_document(""))], [], "")
+    found = [i for i in prompt.token_ids if i in special]
+    assert found == [i for i in empty.token_ids if i in special]
+    span = prompt.spans[0]
+    assert tokenizer.decode(prompt.token_ids[span.start : span.end]) == f"[p. 1]\n{text}\n\n"
+    assert "\n" not in tokenizer.decode(document.intro_ids).rstrip("\n")
+
+
+def test_templates_without_a_system_message_or_any_template(tokenizer: Any) -> None:
+    import copy
+
+    refusing = copy.deepcopy(tokenizer)
+    refusing.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    plain = copy.deepcopy(tokenizer)
+    plain.chat_template = None
+    for variant in (refusing, plain):
+        builder = PromptBuilder(variant)
+        document = builder.tokenize(text_document("page"))
+        text = variant.decode(builder.build([document], [], "What?").token_ids)
+        assert "name the page" in text
+        assert text.index("page") < text.index("What?")

@@ -1,0 +1,145 @@
+"""The page's state is a pure function of events, and says true things."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from app.jobs import Failed, Stopped
+from app.ui import view_state, wording
+from app.ui.markdown import plain_markdown, safe_markdown
+from app.ui.view_state import DocumentState, RunView, apply, asked
+from mom_core.events import Finished, MemorySample, PrefillProgress, Token
+
+GIB = 2**30
+
+
+def progress(fraction: float, reused: int = 0) -> PrefillProgress:
+    return PrefillProgress(
+        prompt_tokens=4000,
+        reused_tokens=reused,
+        layer=11,
+        layers=30,
+        token_layers_done=1,
+        token_layers_total=2,
+        fraction=fraction,
+        elapsed_seconds=2.0,
+        eta_seconds=8.2,
+    )
+
+
+FINISHED = Finished(
+    reason="stop",
+    prompt_tokens=4000,
+    reused_tokens=0,
+    new_tokens=3,
+    prefill_seconds=4.0,
+    decode_seconds=0.5,
+)
+
+
+def fold(*events: object) -> RunView:
+    view = asked("r", "What?")
+    for event in events:
+        view = apply(view, event)  # type: ignore[arg-type]
+    return view
+
+
+def test_a_run_from_asking_to_its_figures() -> None:
+    assert fold().phase == "waiting"
+    reading = fold(progress(0.43))
+    assert reading.phase == "reading"
+    assert reading.status == "Reading 4,000 tokens: 43%, layer 12 of 30, about 8 s left"
+    assert apply(reading, progress(0.43)) == reading
+    tokens = [Token(token_id=i, text=t, index=i) for i, t in enumerate(["It ", "is.", ""])]
+    answering = fold(progress(1), *tokens)
+    assert (answering.phase, answering.text) == ("answering", "It is.")
+    assert answering.answer_ids == (0, 1, 2)
+    done = apply(answering, FINISHED)
+    assert done.phase == "idle"
+    assert done.figures == (
+        "First word after 4.0 s: read 4,000 tokens at 1,000 tokens/s. Wrote 3 at 4.0 tokens/s."
+    )
+
+
+def test_stopped_and_failed() -> None:
+    assert fold(progress(0.5), Stopped()).status == "Stopped while reading."
+    token = Token(token_id=1, text="a", index=0)
+    assert fold(token, Stopped()).status == "Stopped; what was written is kept."
+    failed = fold(Failed("No room."))
+    assert (failed.phase, failed.error) == ("idle", "No room.")
+
+
+def test_reused_tokens_are_told() -> None:
+    assert "Reading 100 tokens (3,900 known already)" in fold(progress(0, reused=3900)).status
+
+
+def sample(*, has_card: bool) -> MemorySample:
+    return MemorySample(
+        time_seconds=0.0,
+        device_name="Card" if has_card else None,
+        device_used_bytes=6 * GIB if has_card else None,
+        device_total_bytes=24 * GIB if has_card else None,
+        device_peak_bytes=7 * GIB if has_card else None,
+        device_weights_bytes=4 * GIB if has_card else 0,
+        device_kv_bytes=GIB if has_card else 0,
+        device_activations_bytes=0,
+        host_used_bytes=2 * GIB,
+        host_available_bytes=12 * GIB,
+        host_total_bytes=16 * GIB,
+        host_peak_bytes=3 * GIB,
+        host_weights_bytes=0 if has_card else GIB,
+        host_kv_bytes=GIB // 2,
+        host_activations_bytes=0,
+    )
+
+
+def test_gauges_add_up() -> None:
+    view = view_state.memory_view(sample(has_card=True))
+    assert view["device"]["text"] == "6.00 GiB of 24.00 GiB, peak 7.00 GiB"
+    assert sum(percent for _, percent, _ in view["device"]["parts"]) == pytest.approx(25, abs=0.05)
+    # This program's 2 GiB and 2 GiB of others.
+    assert view["host"]["text"] == "4.00 GiB of 16.00 GiB, peak 5.00 GiB"
+    assert sum(percent for _, percent, _ in view["host"]["parts"]) == pytest.approx(25, abs=0.05)
+
+
+def test_without_a_card_the_device_gauge_says_so() -> None:
+    gauge = view_state.memory_view(sample(has_card=False))["device"]
+    assert gauge["title"] == wording.NO_DEVICE
+    assert gauge["text"] == "This program: 2.00 GiB, peak 3.00 GiB"
+
+
+def test_documents_view_stays_small() -> None:
+    out = tuple(f"file{i} (lock file)" for i in range(10_000))
+    documents = [DocumentState("1", "a", "9,000 files", 12_345, "receipt", out)]
+    view = view_state.documents_view(documents, 400_000)
+    row = view["rows"][0]
+    assert row["facts"] == "9,000 files · 12,345 tokens · 3% of the context"
+    assert row["left_out"][-1] == "… and 9,950 more"
+    assert len(json.dumps(view)) < 3000
+    full = view_state.documents_view([DocumentState("1", "a", "1 page", 9000)], 8192)
+    assert full["is_too_much"]
+    assert "too much for this model" in full["total"]
+
+
+def test_durations() -> None:
+    assert [wording.duration(s) for s in (0.4, 59, 200, 7500)] == [
+        "0 s",
+        "59 s",
+        "3 min 20 s",
+        "2 h 5 min",
+    ]
+
+
+def test_markdown_lets_no_html_and_no_picture_through() -> None:
+    text = "<img src=x onerror=y> ![p](http://a/b.png) **bold** `a<b` [l](http://x)"
+    safe = safe_markdown(text)
+    assert "<img" not in safe
+    assert "![" not in safe
+    assert "**bold**" in safe
+    assert "`a<b`" in safe
+    fence = "```html\n<b>&amp;</b>\n```\n"
+    assert safe_markdown(fence + "<i>") == fence + "&lt;i>"
+    assert safe_markdown("``` <script>") == "``` &lt;script>"
+    assert "<" not in plain_markdown("<b>*x*")
