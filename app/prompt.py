@@ -31,6 +31,8 @@ _QUESTION_MARK = "\u2042question\u2042"
 _ANSWER_MARK = "\u2042answer\u2042"
 _NEXT_MARK = "\u2042next\u2042"
 _NAME_CHARACTERS = 200
+# Tells small models where the documents end.
+_QUESTION_PREFIX = "Question: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +137,13 @@ class PromptBuilder:
                 start = len(ids)
                 ids += section_ids
                 spans.append(Span(start, len(ids), document.document.name, section.label))
+        prefix = _QUESTION_PREFIX if documents else ""
         for turn in turns:
-            ids += self._encode_plain([turn.question])[0]
+            ids += self._encode_plain([prefix + turn.question])[0]
             ids += glue.open
             ids += self._without_end_mark(turn.answer_ids)
             ids += glue.between
-        ids += self._encode_plain([question])[0]
+        ids += self._encode_plain([prefix + question])[0]
         ids += glue.open
         return Prompt(tuple(ids), tuple(spans))
 
@@ -215,7 +218,7 @@ class PromptBuilder:
         return _Glue(
             ((start, *head) if adds_start else head),
             self._encode_glue("\n\nAnswer:"),
-            self._encode_glue("\n\nQuestion: "),
+            self._encode_glue("\n\n"),
         )
 
     def _encode_glue(self, text: str) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ import regex
 _REPLACEMENT = "\ufffd"
 # Text decoded together: long enough that a token's spelling does not depend on what came before.
 _WINDOW_TOKENS = 32
+_UNSURE_CHARACTERS = 3
 
 
 class Decoder(Protocol):
@@ -42,13 +43,15 @@ class StreamDetokenizer:
         """The text that became certain with this token; may be empty."""
         self._ids.append(token_id)
         text = self._decode(self._ids)
-        # A token may end inside a character: wait for the rest of its bytes. Text that does
-        # contain U+FFFD comes out with a later token, or at the end.
-        if text.endswith(_REPLACEMENT) and len(self._ids) < 2 * _WINDOW_TOKENS:
-            return ""
-        fresh = text[len(self._settled) :]
-        self._settled = text
-        self._shrink()
+        # A token may end inside a character, which shows as U+FFFD until its bytes are complete.
+        # Such an end is never longer than three bytes; U+FFFD before it is meant.
+        unsure = min(len(text) - len(text.rstrip(_REPLACEMENT)), _UNSURE_CHARACTERS)
+        sure = text[: len(text) - unsure]
+        fresh = sure[len(self._settled) :]
+        if fresh:
+            self._settled = sure
+        if not unsure:
+            self._shrink()
         return self._up_to_last_cluster(fresh)
 
     def flush(self) -> str:
