@@ -24,6 +24,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mom_core.native import kernels
+
 Partial = tuple[Tensor, Tensor]
 
 # Key runs shorter than this are not worth a second kernel call for the sake of balance.
@@ -279,6 +281,9 @@ def _cpu_few_rows(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> 
 
     The pieces are strided views that enter the kernel as a batch; nothing is copied.
     """
+    ours = kernels()
+    if ours is not None and ours.takes_attention(query, keys, values):
+        return ours.attend_rows(query, keys, values, scale)
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     key_tokens = keys.shape[2]
     if key_tokens < _SPLIT_FROM_KEYS or torch.get_num_threads() == 1:

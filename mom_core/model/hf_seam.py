@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import RLock
 from typing import Any
 
@@ -29,6 +30,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from mom_core.attention import Segment, segment_attention
 from mom_core.errors import UnsupportedModel
 from mom_core.kv.transfer import KVSink
+from mom_core.native import kernels
 
 ATTENTION_NAME = "mom"
 
@@ -198,6 +200,7 @@ class HFSeam:
         self.device: torch.device = model.get_input_embeddings().weight.device
         self.dtype: torch.dtype = model.dtype
         self._lock = RLock()
+        self._linears: list[tuple[nn.Linear, Callable[[Tensor], Tensor]]] | None = None
 
     @property
     def hidden_size(self) -> int:
@@ -337,6 +340,37 @@ class HFSeam:
 
     def step(self, token_id: int, position: int, cache: Cache) -> Tensor:
         """Runs one further token through the whole model; next-token logits `[V]` in fp32."""
-        with self._ours():
+        with self._ours(), self._row_products():
             logits = self._forward(torch.tensor([[token_id]]), position, cache)
         return logits[0, -1].float()
+
+    @contextmanager
+    def _row_products(self) -> Iterator[None]:
+        """On the CPU, linear modules multiply one row with our kernel; put back afterwards."""
+        if self._linears is None:
+            self._linears = self._find_linears()
+        for module, forward in self._linears:
+            module.__dict__["forward"] = forward
+        try:
+            yield
+        finally:
+            for module, _ in self._linears:
+                del module.__dict__["forward"]
+
+    def _find_linears(self) -> list[tuple[nn.Linear, Callable[[Tensor], Tensor]]]:
+        ours = kernels() if self.device.type == "cpu" and self.dtype is torch.bfloat16 else None
+        if ours is None:
+            return []
+
+        def one_row(module: nn.Linear, row: Tensor) -> Tensor:
+            weight, bias = module.weight, module.bias
+            if ours.takes_linear(row, weight, bias):
+                return ours.linear_row(row, weight, bias)
+            return nn.functional.linear(row, weight, bias)
+
+        return [
+            (module, partial(one_row, module))
+            for module in self.model.modules()
+            # Only the plain module: what wraps or replaces it has its reasons.
+            if type(module) is nn.Linear and "forward" not in module.__dict__
+        ]

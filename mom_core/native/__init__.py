@@ -1,0 +1,234 @@
+"""Kernels in C for decoding on the CPU, compiled on this machine when there is a compiler.
+
+They only make it faster: without a compiler, after a failed compilation or a failed check
+against torch, `kernels()` is None and torch's own kernels are used.
+
+Source: ours.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import filelock
+import platformdirs
+import torch
+from torch import Tensor
+
+_SOURCE = Path(__file__).with_name("kernels.c")
+_FLAGS = (
+    "-O3",
+    "-march=native",
+    "-mprefer-vector-width=512",
+    "-funroll-loops",
+    "-ffast-math",
+    "-fno-finite-math-only",
+    "-fPIC",
+    "-fopenmp",
+)
+_COMPILE_SECONDS = 120
+_LANES = 16
+_ROWS_MAX = 32
+_KEYS_PER_PIECE = 256
+
+
+class Kernels:
+    """The compiled kernels, called with tensors.
+
+    Args:
+        path: of the shared library.
+    """
+
+    def __init__(self, path: Path) -> None:
+        library = ctypes.CDLL(str(path))
+        pointer, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+        self._linear = library.mom_linear_row_bf16
+        self._linear.argtypes = [*[pointer] * 4, size, size]
+        self._linear.restype = None
+        self._attend = library.mom_attend_rows
+        self._attend.argtypes = [*[pointer] * 3, *[size] * 3, *[number] * 5, *[pointer] * 3]
+        self._attend.restype = None
+
+    def takes_linear(self, row: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+        """Whether `linear_row` can do this product."""
+        return (
+            row.numel() == weight.shape[1]
+            and row.dtype is torch.bfloat16
+            and weight.dtype is torch.bfloat16
+            and weight.is_contiguous()
+            and weight.device.type == "cpu"
+            and (bias is None or (bias.dtype is torch.bfloat16 and bias.is_contiguous()))
+        )
+
+    def linear_row(self, row: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """`row @ weight.T + bias` for one row, summed in fp32.
+
+        Args:
+            row: `[..., I]` of one row, bf16.
+            weight: `[O, I]`, bf16.
+            bias: `[O]`, bf16, or None.
+
+        Returns:
+            `[..., O]`, bf16.
+        """
+        outputs, inputs = weight.shape
+        wide = row.float().contiguous()
+        result = torch.empty((*row.shape[:-1], outputs), dtype=torch.bfloat16)
+        self._linear(
+            weight.data_ptr(),
+            wide.data_ptr(),
+            None if bias is None else bias.data_ptr(),
+            result.data_ptr(),
+            outputs,
+            inputs,
+        )
+        return result
+
+    def takes_attention(self, query: Tensor, keys: Tensor, values: Tensor) -> bool:
+        """Whether `attend_rows` can do this attention."""
+        head_dim = query.shape[3]
+        return (
+            keys.dtype in (torch.bfloat16, torch.float32)
+            and values.dtype is keys.dtype
+            and head_dim % _LANES == 0
+            and values.shape[3] == head_dim
+            and query.shape[2] <= _ROWS_MAX
+            and keys.shape[2] > 0
+            and all(t.stride(3) == 1 and t.stride(2) == head_dim for t in (keys, values))
+        )
+
+    def attend_rows(
+        self, query: Tensor, keys: Tensor, values: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """Attention of a few query rows over many keys, without a mask.
+
+        Args:
+            query: `[1, G, R, D]`.
+            keys: `[1, G, K, D]`, bf16 or fp32.
+            values: `[1, G, K, D]`, same dtype.
+            scale: of the scores.
+
+        Returns:
+            Output `[1, G, R, D]` and log-sum-exp `[1, G, R]`, both fp32.
+        """
+        _, heads, rows, head_dim = query.shape
+        tokens = keys.shape[2]
+        pieces = max(1, min(2 * torch.get_num_threads(), tokens // _KEYS_PER_PIECE))
+        scaled = (query.float() * scale).contiguous()
+        work = torch.empty(heads * pieces * rows * (head_dim + 1))
+        output = torch.empty(1, heads, rows, head_dim)
+        lse = torch.empty(1, heads, rows)
+        self._attend(
+            scaled.data_ptr(),
+            keys.data_ptr(),
+            values.data_ptr(),
+            keys.stride(1),
+            values.stride(1),
+            tokens,
+            heads,
+            rows,
+            head_dim,
+            pieces,
+            int(keys.dtype is torch.bfloat16),
+            work.data_ptr(),
+            output.data_ptr(),
+            lse.data_ptr(),
+        )
+        return output, lse
+
+
+@functools.cache
+def kernels() -> Kernels | None:
+    """The kernels, compiled when first asked for; None where they cannot be had."""
+    try:
+        built = Kernels(_library())
+        return built if _agrees_with_torch(built) else None
+    except (OSError, RuntimeError, subprocess.SubprocessError, AttributeError):
+        return None
+
+
+def _library() -> Path:
+    """The compiled library in the person's cache folder.
+
+    Raises:
+        OSError: there is no compiler, or no place to write.
+        subprocess.SubprocessError: the compilation failed.
+    """
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        raise OSError("no C compiler")
+    omp = _torch_openmp()
+    key = hashlib.sha256(
+        b"\0".join(
+            [_SOURCE.read_bytes(), " ".join(_FLAGS).encode(), _cpu().encode(), str(omp).encode()]
+        )
+    ).hexdigest()[:20]
+    folder = Path(platformdirs.user_cache_dir("mom-chat")) / "native"
+    folder.mkdir(parents=True, exist_ok=True)
+    library = folder / f"kernels-{key}.so"
+    if library.exists():
+        return library
+    with filelock.FileLock(folder / f"kernels-{key}.lock"), tempfile.TemporaryDirectory() as work:
+        if not library.exists():
+            objects, made = Path(work) / "kernels.o", Path(work) / "kernels.so"
+            _run([compiler, *_FLAGS, "-c", str(_SOURCE), "-o", str(objects)])
+            # Torch's own OpenMP, so that there is one pool of threads and not two.
+            threads = "-fopenmp" if omp is None else str(omp)
+            _run([compiler, "-shared", str(objects), threads, "-lm", "-o", str(made)])
+            # Another process must never see half a file.
+            staged = library.with_suffix(f".{os.getpid()}")
+            shutil.copy(made, staged)
+            staged.replace(library)
+    return library
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, timeout=_COMPILE_SECONDS)
+
+
+def _torch_openmp() -> Path | None:
+    """The OpenMP library that torch brought along, None where it uses the system's."""
+    folder = Path(torch.__file__).parent / "lib"
+    return next(iter(sorted(folder.glob("libgomp*.so*"))), None)
+
+
+def _cpu() -> str:
+    """What this CPU can do: a cache folder may be shared between machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        import platform
+
+        return platform.processor() + platform.machine()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
+def _agrees_with_torch(built: Kernels) -> bool:
+    """A wrong kernel is worse than a slow one: every start compares once."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    row, weight, bias = draw(1, 1, 77).bfloat16(), draw(19, 77).bfloat16(), draw(19).bfloat16()
+    truth = torch.nn.functional.linear(row.double(), weight.double(), bias.double())
+    linear = built.linear_row(row, weight, bias).double()
+    if not torch.allclose(linear, truth, rtol=2**-7, atol=1e-2):
+        return False
+    for dtype in (torch.float32, torch.bfloat16):
+        query, keys, values = draw(1, 2, 5, 32), draw(1, 2, 700, 32), draw(1, 2, 700, 32)
+        keys, values = keys.to(dtype), values.to(dtype)
+        scores = query.double() @ keys.double().mT * 0.2
+        output, lse = built.attend_rows(query, keys, values, 0.2)
+        if not torch.allclose(output.double(), scores.softmax(-1) @ values.double(), atol=1e-5):
+            return False
+        if not torch.allclose(lse.double(), scores.logsumexp(-1), atol=1e-5):
+            return False
+    return True

@@ -1,0 +1,109 @@
+"""The C kernels agree with torch on every shape, and nothing needs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import mom_core.native as native
+from mom_core import Engine
+from mom_core.attention import Segment, segment_attention
+from tests.equivalence.models import make_model, make_prompt
+
+
+@pytest.fixture(scope="module")
+def ours() -> native.Kernels:
+    built = native.kernels()
+    if built is None:
+        pytest.skip("there is no C compiler here")
+    return built
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize(("outputs", "inputs"), [(1, 1), (3, 15), (4, 16), (7, 33), (130, 576)])
+def test_linear(ours: native.Kernels, outputs: int, inputs: int, with_bias: bool) -> None:
+    torch.manual_seed(outputs)
+    row, weight = torch.randn(1, 1, inputs).bfloat16(), torch.randn(outputs, inputs).bfloat16()
+    bias = torch.randn(outputs).bfloat16() if with_bias else None
+    assert ours.takes_linear(row, weight, bias)
+    truth = row.double() @ weight.double().T + (0 if bias is None else bias.double())
+    result = ours.linear_row(row, weight, bias)
+    assert result.shape == (1, 1, outputs)
+    # Half a unit in the last place of bf16, and what fp32 sums lose.
+    assert torch.allclose(result.double(), truth, rtol=2**-8, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("rows", [1, 3, 4, 9, 32])
+@pytest.mark.parametrize("tokens", [1, 63, 64, 65, 1000])
+def test_attention(
+    ours: native.Kernels, dtype: torch.dtype, heads: int, rows: int, tokens: int
+) -> None:
+    torch.manual_seed(tokens)
+    query = torch.randn(1, heads, rows, 48) * 3
+    # Keys as the store has them: a view of a longer buffer.
+    keys = torch.randn(1, heads, tokens + 50, 48).to(dtype)[:, :, :tokens]
+    values = torch.randn(1, heads, tokens + 9, 48).to(dtype)[:, :, 9:]
+    assert ours.takes_attention(query, keys, values)
+    scores = query.double() @ keys.double().mT * 0.3
+    output, lse = ours.attend_rows(query, keys, values, 0.3)
+    assert torch.allclose(output.double(), scores.softmax(-1) @ values.double(), atol=1e-5)
+    assert torch.allclose(lse.double(), scores.logsumexp(-1), atol=1e-5)
+
+
+def test_huge_scores_stay_finite(ours: native.Kernels) -> None:
+    query, keys = torch.full((1, 1, 1, 16), 1e4), torch.randn(1, 1, 300, 16)
+    output, lse = ours.attend_rows(query, keys, keys, 1.0)
+    assert output.isfinite().all()
+    assert lse.isfinite().all()
+
+
+def test_what_the_kernels_do_not_take(ours: native.Kernels) -> None:
+    weight = torch.zeros(4, 4).bfloat16()
+    assert not ours.takes_linear(torch.zeros(2, 4).bfloat16(), weight, None)
+    assert not ours.takes_linear(torch.zeros(1, 4), weight, None)
+    assert not ours.takes_linear(torch.zeros(1, 4).bfloat16(), weight.T, None)
+    keys = torch.zeros(1, 1, 8, 16)
+    assert not ours.takes_attention(torch.zeros(1, 1, 1, 24), torch.zeros(1, 1, 8, 24), keys)
+    assert not ours.takes_attention(torch.zeros(1, 1, 33, 16), keys, keys)
+    assert not ours.takes_attention(torch.zeros(1, 1, 1, 16), keys[..., ::1].mT.mT[:, :, ::2], keys)
+
+
+def test_without_a_compiler_everything_works(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def nothing(*args: Any, **kwargs: Any) -> None:
+        return None
+
+    native.kernels.cache_clear()
+    monkeypatch.setattr(native.shutil, "which", nothing)
+    monkeypatch.setattr(native.platformdirs, "user_cache_dir", lambda name: str(tmp_path))
+    try:
+        assert native.kernels() is None
+        query, keys = torch.randn(1, 4, 1, 16), torch.randn(1, 2, 50, 16)
+        assert segment_attention(query, 49, [Segment(0, keys, keys)], scale=0.2).isfinite().all()
+        model = make_model("llama").bfloat16()
+        assert len(Engine(model).generate_ids(make_prompt(9), max_new_tokens=3)) == 3
+    finally:
+        native.kernels.cache_clear()
+
+
+def test_a_broken_compiler_is_survived(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    native.kernels.cache_clear()
+    monkeypatch.setattr(native.shutil, "which", lambda name: "/bin/false")
+    monkeypatch.setattr(native.platformdirs, "user_cache_dir", lambda name: str(tmp_path))
+    try:
+        assert native.kernels() is None
+    finally:
+        native.kernels.cache_clear()
+    assert not list(tmp_path.rglob("*.so"))
+
+
+def test_the_model_gets_its_own_products_back() -> None:
+    model = make_model("llama").bfloat16()
+    Engine(model).generate_ids(make_prompt(9), max_new_tokens=3)
+    assert not any("forward" in vars(module) for module in model.modules())
