@@ -11,12 +11,26 @@
 #define BLOCK_KEYS 64
 #define GROUP_ROWS 4
 #define MAX_GROUPS 8
+#if defined(__clang__)
+#define SHUFFLE(a, b, lanes) shuffle(a, b, lanes)
+#else
+#define SHUFFLE(a, b, lanes) __builtin_shuffle(a, b, lanes)
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float f32 __attribute__((vector_size(4 * LANES)));
 typedef int32_t i32 __attribute__((vector_size(4 * LANES)));
 typedef uint32_t u32 __attribute__((vector_size(4 * LANES)));
 typedef uint16_t u16 __attribute__((vector_size(2 * LANES)));
+
+#if defined(__clang__)
+/* clang's own shuffle wants its lanes as constants; it sees through this all the same. */
+INLINE f32 shuffle(f32 a, f32 b, i32 lanes) {
+    f32 x;
+    for (int i = 0; i < LANES; i++) x[i] = lanes[i] < LANES ? a[lanes[i]] : b[lanes[i] - LANES];
+    return x;
+}
+#endif
 
 INLINE f32 load_fp32(const void *at) {
     f32 x;
@@ -92,18 +106,61 @@ void mom_linear_row_bf16(const uint16_t *w, const float *x, const uint16_t *bias
     for (int64_t o = 4 * fours; o < outputs; o++) linear_rows(1, w, x, bias, y, o, inputs);
 }
 
-/* scores[r][k] = dot(q[r], key[k]) for one block of keys. */
+/* Sums of four vectors at once: lane i of every quarter holds part of the sum of vector i. */
+INLINE f32 sums_of_four(f32 a, f32 b, f32 c, f32 d) {
+    const i32 even = { 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30 };
+    const i32 odd = { 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31 };
+    const i32 low = { 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29 };
+    const i32 high = { 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31 };
+    f32 ab = SHUFFLE(a, b, even) + SHUFFLE(a, b, odd);
+    f32 cd = SHUFFLE(c, d, even) + SHUFFLE(c, d, odd);
+    return SHUFFLE(ab, cd, low) + SHUFFLE(ab, cd, high);
+}
+
+/* The quarters of four such vectors added up: lane 4 j + i is sum i of vector j. */
+INLINE f32 sums_of_quarters(f32 a, f32 b, f32 c, f32 d) {
+    const i32 low = { 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27 };
+    const i32 high = { 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31 };
+    const i32 first = { 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23 };
+    const i32 second = { 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31 };
+    f32 ab = SHUFFLE(a, b, low) + SHUFFLE(a, b, high);
+    f32 cd = SHUFFLE(c, d, low) + SHUFFLE(c, d, high);
+    return SHUFFLE(ab, cd, first) + SHUFFLE(ab, cd, second);
+}
+
+/* scores[r][k] = dot(q[r], key[k]) for one block of keys, sixteen keys at a time: adding up the
+ * lanes of a vector costs more than its products, so sixteen vectors are added up together. */
 INLINE void score_block(const int rows, const int is_bf16, const float *q, const char *keys,
                         int count, int dim, float scores[][BLOCK_KEYS]) {
     const int size = is_bf16 ? 2 : 4;
-    for (int k = 0; k < count; k++) {
-        const char *key = keys + (int64_t)k * dim * size;
-        f32 sums[GROUP_ROWS] = { { 0 } };
-        for (int d = 0; d < dim; d += LANES) {
-            f32 part = load(key + d * size, is_bf16);
-            for (int r = 0; r < rows; r++) sums[r] += part * load_fp32(q + r * dim + d);
+    int whole = count / LANES * LANES;
+    for (int k = 0; k < whole; k += LANES) {
+        f32 quarters[GROUP_ROWS][4];
+        for (int j = 0; j < 4; j++) {
+            const char *key = keys + (int64_t)(k + 4 * j) * dim * size;
+            f32 sums[GROUP_ROWS][4] = { { { 0 } } };
+            for (int d = 0; d < dim; d += LANES) {
+                for (int i = 0; i < 4; i++) {
+                    f32 part = load(key + ((int64_t)i * dim + d) * size, is_bf16);
+                    for (int r = 0; r < rows; r++) sums[r][i] += part * load_fp32(q + r * dim + d);
+                }
+            }
+            for (int r = 0; r < rows; r++)
+                quarters[r][j] = sums_of_four(sums[r][0], sums[r][1], sums[r][2], sums[r][3]);
         }
-        for (int r = 0; r < rows; r++) scores[r][k] = sum_of(sums[r]);
+        for (int r = 0; r < rows; r++) {
+            f32 sums = sums_of_quarters(quarters[r][0], quarters[r][1], quarters[r][2], quarters[r][3]);
+            memcpy(scores[r] + k, &sums, sizeof sums);
+        }
+    }
+    for (int k = whole; k < count; k++) {
+        const char *key = keys + (int64_t)k * dim * size;
+        for (int r = 0; r < rows; r++) {
+            f32 sums = { 0 };
+            for (int d = 0; d < dim; d += LANES)
+                sums += load(key + d * size, is_bf16) * load_fp32(q + r * dim + d);
+            scores[r][k] = sum_of(sums);
+        }
     }
 }
 
