@@ -8,7 +8,7 @@ Source: ours (segment attention); the paper brings the KV back to the GPU instea
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 from torch import Tensor
 from transformers.cache_utils import Cache
@@ -54,6 +54,7 @@ def decode(
         Why it ended.
     """
     sampler = Sampler(sampling, context_ids)
+    step = seam.stepper(cache)
     detokenizer = StreamDetokenizer(tokenizer)
     for index in range(max_new_tokens):
         token_id = sampler.choose(logits)
@@ -66,17 +67,17 @@ def decode(
         if is_end:
             return "stop"
         if not is_last:
-            logits = _step(seam, store, cache, context_ids, token_id)
+            logits = _append(step, store, context_ids, token_id)
     return "length"
 
 
-def _step(
-    seam: HFSeam, store: KVStore, cache: Cache, context_ids: list[int], token_id: int
+def _append(
+    step: Callable[[int, int], Tensor], store: KVStore, context_ids: list[int], token_id: int
 ) -> Tensor:
     """One token through the model; if that fails, the store is as before."""
     position = len(context_ids)
     try:
-        logits = seam.step(token_id, position, cache)
+        logits = step(token_id, position)
     except BaseException:
         store.crop(position)
         raise

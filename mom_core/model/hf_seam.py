@@ -29,10 +29,16 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from mom_core.attention import Segment, segment_attention
 from mom_core.errors import UnsupportedModel
+from mom_core.kv.store import LayerKV
 from mom_core.kv.transfer import KVSink
+from mom_core.model.row_layer import AttentionArguments, RowLayer, fingerprint, row_layer
 from mom_core.native import kernels
 
 ATTENTION_NAME = "mom"
+_PROBE_NAME = "mom-probe"
+
+# A module, and the forward that stands in for its own.
+_Forward = tuple[nn.Module, Callable[[Tensor], Tensor]]
 
 
 class KVStored(Exception):
@@ -142,7 +148,30 @@ def mom_attention(
     return output.transpose(1, 2), None
 
 
+def _probe_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **kwargs: object,
+) -> tuple[Tensor, None]:
+    """`mom_attention` that notes on the layer's `ProbeKV` what it was asked for."""
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    key.mom_layer.arguments = AttentionArguments(  # type: ignore[attr-defined]
+        scale, sliding_window, softcap, s_aux
+    )
+    return mom_attention(
+        module, query, key, value, attention_mask, scale, sliding_window, softcap, s_aux, **kwargs
+    )
+
+
 AttentionInterface.register(ATTENTION_NAME, mom_attention)
+AttentionInterface.register(_PROBE_NAME, _probe_attention)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +229,7 @@ class HFSeam:
         self.device: torch.device = model.get_input_embeddings().weight.device
         self.dtype: torch.dtype = model.dtype
         self._lock = RLock()
-        self._linears: list[tuple[nn.Linear, Callable[[Tensor], Tensor]]] | None = None
+        self._rows: dict[int, tuple[object, RowLayer | None]] = {}
 
     @property
     def hidden_size(self) -> int:
@@ -241,13 +270,15 @@ class HFSeam:
         return window if getattr(self.config, "use_sliding_window", True) else None
 
     @contextmanager
-    def _ours(self, stand_ins: Sequence[nn.Module] | None = None) -> Iterator[None]:
+    def _ours(
+        self, stand_ins: Sequence[nn.Module] | None = None, attention: str = ATTENTION_NAME
+    ) -> Iterator[None]:
         """Our attention, and stand-ins for the layers; everything is put back afterwards."""
         with self._lock, torch.no_grad():
             before = self.config._attn_implementation_internal
             modules = self.decoder._modules
             layers = modules["layers"]
-            self.config._attn_implementation_internal = ATTENTION_NAME
+            self.config._attn_implementation_internal = attention
             if stand_ins is not None:
                 modules["layers"] = nn.ModuleList(stand_ins)
             try:
@@ -338,29 +369,71 @@ class HFSeam:
             logits = self._forward(torch.tensor([[token_id]]), position, cache)
         return logits[0, -1].float()
 
-    def step(self, token_id: int, position: int, cache: Cache) -> Tensor:
-        """Runs one further token through the whole model; next-token logits `[V]` in fp32."""
-        with self._ours(), self._row_products():
-            logits = self._forward(torch.tensor([[token_id]]), position, cache)
-        return logits[0, -1].float()
+    def stepper(self, cache: Cache) -> Callable[[int, int], Tensor]:
+        """What runs further tokens, one by one, through the whole model.
 
-    @contextmanager
-    def _row_products(self) -> Iterator[None]:
-        """On the CPU, linear modules multiply one row with our kernel; put back afterwards."""
-        if self._linears is None:
-            self._linears = self._find_linears()
-        for module, forward in self._linears:
-            module.__dict__["forward"] = forward
-        try:
-            yield
-        finally:
-            for module, _ in self._linears:
-                del module.__dict__["forward"]
+        Args:
+            cache: the context's cache.
 
-    def _find_linears(self) -> list[tuple[nn.Linear, Callable[[Tensor], Tensor]]]:
+        Returns:
+            A function of a token id and its position; it gives next-token logits `[V]` in fp32.
+        """
+        rows = self._current_rows()
+        linears = self._linears_outside(rows)
+
+        def respond(index: int, hidden: Tensor, call: LayerCall) -> Any:
+            row = rows[index]
+            if row is None or not row.takes(hidden, call.args, call.kwargs):
+                return self.layers[index](hidden, *call.args, **call.kwargs)
+            return row.run(hidden, call.kwargs["position_embeddings"], cache.layers[index].kv)
+
+        stand_ins = None
+        if any(rows):
+            stand_ins = [
+                _StandIn(layer, partial(respond, index)) for index, layer in enumerate(self.layers)
+            ]
+
+        def step(token_id: int, position: int) -> Tensor:
+            with self._ours(stand_ins), _forwards(linears):
+                logits = self._forward(torch.tensor([[token_id]]), position, cache)
+            return logits[0, -1].float()
+
+        return step
+
+    def _current_rows(self) -> list[RowLayer | None]:
+        """The layers our kernel runs for one token; None where the layer runs itself."""
+        ours = kernels() if self.device.type == "cpu" else None
+        if ours is None:
+            return [None] * len(self.layers)
+        with self._lock:
+            for index, layer in enumerate(self.layers):
+                now = fingerprint(layer)
+                if index not in self._rows or self._rows[index][0] != now:
+                    run = partial(self._run_probe, index)
+                    row = row_layer(layer, ours, run, self.context_window_tokens - 1)
+                    self._rows[index] = (now, row)
+            return [self._rows[index][1] for index in range(len(self.layers))]
+
+    def _run_probe(self, index: int, hidden: Tensor, kwargs: dict[str, Any], kv: LayerKV) -> Tensor:
+        """One layer over one row of a made-up context, noting what it asks of attention."""
+        cache = segment_cache([kv] * len(self.layers))
+        with self._ours(attention=_PROBE_NAME):
+            output = self.layers[index](hidden, past_key_values=cache, **kwargs)
+        states: Tensor = output[0] if isinstance(output, tuple) else output
+        return states
+
+    def _linears_outside(self, rows: Sequence[RowLayer | None]) -> list[_Forward]:
+        """Linear modules that torch would run, with our product for one row in its place."""
+        # torch's own product of a row is as good in fp32.
         ours = kernels() if self.device.type == "cpu" and self.dtype is torch.bfloat16 else None
         if ours is None:
             return []
+        inside = {
+            module
+            for layer, row in zip(self.layers, rows, strict=True)
+            if row is not None
+            for module in layer.modules()
+        }
 
         def one_row(module: nn.Linear, row: Tensor) -> Tensor:
             weight, bias = module.weight, module.bias
@@ -372,5 +445,19 @@ class HFSeam:
             (module, partial(one_row, module))
             for module in self.model.modules()
             # Only the plain module: what wraps or replaces it has its reasons.
-            if type(module) is nn.Linear and "forward" not in module.__dict__
+            if type(module) is nn.Linear
+            and module not in inside
+            and "forward" not in module.__dict__
         ]
+
+
+@contextmanager
+def _forwards(replacements: Sequence[_Forward]) -> Iterator[None]:
+    """Modules with another forward; put back afterwards."""
+    for module, forward in replacements:
+        module.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        for module, _ in replacements:
+            del module.__dict__["forward"]

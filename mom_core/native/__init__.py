@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import filelock
 import platformdirs
@@ -34,9 +35,126 @@ _FLAGS = (
     "-fopenmp",
 )
 _COMPILE_SECONDS = 120
+_DTYPES = (torch.bfloat16, torch.float32)
 _LANES = 16
 _ROWS_MAX = 32
 _KEYS_PER_PIECE = 256
+
+
+class LayerWeights(NamedTuple):
+    """What a decoder layer of the plain shape is made of; None where it has no such part.
+
+    Weights are `[out, in]`, biases and norms `[n]`; all in one dtype (bf16 or fp32), contiguous,
+    on the CPU. The order is that of `mom_layer` in kernels.c.
+    """
+
+    norm_in: Tensor
+    q: Tensor
+    q_bias: Tensor | None
+    k: Tensor
+    k_bias: Tensor | None
+    v: Tensor
+    v_bias: Tensor | None
+    q_norm: Tensor | None
+    k_norm: Tensor | None
+    o: Tensor
+    o_bias: Tensor | None
+    norm_mid: Tensor
+    gate: Tensor
+    gate_bias: Tensor | None
+    up: Tensor
+    up_bias: Tensor | None
+    down: Tensor
+    down_bias: Tensor | None
+
+
+class LayerNumbers(NamedTuple):
+    """Widths E, F, heads H, G, D, and the epsilons of the norms of such a layer."""
+
+    hidden: int
+    mlp: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    norm_in_eps: float
+    q_norm_eps: float
+    k_norm_eps: float
+    norm_mid_eps: float
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in LayerWeights._fields),
+        *((name, ctypes.c_int64) for name in LayerNumbers._fields[:5]),
+        ("is_bf16", ctypes.c_int64),
+        *((name, ctypes.c_double) for name in LayerNumbers._fields[5:]),
+    )
+
+
+class LayerKernel:
+    """One decoder layer of the plain shape, for one row, in the two parts around attention.
+
+    RMSNorm, q/k/v, RMSNorm of the heads (if any), rotary position | attention | o, residual,
+    RMSNorm, gate/up/SiLU/down, residual. Between its ends everything is fp32.
+
+    Args:
+        kernels: the library.
+        weights: kept alive, and read where they are: nothing is copied.
+        numbers: sizes and epsilons.
+    """
+
+    def __init__(self, kernels: Kernels, weights: LayerWeights, numbers: LayerNumbers) -> None:
+        self._kernels = kernels
+        self.weights = weights
+        dtype = weights.norm_in.dtype
+        self._layer = _Layer(
+            *(None if weight is None else weight.data_ptr() for weight in weights),
+            *numbers[:5],
+            int(dtype is torch.bfloat16),
+            *numbers[5:],
+        )
+        hidden, mlp, heads, kv_heads, head_dim = numbers[:5]
+        self.head_dim = head_dim
+        self.dtype = dtype
+        self._query = torch.empty(1, heads, 1, head_dim, dtype=dtype)
+        self._keys = torch.empty(1, kv_heads, 1, head_dim, dtype=dtype)
+        self._values = torch.empty(1, kv_heads, 1, head_dim, dtype=dtype)
+        self._work = torch.empty(2 * hidden + 2 * mlp + (heads + 2 * kv_heads) * head_dim)
+        self._places = [t.data_ptr() for t in (self._query, self._keys, self._values, self._work)]
+
+    def before(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query `[1, H, 1, D]`, keys and values `[1, G, 1, D]`, valid until the next call.
+
+        Args:
+            hidden: `[1, 1, E]`, contiguous, in the layer's dtype.
+            cos: `[1, 1, D]`, the same.
+            sin: `[1, 1, D]`, the same.
+        """
+        self._kernels.layer_before(
+            ctypes.byref(self._layer),
+            hidden.data_ptr(),
+            cos.data_ptr(),
+            sin.data_ptr(),
+            *self._places,
+        )
+        return self._query, self._keys, self._values
+
+    def after(self, hidden: Tensor, attended: Tensor) -> Tensor:
+        """The layer's output `[1, 1, E]`.
+
+        Args:
+            hidden: as given to `before`.
+            attended: `[1, H, 1, D]`, contiguous, in the layer's dtype.
+        """
+        output = torch.empty_like(hidden)
+        self._kernels.layer_after(
+            ctypes.byref(self._layer),
+            hidden.data_ptr(),
+            attended.data_ptr(),
+            output.data_ptr(),
+            self._places[3],
+        )
+        return output
 
 
 class Kernels:
@@ -49,45 +167,55 @@ class Kernels:
     def __init__(self, path: Path) -> None:
         library = ctypes.CDLL(str(path))
         pointer, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-        self._linear = library.mom_linear_row_bf16
-        self._linear.argtypes = [*[pointer] * 4, size, size]
+        self._linear = library.mom_linear_row
+        self._linear.argtypes = [*[pointer] * 4, size, size, number, pointer]
         self._linear.restype = None
         self._attend = library.mom_attend_rows
         self._attend.argtypes = [*[pointer] * 3, *[size] * 3, *[number] * 5, *[pointer] * 3]
         self._attend.restype = None
+        layer = ctypes.POINTER(_Layer)
+        self.layer_before = library.mom_layer_before
+        self.layer_before.argtypes = [layer, *[pointer] * 7]
+        self.layer_before.restype = None
+        self.layer_after = library.mom_layer_after
+        self.layer_after.argtypes = [layer, *[pointer] * 4]
+        self.layer_after.restype = None
 
     def takes_linear(self, row: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         """Whether `linear_row` can do this product."""
         return (
             row.numel() == weight.shape[1]
-            and row.dtype is torch.bfloat16
-            and weight.dtype is torch.bfloat16
+            and row.dtype in _DTYPES
+            and weight.dtype is row.dtype
             and weight.is_contiguous()
             and weight.device.type == "cpu"
-            and (bias is None or (bias.dtype is torch.bfloat16 and bias.is_contiguous()))
+            and (bias is None or (bias.dtype is row.dtype and bias.is_contiguous()))
         )
 
     def linear_row(self, row: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """`row @ weight.T + bias` for one row, summed in fp32.
 
         Args:
-            row: `[..., I]` of one row, bf16.
-            weight: `[O, I]`, bf16.
-            bias: `[O]`, bf16, or None.
+            row: `[..., I]` of one row, bf16 or fp32.
+            weight: `[O, I]`, same dtype.
+            bias: `[O]`, same dtype, or None.
 
         Returns:
-            `[..., O]`, bf16.
+            `[..., O]`, same dtype.
         """
         outputs, inputs = weight.shape
-        wide = row.float().contiguous()
-        result = torch.empty((*row.shape[:-1], outputs), dtype=torch.bfloat16)
+        row = row.contiguous()
+        result = torch.empty((*row.shape[:-1], outputs), dtype=row.dtype)
+        work = torch.empty(inputs + outputs)
         self._linear(
             weight.data_ptr(),
-            wide.data_ptr(),
             None if bias is None else bias.data_ptr(),
+            row.data_ptr(),
             result.data_ptr(),
             outputs,
             inputs,
+            int(row.dtype is torch.bfloat16),
+            work.data_ptr(),
         )
         return result
 
@@ -95,7 +223,7 @@ class Kernels:
         """Whether `attend_rows` can do this attention."""
         head_dim = query.shape[3]
         return (
-            keys.dtype in (torch.bfloat16, torch.float32)
+            keys.dtype in _DTYPES
             and values.dtype is keys.dtype
             and head_dim % _LANES == 0
             and values.shape[3] == head_dim
@@ -217,12 +345,12 @@ def _agrees_with_torch(built: Kernels) -> bool:
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
-    row, weight, bias = draw(1, 1, 77).bfloat16(), draw(19, 77).bfloat16(), draw(19).bfloat16()
-    truth = torch.nn.functional.linear(row.double(), weight.double(), bias.double())
-    linear = built.linear_row(row, weight, bias).double()
-    if not torch.allclose(linear, truth, rtol=2**-7, atol=1e-2):
-        return False
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in _DTYPES:
+        row, weight, bias = (t.to(dtype) for t in (draw(1, 1, 77), draw(19, 77), draw(19)))
+        truth = torch.nn.functional.linear(row.double(), weight.double(), bias.double())
+        linear = built.linear_row(row, weight, bias).double()
+        if not torch.allclose(linear, truth, rtol=2**-7, atol=1e-2):
+            return False
         query, keys, values = draw(1, 2, 5, 32), draw(1, 2, 700, 32), draw(1, 2, 700, 32)
         keys, values = keys.to(dtype), values.to(dtype)
         scores = query.double() @ keys.double().mT * 0.2

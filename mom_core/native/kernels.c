@@ -1,9 +1,11 @@
-/* Decode on the CPU at the speed memory can be read: products of a matrix with one row, and
- * attention of a few query rows over many keys. torch's kernels for these shapes reach half the
- * memory bandwidth or less (docs/log.md). All sums are fp32. bf16 is the upper half of an fp32,
- * so widening it is a shift. Vectors are GCC's and clang's own extension: no intrinsics, any CPU.
+/* Decode on the CPU at the speed memory can be read: products of a matrix with one row, attention
+ * of a few query rows over many keys, and a whole decoder layer for one row. torch's kernels for
+ * these shapes reach half the memory bandwidth or less (docs/log.md). All sums are fp32. bf16 is
+ * the upper half of an fp32, so widening it is a shift. Vectors are GCC's and clang's own
+ * extension: no intrinsics, any CPU.
  */
 #include <math.h>
+#include <omp.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -58,6 +60,17 @@ INLINE uint16_t narrow(float x) {
     return (uint16_t)((u.bits + 0x7fffu + ((u.bits >> 16) & 1u)) >> 16);
 }
 
+INLINE float scalar(const char *at, int64_t i, int is_bf16) {
+    return is_bf16 ? widen(((const uint16_t *)at)[i]) : ((const float *)at)[i];
+}
+
+INLINE void store(char *at, int64_t i, float x, int is_bf16) {
+    if (is_bf16)
+        ((uint16_t *)at)[i] = narrow(x);
+    else
+        ((float *)at)[i] = x;
+}
+
 INLINE float sum_of(f32 x) {
     float sum = 0.0f;
     for (int i = 0; i < LANES; i++) sum += x[i];
@@ -82,28 +95,58 @@ INLINE f32 exp_nonpositive(f32 x) {
 }
 
 /* Four rows of the matrix at a time: their loads are under way together. */
-INLINE void linear_rows(const int count, const uint16_t *w, const float *x, const uint16_t *bias,
-                        uint16_t *y, int64_t o, int64_t inputs) {
+INLINE void dot_rows(const int count, const int is_bf16, const char *w, const float *x,
+                     int64_t inputs, float *dots) {
+    const int size = is_bf16 ? 2 : 4;
     f32 sums[4] = { { 0 } };
     int64_t whole = inputs / LANES * LANES;
     for (int64_t i = 0; i < whole; i += LANES) {
         f32 part = load_fp32(x + i);
-        for (int k = 0; k < count; k++) sums[k] += load_bf16(w + (o + k) * inputs + i) * part;
+        for (int k = 0; k < count; k++) sums[k] += load(w + (k * inputs + i) * size, is_bf16) * part;
     }
     for (int k = 0; k < count; k++) {
-        float sum = sum_of(sums[k]);
-        for (int64_t i = whole; i < inputs; i++) sum += widen(w[(o + k) * inputs + i]) * x[i];
-        y[o + k] = narrow(bias ? sum + widen(bias[o + k]) : sum);
+        dots[k] = sum_of(sums[k]);
+        for (int64_t i = whole; i < inputs; i++)
+            dots[k] += scalar(w, k * inputs + i, is_bf16) * x[i];
     }
 }
 
-/* y[o] = dot(w[o, :], x) + bias[o]; w [outputs, inputs] row by row, bias may be null. */
-void mom_linear_row_bf16(const uint16_t *w, const float *x, const uint16_t *bias, uint16_t *y,
-                         int64_t outputs, int64_t inputs) {
-    int64_t fours = outputs / 4;
-#pragma omp parallel for schedule(static)
-    for (int64_t o = 0; o < fours; o++) linear_rows(4, w, x, bias, y, 4 * o, inputs);
-    for (int64_t o = 4 * fours; o < outputs; o++) linear_rows(1, w, x, bias, y, o, inputs);
+/* y[o] = dot(w[o, :], x) + bias[o] for the rows from `from` to `to`; bias may be null. */
+INLINE void multiply_rows(const int is_bf16, const char *w, const char *bias, const float *x,
+                          float *y, int64_t from, int64_t to, int64_t inputs) {
+    const int size = is_bf16 ? 2 : 4;
+    int64_t o = from;
+    for (; o + 4 <= to; o += 4) dot_rows(4, is_bf16, w + o * inputs * size, x, inputs, y + o);
+    for (; o < to; o++) dot_rows(1, is_bf16, w + o * inputs * size, x, inputs, y + o);
+    if (bias)
+        for (o = from; o < to; o++) y[o] += scalar(bias, o, is_bf16);
+}
+
+/* This thread's share of `rows`, in fours. */
+INLINE void share_of(int64_t rows, int64_t *from, int64_t *to) {
+    int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num(), fours = (rows + 3) / 4;
+    *from = 4 * (fours * thread / threads);
+    *to = 4 * (fours * (thread + 1) / threads);
+    if (*to > rows) *to = rows;
+    if (*from > rows) *from = rows;
+}
+
+/* y[o] = dot(w[o, :], x) + bias[o]; w [outputs, inputs] row by row, bias may be null; all in one
+ * dtype. x and y may not overlap; wide holds inputs + outputs floats. */
+void mom_linear_row(const char *w, const char *bias, const char *x, char *y, int64_t outputs,
+                    int64_t inputs, int is_bf16, float *wide) {
+    float *sums = wide + inputs;
+    for (int64_t i = 0; i < inputs; i++) wide[i] = scalar(x, i, is_bf16);
+#pragma omp parallel
+    {
+        int64_t from, to;
+        share_of(outputs, &from, &to);
+        if (is_bf16)
+            multiply_rows(1, w, bias, wide, sums, from, to, inputs);
+        else
+            multiply_rows(0, w, bias, wide, sums, from, to, inputs);
+        for (int64_t o = from; o < to; o++) store(y, o, sums[o], is_bf16);
+    }
 }
 
 /* Sums of four vectors at once: lane i of every quarter holds part of the sum of vector i. */
@@ -282,4 +325,106 @@ void mom_attend_rows(const float *q, const char *keys, const char *values, int64
     for (int h = 0; h < heads; h++)
         merge_pieces(work + (int64_t)h * pieces * rows * dim, task_lse + h * pieces * rows, pieces,
                      rows, dim, out + (int64_t)h * rows * dim, lse + h * rows);
+}
+
+/* What one decoder layer of the plain shape is made of: weights in one dtype, null where there is
+ * none. The same fields, in the same order, as `_Layer` in __init__.py. */
+typedef struct {
+    const char *norm_in, *q, *q_bias, *k, *k_bias, *v, *v_bias, *q_norm, *k_norm, *o, *o_bias,
+        *norm_mid, *gate, *gate_bias, *up, *up_bias, *down, *down_bias;
+    int64_t hidden, mlp, heads, kv_heads, head_dim, is_bf16;
+    double norm_in_eps, q_norm_eps, k_norm_eps, norm_mid_eps;
+} mom_layer;
+
+/* y = x / rms(x) * weight; y may be x. */
+INLINE void rms_norm(const int is_bf16, const float *x, const char *weight, double eps,
+                     int64_t width, float *y) {
+    float squares = 0.0f;
+    for (int64_t i = 0; i < width; i++) squares += x[i] * x[i];
+    float inverse = 1.0f / sqrtf(squares / (float)width + (float)eps);
+    for (int64_t i = 0; i < width; i++) y[i] = x[i] * inverse * scalar(weight, i, is_bf16);
+}
+
+/* Norms (where there are any) and turns heads [n, D], and writes them out in the layer's dtype. */
+INLINE void finish_heads(const int is_bf16, float *x, int64_t heads, int64_t dim, const char *norm,
+                         double eps, const char *cos, const char *sin, char *out) {
+    const int64_t half = dim / 2;
+    for (int64_t h = 0; h < heads; h++) {
+        float *head = x + h * dim;
+        if (norm) rms_norm(is_bf16, head, norm, eps, dim, head);
+        /* Rotary position: the two halves of a head turn against each other. */
+        for (int64_t i = 0; i < half; i++) {
+            float a = head[i], b = head[i + half];
+            head[i] = a * scalar(cos, i, is_bf16) - b * scalar(sin, i, is_bf16);
+            head[i + half] =
+                b * scalar(cos, i + half, is_bf16) + a * scalar(sin, i + half, is_bf16);
+        }
+    }
+    for (int64_t i = 0; i < heads * dim; i++) store(out, i, x[i], is_bf16);
+}
+
+INLINE void layer_before(const int is_bf16, const mom_layer *l, const char *hidden, const char *cos,
+                         const char *sin, char *q, char *k, char *v, float *work) {
+    const int64_t dim = l->head_dim, heads = l->heads, kv_heads = l->kv_heads;
+    float *x = work, *new_q = x + l->hidden, *new_k = new_q + heads * dim;
+    float *new_v = new_k + kv_heads * dim;
+    for (int64_t i = 0; i < l->hidden; i++) x[i] = scalar(hidden, i, is_bf16);
+    rms_norm(is_bf16, x, l->norm_in, l->norm_in_eps, l->hidden, x);
+#pragma omp parallel
+    {
+        int64_t from, to;
+        share_of(heads * dim, &from, &to);
+        multiply_rows(is_bf16, l->q, l->q_bias, x, new_q, from, to, l->hidden);
+        share_of(kv_heads * dim, &from, &to);
+        multiply_rows(is_bf16, l->k, l->k_bias, x, new_k, from, to, l->hidden);
+        multiply_rows(is_bf16, l->v, l->v_bias, x, new_v, from, to, l->hidden);
+    }
+    finish_heads(is_bf16, new_q, heads, dim, l->q_norm, l->q_norm_eps, cos, sin, q);
+    finish_heads(is_bf16, new_k, kv_heads, dim, l->k_norm, l->k_norm_eps, cos, sin, k);
+    for (int64_t i = 0; i < kv_heads * dim; i++) store(v, i, new_v[i], is_bf16);
+}
+
+INLINE void layer_after(const int is_bf16, const mom_layer *l, const char *hidden,
+                        const char *attended, char *out, float *work) {
+    const int64_t heads_width = l->heads * l->head_dim;
+    float *sum = work, *x = sum + l->hidden, *gate = x + l->hidden, *up = gate + l->mlp;
+    float *wide = up + l->mlp;
+    for (int64_t i = 0; i < heads_width; i++) wide[i] = scalar(attended, i, is_bf16);
+#pragma omp parallel
+    {
+        int64_t from, to;
+        share_of(l->hidden, &from, &to);
+        multiply_rows(is_bf16, l->o, l->o_bias, wide, sum, from, to, heads_width);
+        for (int64_t i = from; i < to; i++) sum[i] += scalar(hidden, i, is_bf16);
+#pragma omp barrier
+#pragma omp single
+        rms_norm(is_bf16, sum, l->norm_mid, l->norm_mid_eps, l->hidden, x);
+        share_of(l->mlp, &from, &to);
+        multiply_rows(is_bf16, l->gate, l->gate_bias, x, gate, from, to, l->hidden);
+        multiply_rows(is_bf16, l->up, l->up_bias, x, up, from, to, l->hidden);
+        for (int64_t i = from; i < to; i++) gate[i] *= up[i] / (1.0f + expf(-gate[i]));
+#pragma omp barrier
+        share_of(l->hidden, &from, &to);
+        multiply_rows(is_bf16, l->down, l->down_bias, gate, x, from, to, l->mlp);
+        for (int64_t i = from; i < to; i++) store(out, i, sum[i] + x[i], is_bf16);
+    }
+}
+
+/* The layer up to attention, for one row: hidden [E]; cos, sin [D]; q [H, D]; k, v [G, D], all in
+ * the layer's dtype; work holds E + (H + 2 G) D floats. */
+void mom_layer_before(const mom_layer *l, const char *hidden, const char *cos, const char *sin,
+                      char *q, char *k, char *v, float *work) {
+    if (l->is_bf16)
+        layer_before(1, l, hidden, cos, sin, q, k, v, work);
+    else
+        layer_before(0, l, hidden, cos, sin, q, k, v, work);
+}
+
+/* The layer from attention on: attended [H, D]; out [E]; work holds 2 E + 2 F + H D floats. */
+void mom_layer_after(const mom_layer *l, const char *hidden, const char *attended, char *out,
+                     float *work) {
+    if (l->is_bf16)
+        layer_after(1, l, hidden, attended, out, work);
+    else
+        layer_after(0, l, hidden, attended, out, work);
 }

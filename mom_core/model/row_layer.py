@@ -1,0 +1,303 @@
+"""Decoder layers of the plain shape, run for one token by our kernel on the CPU.
+
+Most families share one layer: RMSNorm, q/k/v, rotary position, attention, o, RMSNorm, a gated
+SiLU MLP. torch runs it for one token as some forty operations, which cost more than reading the
+weights. `row_layer` recognises such a layer by its parts, not by its family, and then compares
+the kernel with the layer itself on random input: whatever a family does differently (another
+rotary order, a multiplier, a norm that adds one) shows there, and that layer is left to torch.
+
+Source: ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mom_core.attention import segment_attention
+from mom_core.kv.store import LayerKV
+from mom_core.kv.tiers import Tier
+from mom_core.kv.transfer import KVSink
+from mom_core.native import Kernels, LayerKernel, LayerNumbers, LayerWeights
+
+_PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
+_ATTENTION_PARTS = {"q_proj", "k_proj", "v_proj", "o_proj"}
+_HEAD_NORMS = {"q_norm", "k_norm"}
+_MLP_PARTS = {"gate_proj", "up_proj", "down_proj"}
+_PROBE_TOKENS = 5
+# Of the difference between kernel and layer, relative to what the layer adds to its input.
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
+
+
+@dataclass(slots=True)
+class AttentionArguments:
+    """What a layer asks of attention besides query, keys and values."""
+
+    scale: float
+    window: int | None
+    softcap: float | None
+    sinks: Tensor | None
+
+
+class ProbeKV(LayerKV):
+    """Keys and values that also note what attention over them was asked for."""
+
+    arguments: AttentionArguments | None = None
+
+
+# Runs a decoder layer itself: hidden `[1, 1, E]`, keyword arguments, keys and values.
+LayerRunner = Callable[[Tensor, dict[str, Any], LayerKV], Tensor]
+
+
+class RowLayer:
+    """One decoder layer for one token.
+
+    Args:
+        kernel: its parts around attention.
+        arguments: how it attends.
+    """
+
+    def __init__(self, kernel: LayerKernel, arguments: AttentionArguments) -> None:
+        self._kernel = kernel
+        self._arguments = arguments
+
+    def takes(self, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether this call is one for a single token, without a mask."""
+        positions = kwargs.get("position_embeddings")
+        return (
+            not args
+            and hidden.shape[:2] == (1, 1)
+            and hidden.dtype is self._kernel.dtype
+            and kwargs.get("attention_mask") is None
+            and isinstance(positions, tuple)
+            and len(positions) == 2
+            and all(
+                p.dtype is hidden.dtype and p.shape == (1, 1, self._kernel.head_dim)
+                for p in positions
+            )
+        )
+
+    def run(self, hidden: Tensor, positions: tuple[Tensor, Tensor], kv: KVSink) -> Tensor:
+        """The layer's output `[1, 1, E]`; the token's keys and values are appended to `kv`.
+
+        Args:
+            hidden: `[1, 1, E]`.
+            positions: cos and sin of the rotary position, `[1, 1, D]` each.
+            kv: the layer's keys and values so far.
+        """
+        hidden = hidden.contiguous()
+        cos, sin = positions
+        query, keys, values = self._kernel.before(hidden, cos.contiguous(), sin.contiguous())
+        kv.append(keys, values)
+        asked = self._arguments
+        attended = segment_attention(
+            query,
+            kv.tokens - 1,
+            kv.segments(),
+            scale=asked.scale,
+            window=asked.window,
+            softcap=asked.softcap,
+            sinks=asked.sinks,
+        )
+        return self._kernel.after(hidden, attended.contiguous())
+
+
+def row_layer(
+    layer: nn.Module, kernels: Kernels, run_layer: LayerRunner, last_position: int
+) -> RowLayer | None:
+    """The layer for one token by kernel, or None where it is not of the plain shape.
+
+    Args:
+        layer: a decoder layer of transformers, on the CPU.
+        kernels: the compiled kernels.
+        run_layer: runs the layer itself, for comparison; on `ProbeKV` it notes how it attends.
+        last_position: the last of the context window, to see whether the layer looks at it.
+    """
+    found = _weights(layer)
+    if found is None:
+        return None
+    weights, numbers = found
+    kernel = LayerKernel(kernels, weights, numbers)
+    arguments = _compare(kernel, numbers, run_layer, last_position)
+    return None if arguments is None else RowLayer(kernel, arguments)
+
+
+def fingerprint(layer: nn.Module) -> tuple[object, ...]:
+    """Changes when a module, hook or weight of the layer is replaced, or a weight moves."""
+    return tuple(
+        (
+            id(module),
+            _is_hooked(module),
+            *(p.data_ptr() for p in module._parameters.values() if p is not None),
+        )
+        for module in layer.modules()
+    )
+
+
+def _weights(layer: nn.Module) -> tuple[LayerWeights, LayerNumbers] | None:
+    """The layer's parts, if it has those of the plain shape and no others."""
+    parts = dict(layer.named_children())
+    if set(parts) != _PARTS:
+        return None
+    attention = dict(parts["self_attn"].named_children())
+    mlp = dict(parts["mlp"].named_children())
+    head_norms = _HEAD_NORMS & set(attention)
+    linears = {**attention, **mlp}
+    if (
+        set(attention) - _HEAD_NORMS != _ATTENTION_PARTS
+        or len(head_norms) == 1
+        or set(mlp) - {"act_fn"} != _MLP_PARTS
+        or not _is_silu(getattr(parts["mlp"], "act_fn", None))
+        or any(_is_hooked(module) for module in layer.modules())
+        or any(type(linears[name]) is not nn.Linear for name in _ATTENTION_PARTS | _MLP_PARTS)
+    ):
+        return None
+    norms = [parts["input_layernorm"], parts["post_attention_layernorm"]]
+    norms += [attention[name] for name in sorted(head_norms, reverse=True)]
+    epsilons = [_epsilon(norm) for norm in norms]
+    if any(epsilon is None for epsilon in epsilons):
+        return None
+
+    def of(name: str) -> tuple[Tensor, Tensor | None]:
+        linear = linears[name]
+        assert isinstance(linear, nn.Linear)
+        return linear.weight.data, None if linear.bias is None else linear.bias.data
+
+    def scale_of(norm: nn.Module) -> Tensor:
+        weight = norm.weight
+        assert isinstance(weight, Tensor)
+        return weight.data
+
+    q_norm, k_norm = (
+        scale_of(attention[name]) if head_norms else None for name in ("q_norm", "k_norm")
+    )
+    o, o_bias = of("o_proj")
+    weights = LayerWeights(
+        scale_of(norms[0]),
+        *(*of("q_proj"), *of("k_proj"), *of("v_proj")),
+        *(q_norm, k_norm),
+        *(o, o_bias),
+        scale_of(norms[1]),
+        *(*of("gate_proj"), *of("up_proj"), *of("down_proj")),
+    )
+    head_dim = getattr(parts["self_attn"], "head_dim", None)
+    if not isinstance(head_dim, int) or not _is_plain(weights, head_dim):
+        return None
+    in_eps, mid_eps, q_eps, k_eps = (float(e or 0.0) for e in [*epsilons, 0.0, 0.0][:4])
+    return weights, LayerNumbers(
+        weights.q.shape[1],
+        weights.gate.shape[0],
+        weights.q.shape[0] // head_dim,
+        weights.k.shape[0] // head_dim,
+        head_dim,
+        in_eps,
+        q_eps,
+        k_eps,
+        mid_eps,
+    )
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    """Whether somebody wants to see this module called (hooks, offloading, adapters)."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
+
+
+def _is_silu(activation: object) -> bool:
+    if not callable(activation):
+        return False
+    grid = torch.linspace(-9, 9, 64)
+    return torch.allclose(activation(grid), nn.functional.silu(grid))
+
+
+def _epsilon(norm: nn.Module) -> float | None:
+    """Of an RMSNorm `x / rms(x) * weight` over one vector; None for any other module."""
+    epsilon = getattr(norm, "variance_epsilon", None)
+    if not isinstance(epsilon, float) or [name for name, _ in norm.named_parameters()] != [
+        "weight"
+    ]:
+        return None
+    return epsilon
+
+
+def _is_plain(weights: LayerWeights, head_dim: int) -> bool:
+    dtype, (hidden, mlp) = weights.norm_in.dtype, (weights.q.shape[1], weights.gate.shape[0])
+    heads_width, kv_width = weights.q.shape[0], weights.k.shape[0]
+    wanted = {
+        "norm_in": (hidden,),
+        "k": (kv_width, hidden),
+        "v": (kv_width, hidden),
+        "q_norm": (head_dim,),
+        "k_norm": (head_dim,),
+        "o": (hidden, heads_width),
+        "norm_mid": (hidden,),
+        "up": (mlp, hidden),
+        "down": (hidden, mlp),
+    }
+    return (
+        dtype in _TOLERANCE
+        and head_dim % 2 == 0
+        and heads_width % head_dim == 0
+        and kv_width % head_dim == 0
+        and all(
+            w.dtype is dtype and w.device.type == "cpu" and w.is_contiguous()
+            for w in weights
+            if w is not None
+        )
+        and all(
+            getattr(weights, name) is None or tuple(getattr(weights, name).shape) == shape
+            for name, shape in wanted.items()
+        )
+    )
+
+
+def _compare(
+    kernel: LayerKernel, numbers: LayerNumbers, run_layer: LayerRunner, last_position: int
+) -> AttentionArguments | None:
+    """Kernel against layer on random input; how the layer attends, or None if they differ."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(kernel.dtype)
+
+    tier = Tier("host", torch.device("cpu"))
+    real, ours = ProbeKV(tier), ProbeKV(tier)
+    past = (1, numbers.kv_heads, _PROBE_TOKENS, numbers.head_dim)
+    past_keys, past_values = draw(*past), draw(*past)
+    for kv in (real, ours):
+        kv.append(past_keys, past_values)
+    hidden = draw(1, 1, numbers.hidden)
+    angles = torch.rand(1, 1, numbers.head_dim // 2, generator=generator).repeat(1, 1, 2) * 6.3
+    positions = (angles.cos().to(kernel.dtype), angles.sin().to(kernel.dtype))
+    kwargs = {
+        "position_embeddings": positions,
+        # Far from the rotation's angles: a layer that also looks at the position itself differs.
+        "position_ids": torch.tensor([[last_position]]),
+        "cache_position": torch.tensor([last_position]),
+        "attention_mask": None,
+        "use_cache": True,
+    }
+    try:
+        truth = run_layer(hidden, kwargs, real)
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError):
+        # A layer that wants to be called otherwise is not of the plain shape.
+        return None
+    arguments = real.arguments
+    if arguments is None or real.tokens != _PROBE_TOKENS + 1:
+        return None
+    output = RowLayer(kernel, arguments).run(hidden, positions, ours)
+    tolerance = _TOLERANCE[kernel.dtype]
+    pairs = [(truth - hidden, output - hidden)]
+    for theirs, mine in zip(real.segments(), ours.segments(), strict=True):
+        pairs += [(theirs.keys[:, :, -1], mine.keys[:, :, -1])]
+        pairs += [(theirs.values[:, :, -1], mine.values[:, :, -1])]
+    for theirs_, mine_ in pairs:
+        # What a bf16 sum hides of a small addend is no difference.
+        hidden_by_rounding = float(torch.finfo(kernel.dtype).eps) * float(hidden.float().norm())
+        allowed = tolerance * float(theirs_.float().norm()) + hidden_by_rounding
+        if not float((theirs_.float() - mine_.float()).norm()) <= allowed:
+            return None
+    return arguments
