@@ -22,18 +22,22 @@ def ours() -> native.Kernels:
     return built
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize(("outputs", "inputs"), [(1, 1), (3, 15), (4, 16), (7, 33), (130, 576)])
-def test_linear(ours: native.Kernels, outputs: int, inputs: int, with_bias: bool) -> None:
+def test_linear(
+    ours: native.Kernels, outputs: int, inputs: int, with_bias: bool, dtype: torch.dtype
+) -> None:
     torch.manual_seed(outputs)
-    row, weight = torch.randn(1, 1, inputs).bfloat16(), torch.randn(outputs, inputs).bfloat16()
-    bias = torch.randn(outputs).bfloat16() if with_bias else None
+    row, weight = torch.randn(1, 1, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype)
+    bias = torch.randn(outputs).to(dtype) if with_bias else None
     assert ours.takes_linear(row, weight, bias)
     truth = row.double() @ weight.double().T + (0 if bias is None else bias.double())
     result = ours.linear_row(row, weight, bias)
     assert result.shape == (1, 1, outputs)
     # Half a unit in the last place of bf16, and what fp32 sums lose.
-    assert torch.allclose(result.double(), truth, rtol=2**-8, atol=1e-4)
+    rtol = 2**-8 if dtype is torch.bfloat16 else 1e-5
+    assert torch.allclose(result.double(), truth, rtol=rtol, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
