@@ -152,9 +152,9 @@ def main() -> None:
     samples: dict[str, dict[str, list[dict[str, float]]]] = {
         peer: {dtype: [] for dtype in dtypes} for peer in PEERS
     }
-    for _ in range(arguments.rounds):
+    for turn in range(arguments.rounds):
         for dtype in dtypes:
-            for peer in PEERS:
+            for peer in PEERS[:: -1 if turn % 2 else 1]:
                 sample = measure(peer, dtype, arguments.tokens, arguments.new_tokens)
                 samples[peer][dtype].append(sample)
     report(samples, arguments)

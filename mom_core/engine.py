@@ -23,6 +23,7 @@ from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
 from mom_core.generate.work import LayerShape
 from mom_core.kv.store import KVStore, kv_bytes_per_token
 from mom_core.kv.tiers import Tier, device_tier, host_tier
+from mom_core.memory.allocator import keep_freed_memory
 from mom_core.model.hf_seam import HFSeam, segment_cache
 
 if TYPE_CHECKING:
@@ -125,6 +126,8 @@ class Engine:
         self._weights_bytes = _weights_bytes(model)
         self._shapes = self._layer_shapes()
         self._context = self.new_context()
+        if self.device.type == "cpu":
+            keep_freed_memory()
 
     @classmethod
     def load(cls, source: str, config: EngineConfig | None = None) -> Engine:
