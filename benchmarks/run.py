@@ -214,11 +214,11 @@ def report(samples: dict[str, dict[str, list[dict[str, float]]]], arguments: Any
             "samples": samples,
         }
     )
-    print(line)
     if arguments.save:
         RESULTS.parent.mkdir(exist_ok=True)
         with RESULTS.open("a") as file:
             file.write(line + "\n")
+    print(line)
 
 
 if __name__ == "__main__":
