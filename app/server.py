@@ -58,6 +58,8 @@ def bind(port: int | None) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((ADDRESS, candidate))
+            # Only listening takes the port for good: two starts at once could both bind it.
+            listener.listen()
         except OSError as fault:
             listener.close()
             if fault.errno == errno.EADDRINUSE:
