@@ -149,25 +149,17 @@ def mom_attention(
 
 
 def _probe_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
-    **kwargs: object,
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **asked: Any
 ) -> tuple[Tensor, None]:
     """`mom_attention` that notes on the layer's `ProbeKV` what it was asked for."""
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scale = asked.get("scaling")
     key.mom_layer.arguments = AttentionArguments(  # type: ignore[attr-defined]
-        scale, sliding_window, softcap, s_aux
+        query.shape[-1] ** -0.5 if scale is None else scale,
+        asked.get("sliding_window"),
+        asked.get("softcap"),
+        asked.get("s_aux"),
     )
-    return mom_attention(
-        module, query, key, value, attention_mask, scale, sliding_window, softcap, s_aux, **kwargs
-    )
+    return mom_attention(module, query, key, value, *args, **asked)
 
 
 AttentionInterface.register(ATTENTION_NAME, mom_attention)
