@@ -17,9 +17,11 @@ from torch import Tensor
 
 from mom_core.config import EngineConfig, SamplingConfig
 from mom_core.errors import ContextTooLong, InvalidSetting, OutOfMemory
-from mom_core.events import Event, Finished, FinishReason, PrefillProgress, Token
+from mom_core.events import Event, Finished, PrefillProgress, Token
 from mom_core.generate.decode import decode
+from mom_core.generate.detokenize import StreamDetokenizer
 from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
+from mom_core.generate.sampling import Sampler
 from mom_core.generate.work import LayerShape
 from mom_core.kv.store import KVStore, kv_bytes_per_token
 from mom_core.kv.tiers import Tier, device_tier, host_tier
@@ -35,12 +37,17 @@ _CPU_CHUNK_RANGE = (64, 2048)
 _CUDA_CHUNK_TOKENS = 4096
 # Share of the free device memory that "auto" fills.
 _DEVICE_MARGIN = 0.85
+# Recurrent states are kept no nearer than this, and not so often that they take more than this
+# share of what keys and values take. Of one context, so many are kept in the end.
+_STATE_SPACING_TOKENS = 2048
+_STATE_SHARE = 0.1
+_KEPT_STATES = 64
 # Room for new tokens reserved ahead; longer answers grow the store by further segments.
 _RESERVED_NEW_TOKENS = 1024
 
 
 class Context:
-    """What the engine has read: token ids and their keys and values.
+    """What the engine has read: token ids and their keys and values, or recurrent states.
 
     Made by `Engine.new_context`.
     """
@@ -70,6 +77,9 @@ class Context:
     def crop(self, n_tokens: int) -> None:
         """Drops everything after the first `n_tokens` tokens.
 
+        A recurrent model goes back to the nearest state kept before that, so fewer may be left:
+        `tokens` tells.
+
         Raises:
             InvalidSetting: `n_tokens` is not between 0 and the tokens held.
         """
@@ -79,8 +89,7 @@ class Context:
                 f"give a number from 0 to {self.tokens}."
             )
         if n_tokens < self.tokens:
-            self._store.crop(n_tokens)
-            del self._token_ids[n_tokens:]
+            del self._token_ids[self._store.crop(n_tokens) :]
 
     def knows_logits_at(self, n_tokens: int) -> bool:
         """Whether the logits after exactly `n_tokens` tokens are still known."""
@@ -125,6 +134,7 @@ class Engine:
         self._working = WorkingBytes()
         self._weights_bytes = _weights_bytes(model)
         self._shapes = self._layer_shapes()
+        self._state_bytes: int | None = None
         self._context = self.new_context()
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -196,7 +206,11 @@ class Engine:
 
     def new_context(self) -> Context:
         """An empty context."""
-        return Context(KVStore(len(self._seam.layers), self._kv_tier(0)))
+        return self._new_context(self._kv_tier(0))
+
+    def _new_context(self, tier: Tier) -> Context:
+        seam = self._seam
+        return Context(KVStore(len(seam.layers), tier, seam.recurrent_layers))
 
     # Bytes by kind, for the meter.
 
@@ -235,13 +249,18 @@ class Engine:
     # Reading and answering.
 
     def prefill(
-        self, token_ids: Sequence[int], context: Context | None = None
+        self,
+        token_ids: Sequence[int],
+        context: Context | None = None,
+        *,
+        boundaries: Sequence[int] = (),
     ) -> Generator[PrefillProgress, None, Tensor]:
         """Reads tokens and appends them to a context.
 
         Args:
             token_ids: at least one.
             context: the engine's own if None.
+            boundaries: see `generate`.
 
         Yields:
             A `PrefillProgress` after every mini-sequence of every layer.
@@ -257,10 +276,18 @@ class Engine:
         context = self._context if context is None else context
         self._check_ids(token_ids)
         self._check_fits(context.tokens + len(token_ids))
-        return (yield from self._append(context, list(token_ids), reused_tokens=context.tokens))
+        return (
+            yield from self._append(
+                context, list(token_ids), reused_tokens=context.tokens, boundaries=boundaries
+            )
+        )
 
     def read(
-        self, prompt_ids: Sequence[int], context: Context | None = None
+        self,
+        prompt_ids: Sequence[int],
+        context: Context | None = None,
+        *,
+        boundaries: Sequence[int] = (),
     ) -> Generator[PrefillProgress, None, Tensor]:
         """Makes a context hold exactly this prompt, reading only what it does not hold yet.
 
@@ -270,6 +297,7 @@ class Engine:
         Args:
             prompt_ids: the whole prompt, at least one token.
             context: the engine's own if None.
+            boundaries: see `generate`.
 
         Yields:
             A `PrefillProgress` after every mini-sequence of every layer.
@@ -283,7 +311,7 @@ class Engine:
             OutOfMemory: there is no room.
         """
         context, reused = self._reuse(prompt_ids, context)
-        return (yield from self._read_rest(context, prompt_ids, reused))
+        return (yield from self._read_rest(context, prompt_ids, reused, boundaries))
 
     def generate(
         self,
@@ -292,6 +320,7 @@ class Engine:
         max_new_tokens: int = 512,
         sampling: SamplingConfig | None = None,
         context: Context | None = None,
+        boundaries: Sequence[int] = (),
     ) -> Generator[Event, None, None]:
         """Reads a prompt (only what is new of it) and answers.
 
@@ -300,6 +329,8 @@ class Engine:
             max_new_tokens: at least 1. The answer also ends where the model's window does.
             sampling: greedy if None.
             context: the engine's own if None.
+            boundaries: positions in the prompt where a document or a turn ends, so that a
+                recurrent model can go back to them. Other models need none.
 
         Yields:
             `PrefillProgress` while reading, `Token` for each new token, one `Finished`.
@@ -315,31 +346,39 @@ class Engine:
             )
         started = time.perf_counter()
         context, reused = self._reuse(prompt_ids, context)
-        logits = yield from self._read_rest(context, prompt_ids, reused)
+        logits = yield from self._read_rest(context, prompt_ids, reused, boundaries)
         first_logits_at = time.perf_counter()
-        answer = decode(
-            self._seam,
-            context._store,
-            context._cache,
-            context._token_ids,
-            logits,
-            # The last token of an answer is never read, so it needs no place in the window.
-            max_new_tokens=min(max_new_tokens, self.context_window_tokens - len(prompt_ids) + 1),
-            eos_ids=self.eos_ids,
-            sampling=sampling or SamplingConfig(),
-            tokenizer=self.tokenizer,
-        )
-        new_tokens = 0
-        reason: FinishReason = "length"
-        with _memory_errors_as_sentences():
-            while True:
-                try:
-                    token = next(answer)
-                except StopIteration as end:
-                    reason = end.value
-                    break
-                new_tokens += 1
-                yield token
+        sampler = Sampler(sampling or SamplingConfig(), context._token_ids)
+        detokenizer = StreamDetokenizer(self.tokenizer)
+        # The last token of an answer is never read, so it needs no place in the window.
+        most = min(max_new_tokens, self.context_window_tokens - len(prompt_ids) + 1)
+        new_tokens, reason = 0, None
+        while reason is None:
+            answer = decode(
+                self._seam,
+                context._store,
+                context._cache,
+                context._token_ids,
+                logits,
+                first_index=new_tokens,
+                max_new_tokens=most,
+                read_limit=self._rope_limit_after(context.tokens),
+                eos_ids=self.eos_ids,
+                sampler=sampler,
+                detokenizer=detokenizer,
+            )
+            with _memory_errors_as_sentences():
+                while True:
+                    try:
+                        token = next(answer)
+                    except StopIteration as end:
+                        reason = end.value
+                        break
+                    new_tokens += 1
+                    yield token
+            if reason is None:
+                # Beyond this length every position is rotated otherwise: all is read again.
+                logits = yield from self._append(context, [token.token_id], reused_tokens=0)
         yield Finished(
             reason=reason,
             prompt_tokens=len(prompt_ids),
@@ -416,29 +455,45 @@ class Engine:
             tier = self._kv_tier(len(prompt_ids))
             if tier.name != self._context._store.tier.name:
                 # "auto" decides anew for a longer prompt.
-                self._context = Context(KVStore(len(self._seam.layers), tier))
+                self._context = self._new_context(tier)
             context = self._context
         common = context.common_prefix_tokens(prompt_ids)
+        if self._rope_limit_after(context.tokens) != self._rope_limit_after(len(prompt_ids)):
+            common = 0
         if common == len(prompt_ids) and not context.knows_logits_at(common):
             common -= 1
         context.crop(common)
-        return context, common
+        return context, context.tokens
 
     def _read_rest(
-        self, context: Context, prompt_ids: Sequence[int], reused: int
+        self, context: Context, prompt_ids: Sequence[int], reused: int, boundaries: Sequence[int]
     ) -> Generator[PrefillProgress, None, Tensor]:
         if reused == len(prompt_ids) and context._next_logits is not None:
             return context._next_logits
-        return (yield from self._append(context, list(prompt_ids[reused:]), reused_tokens=reused))
+        return (
+            yield from self._append(
+                context, list(prompt_ids[reused:]), reused_tokens=reused, boundaries=boundaries
+            )
+        )
 
     def _append(
-        self, context: Context, token_ids: list[int], *, reused_tokens: int
+        self,
+        context: Context,
+        token_ids: list[int],
+        *,
+        reused_tokens: int,
+        boundaries: Sequence[int] = (),
     ) -> Generator[PrefillProgress, None, Tensor]:
         store = context._store
         total = context.tokens + len(token_ids)
+        if self._rope_limit_after(context.tokens) != self._rope_limit_after(total):
+            token_ids = [*context.token_ids, *token_ids]
+            context.crop(0)
         store.reserve(min(total + _RESERVED_NEW_TOKENS, self.context_window_tokens))
         plan = PrefillPlan(
-            chunk_tokens=self._chunk_tokens(), hidden_tier=self._hidden_tier(len(token_ids))
+            chunk_tokens=self._chunk_tokens(),
+            hidden_tier=self._hidden_tier(len(token_ids)),
+            keep_states_at=self._keep_states_at(total, boundaries),
         )
         with _memory_errors_as_sentences():
             logits = yield from prefill(
@@ -450,10 +505,42 @@ class Engine:
                 shapes=self._shapes,
                 working=self._working,
             )
+        store.thin_states(_KEPT_STATES)
         context._token_ids.extend(token_ids)
         context._next_logits = logits
         context._logits_at = context.tokens
         return logits
+
+    def _rope_limit_after(self, tokens: int) -> int | None:
+        """The length up to which positions are rotated as in a sequence of `tokens` tokens."""
+        limit = self._seam.rope_limit()
+        return limit if limit is not None and tokens <= limit else None
+
+    def _keep_states_at(self, total: int, boundaries: Sequence[int]) -> frozenset[int]:
+        """Where recurrent states are kept: at the boundaries, and every so often between."""
+        if not self._seam.recurrent_layers:
+            return frozenset()
+        if self._state_bytes is None:
+            self._state_bytes = self._measured_state_bytes()
+        per_token = max(1, self._kv_bytes_per_token())
+        spacing = max(_STATE_SPACING_TOKENS, int(self._state_bytes / (_STATE_SHARE * per_token)))
+        return frozenset(boundaries) | frozenset(range(spacing, total, spacing))
+
+    def _measured_state_bytes(self) -> int:
+        """Of one set of recurrent states: after a single made-up token they have their size."""
+        scratch = self._new_context(device_tier(self.device))
+        plan = PrefillPlan(chunk_tokens=1, hidden_tier=device_tier(self.device))
+        for _ in prefill(
+            self._seam,
+            scratch._store,
+            [0],
+            reused_tokens=0,
+            plan=plan,
+            shapes=self._shapes,
+            working=self._working,
+        ):
+            pass
+        return sum(state.state_bytes for state in scratch._store.states)
 
     def _check_ids(self, token_ids: Sequence[int]) -> None:
         if len(token_ids) == 0:
@@ -480,7 +567,9 @@ class Engine:
         return [
             LayerShape(
                 linear_parameters=sum(p.numel() for p in layer.parameters() if p.dim() > 1),
-                attention_width=seam.heads * seam.head_dim,
+                attention_width=(
+                    0 if index in seam.recurrent_layers else seam.heads * seam.head_dim
+                ),
                 window=seam.window_of_layer(index),
             )
             for index, layer in enumerate(seam.layers)
@@ -504,10 +593,14 @@ class Engine:
         device, host = device_tier(self.device), host_tier(self.device)
         if self._config.kv != "auto":
             return device if self._config.kv == "device" else host
-        seam = self._seam
-        per_token = kv_bytes_per_token(seam.kv_heads, seam.head_dim, len(seam.layers), self.dtype)
+        per_token = self._kv_bytes_per_token()
         reserved = min(tokens + _RESERVED_NEW_TOKENS, self.context_window_tokens)
         return device if self._fits_on_device(per_token * reserved) else host
+
+    def _kv_bytes_per_token(self) -> int:
+        seam = self._seam
+        layers = len(seam.layers) - len(seam.recurrent_layers)
+        return kv_bytes_per_token(seam.kv_heads, seam.head_dim, layers, self.dtype)
 
     def _hidden_tier(self, tokens: int) -> Tier:
         """Where the hidden states belong between layers."""

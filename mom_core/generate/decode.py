@@ -13,9 +13,8 @@ from collections.abc import Callable, Generator
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from mom_core.config import SamplingConfig
 from mom_core.events import FinishReason, Token
-from mom_core.generate.detokenize import Decoder, StreamDetokenizer
+from mom_core.generate.detokenize import StreamDetokenizer
 from mom_core.generate.sampling import Sampler
 from mom_core.kv.store import KVStore
 from mom_core.model.hf_seam import HFSeam
@@ -28,11 +27,13 @@ def decode(
     context_ids: list[int],
     logits: Tensor,
     *,
+    first_index: int,
     max_new_tokens: int,
+    read_limit: int | None,
     eos_ids: frozenset[int],
-    sampling: SamplingConfig,
-    tokenizer: Decoder | None,
-) -> Generator[Token, None, FinishReason]:
+    sampler: Sampler,
+    detokenizer: StreamDetokenizer,
+) -> Generator[Token, None, FinishReason | None]:
     """Generates tokens after those in the store.
 
     Args:
@@ -42,21 +43,21 @@ def decode(
         context_ids: ids of the tokens in the store; appended to in step with it, so that both
             agree at every yield.
         logits: of the first new token, `[V]`, fp32.
-        max_new_tokens: at least 1.
+        first_index: of that token in the answer.
+        max_new_tokens: of the whole answer, more than `first_index`.
+        read_limit: the tokens the store may come to hold; None for no limit.
         eos_ids: tokens that end the answer.
-        sampling: how tokens are chosen.
-        tokenizer: for the text of the events.
+        sampler: how tokens are chosen.
+        detokenizer: for the text of the events.
 
     Yields:
         One `Token` a new token, the one that ends the answer included.
 
     Returns:
-        Why it ended.
+        Why the answer ended; None if it goes on, but its last token may not be read here.
     """
-    sampler = Sampler(sampling, context_ids)
     step = seam.stepper(cache)
-    detokenizer = StreamDetokenizer(tokenizer)
-    for index in range(max_new_tokens):
+    for index in range(first_index, max_new_tokens):
         token_id = sampler.choose(logits)
         is_end = token_id in eos_ids
         is_last = is_end or index + 1 == max_new_tokens
@@ -66,20 +67,24 @@ def decode(
         yield Token(token_id=token_id, text=text, index=index)
         if is_end:
             return "stop"
-        if not is_last:
-            logits = _append(step, store, context_ids, token_id)
+        if is_last:
+            return "length"
+        if len(context_ids) == read_limit:
+            return None
+        logits = _append(step, store, context_ids, token_id)
     return "length"
 
 
 def _append(
     step: Callable[[int, int], Tensor], store: KVStore, context_ids: list[int], token_id: int
 ) -> Tensor:
-    """One token through the model; if that fails, the store is as before."""
+    """One token through the model; if that fails, store and ids agree all the same."""
     position = len(context_ids)
     try:
         logits = step(token_id, position)
     except BaseException:
-        store.crop(position)
+        del context_ids[store.roll_back(position) :]
         raise
     context_ids.append(token_id)
+    store.advance_states(position + 1)
     return logits

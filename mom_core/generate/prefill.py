@@ -24,7 +24,8 @@ from torch import Tensor
 
 from mom_core.events import PrefillProgress
 from mom_core.generate.work import LayerShape, chunk_flops
-from mom_core.kv.store import KVStore
+from mom_core.kv.state import LayerState
+from mom_core.kv.store import KVStore, LayerKV
 from mom_core.kv.tiers import Tier, device_tier
 from mom_core.kv.transfer import HiddenStates, Lanes, LayerStage, StageBuffer
 from mom_core.model.hf_seam import HFSeam, KVStored, LayerCall, segment_cache
@@ -41,10 +42,13 @@ class PrefillPlan:
     Args:
         chunk_tokens: C.
         hidden_tier: where the hidden states live between layers.
+        keep_states_at: positions where recurrent states are kept, to be gone back to; a chunk
+            ends at each. The first position and the last are kept in any case.
     """
 
     chunk_tokens: int
     hidden_tier: Tier
+    keep_states_at: frozenset[int] = frozenset()
 
 
 class WorkingBytes:
@@ -87,6 +91,9 @@ class _Prefill:
         self.stages: list[StageBuffer] = []
         self._calls: dict[int, list[LayerCall]] = {}
         self._kept_tokens = 0
+        # Without recurrent states there is nothing to keep, and no chunk has to end early.
+        self._keep_at = plan.keep_states_at | {self.total} if store.states else frozenset()
+        store.keep_states()
         self._started = time.perf_counter()
         self._done_flops = 0.0
         self._done_token_layers = 0
@@ -98,8 +105,13 @@ class _Prefill:
 
     def chunks(self) -> Iterator[tuple[int, int]]:
         """Positions `(start, end)` of every chunk, in order."""
-        for start in range(self.past, self.total, self.plan.chunk_tokens):
-            yield start, min(start + self.plan.chunk_tokens, self.total)
+        inside = sorted(at for at in self._keep_at if self.past < at < self.total)
+        start = self.past
+        for stop in [*inside, self.total]:
+            while start < stop:
+                end = min(start + self.plan.chunk_tokens, stop)
+                yield start, end
+                start = end
 
     def run(self) -> Generator[PrefillProgress, None, Tensor]:
         """The whole prefill; see the module."""
@@ -117,9 +129,9 @@ class _Prefill:
 
     def _stage(self, layer: int) -> None:
         """Lets the layer's KV be used on the device while its home is the host."""
-        if self.stages:
-            home, buffer = self.store.layers[layer], self.stages[layer % 2]
-            self.cache.layers[layer].kv = LayerStage(home, buffer, self.lanes)
+        home = self.store.layers[layer]
+        if self.stages and isinstance(home, LayerKV):
+            self.cache.layers[layer].kv = LayerStage(home, self.stages[layer % 2], self.lanes)
 
     def _layer(self, layer: int) -> Generator[PrefillProgress, None, None]:
         chunks = list(self.chunks())
@@ -129,6 +141,7 @@ class _Prefill:
                 following = chunks[i + 1]
                 self._hidden_states(hidden).prefetch(*self._row(*following))
             output = self.seam.run_layer(layer, hidden, call)
+            self._advance(layer, end)
             self._hidden_states(output).write(start - self.past, output)
             yield self._progress(layer, start, end, is_layer_done=i + 1 == len(chunks))
 
@@ -142,20 +155,30 @@ class _Prefill:
                     # The call was recorded for the whole chunk; its parts get calls of their own.
                     head = self._record(start, end - 1)[1][layer]
                     self._store_only(layer, hidden[:, :-1], head)
+                    self._advance(layer, end - 1)
                     call = self._record(end - 1, end)[1][layer]
                 final = self.seam.run_layer(layer, hidden[:, -1:], call)
             else:
                 self._store_only(layer, hidden, call)
+            self._advance(layer, end)
             yield self._progress(layer, start, end, is_layer_done=end == self.total)
         if final is None:
             raise ValueError("a prefill needs at least one token")
         last_id = int(self.token_ids[0, -1])
         return self.seam.head(final[:, -1:], last_id, self.total - 1, self.cache)
 
+    def _advance(self, layer: int, end: int) -> None:
+        """Tells a recurrent layer how far it has run, and keeps its state where it should be."""
+        state = self.store.layers[layer]
+        if isinstance(state, LayerState):
+            state.advance(end)
+            if end in self._keep_at:
+                state.keep()
+
     def _store_only(self, layer: int, hidden: Tensor, call: LayerCall) -> None:
         """Runs a layer until its keys and values are stored.
 
-        A layer whose KV is not its own never gives the signal and simply runs to its end.
+        A recurrent layer never gives the signal and simply runs to its end.
         """
         self.cache.layers[layer].stop_once_stored = True
         try:
@@ -181,7 +204,7 @@ class _Prefill:
 
     def _record(self, start: int, end: int) -> tuple[Tensor, list[LayerCall]]:
         ids = self.token_ids[:, start - self.past : end - self.past]
-        return self.seam.embed(ids, start, self.cache)
+        return self.seam.embed(ids, start, self.cache, self.total)
 
     def _row(self, start: int, end: int) -> tuple[int, int]:
         return start - self.past, end - self.past
@@ -271,4 +294,4 @@ def prefill(
         working.clear()
         if not is_complete:
             run.lanes.synchronize()
-            store.crop(past)
+            store.roll_back(past)

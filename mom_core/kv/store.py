@@ -6,12 +6,14 @@ it once, and when it is full another segment begins. Attention takes the filled 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mom_core.attention import Segment
+from mom_core.kv.state import LayerState
 from mom_core.kv.tiers import Tier
 
 # Room added beyond what is asked for: a chat's short turns then share one segment.
@@ -118,36 +120,105 @@ class LayerKV:
 
 
 class KVStore:
-    """All layers' keys and values of one context.
+    """What all layers hold of one context: keys and values, or a recurrent state.
 
     Args:
         layers: L.
-        tier: where they live once a layer is done.
+        tier: where keys and values live once a layer is done.
+        recurrent: which layers have a state instead of keys and values.
     """
 
-    def __init__(self, layers: int, tier: Tier) -> None:
+    def __init__(self, layers: int, tier: Tier, recurrent: Collection[int] = ()) -> None:
         self.tier = tier
-        self.layers = [LayerKV(tier) for _ in range(layers)]
+        self.layers: list[LayerKV | LayerState] = [
+            LayerState() if index in recurrent else LayerKV(tier) for index in range(layers)
+        ]
 
     @property
     def tokens(self) -> int:
         """Tokens that every layer holds."""
         return min(layer.tokens for layer in self.layers)
 
+    @property
+    def states(self) -> list[LayerState]:
+        """The layers with a recurrent state."""
+        return [layer for layer in self.layers if isinstance(layer, LayerState)]
+
+    @property
+    def keys_and_values(self) -> list[LayerKV]:
+        """The layers with keys and values."""
+        return [layer for layer in self.layers if isinstance(layer, LayerKV)]
+
     def reserve(self, tokens: int) -> None:
         """Makes room for `tokens` tokens in all, in every layer."""
-        for layer in self.layers:
+        for layer in self.keys_and_values:
             layer.reserve(tokens)
 
-    def crop(self, tokens: int) -> None:
-        """Drops, in every layer, everything after the first `tokens` tokens."""
+    def advance_states(self, tokens: int) -> None:
+        """All layers have run: the states are those after `tokens` tokens."""
+        for state in self.states:
+            state.advance(tokens)
+
+    def keep_states(self) -> None:
+        """Keeps all states as they are now, to go back to."""
+        for state in self.states:
+            state.keep()
+
+    def thin_states(self, limit: int) -> None:
+        """Forgets kept states until `limit` are left: first those nearest to their neighbours."""
+        if not self.states:
+            return
+        kept = sorted(frozenset.intersection(*(state.kept_at for state in self.states)))
+        while len(kept) > limit:
+            gaps = [kept[i + 1] - kept[i - 1] for i in range(1, len(kept) - 1)]
+            forgotten = kept.pop(1 + gaps.index(min(gaps)))
+            for state in self.states:
+                state.forget(forgotten)
+
+    def crop(self, tokens: int) -> int:
+        """Drops, in every layer, everything after the first `tokens` tokens.
+
+        Recurrent states can only go back to where one was kept, so more may be dropped.
+
+        Returns:
+            How many tokens are left.
+        """
+        if all(state.tokens == tokens for state in self.states):
+            for layer in self.keys_and_values:
+                layer.crop(tokens)
+            return tokens
+        return self.roll_back(tokens)
+
+    def roll_back(self, tokens: int) -> int:
+        """`crop` for after a failure: no state is trusted but the kept ones.
+
+        Returns:
+            How many tokens are left.
+        """
+        kept = [state.kept_at for state in self.states]
+        left = (
+            max((at for at in frozenset.intersection(*kept) if at <= tokens), default=0)
+            if kept
+            else tokens
+        )
         for layer in self.layers:
-            layer.crop(tokens)
+            if isinstance(layer, LayerState):
+                layer.go_to(left)
+            else:
+                layer.crop(left)
+        return left
 
     @property
     def used_bytes(self) -> int:
-        """Bytes of keys and values held."""
-        return sum(layer.used_bytes for layer in self.layers)
+        """Bytes of keys, values and states on their tier or device."""
+        return sum(layer.used_bytes for layer in self.keys_and_values) + sum(
+            state.state_bytes for state in self.states
+        )
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the kept states, on the host."""
+        return sum(state.kept_bytes for state in self.states)
 
 
 def kv_bytes_per_token(kv_heads: int, head_dim: int, layers: int, dtype: torch.dtype) -> int:

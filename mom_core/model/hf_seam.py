@@ -25,10 +25,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import (
+    Cache,
+    CacheLayerMixin,
+    DynamicCache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionLayer,
+)
 
 from mom_core.attention import Segment, segment_attention
 from mom_core.errors import UnsupportedModel
+from mom_core.kv.state import LayerState
 from mom_core.kv.store import LayerKV
 from mom_core.kv.transfer import KVSink
 from mom_core.model.row_layer import AttentionArguments, RowLayer, fingerprint, row_layer
@@ -38,7 +46,7 @@ ATTENTION_NAME = "mom"
 _PROBE_NAME = "mom-probe"
 
 # A module, and the forward that stands in for its own.
-_Forward = tuple[nn.Module, Callable[[Tensor], Tensor]]
+_Forward = tuple[nn.Module, Callable[..., Any]]
 
 
 class KVStored(Exception):
@@ -90,9 +98,34 @@ class SegmentCacheLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
         return -1
 
 
-def segment_cache(layers: Sequence[KVSink]) -> Cache:
-    """A transformers cache over these layers' KV."""
-    return Cache(layers=[SegmentCacheLayer(layer) for layer in layers])
+class StateCacheLayer(LinearAttentionLayer):  # type: ignore[misc, unused-ignore]
+    """A transformers cache layer for a recurrent or convolution state that a `LayerState` holds."""
+
+    _PARTS = (
+        "conv_states",
+        "recurrent_states",
+        "is_conv_states_initialized",
+        "is_recurrent_states_initialized",
+        "has_previous_state",
+        "conv_kernel_size",
+    )
+
+    def __init__(self, state: LayerState, number_of_states: int = 1) -> None:
+        super().__init__(number_of_states=number_of_states)
+        if not state.parts:
+            state.adopt({name: getattr(self, name) for name in self._PARTS})
+        for name, part in state.parts.items():
+            setattr(self, name, part)
+
+
+def segment_cache(layers: Sequence[KVSink | LayerState]) -> Cache:
+    """A transformers cache over these layers' KV and states."""
+    return Cache(
+        layers=[
+            StateCacheLayer(layer) if isinstance(layer, LayerState) else SegmentCacheLayer(layer)
+            for layer in layers
+        ]
+    )
 
 
 def mom_attention(
@@ -134,6 +167,11 @@ def mom_attention(
         )
     if not getattr(module, "is_causal", True):
         raise UnsupportedModel("The attention 'mom' is causal, and this layer's is not.")
+    if sliding_window is None and _should_have_window(module):
+        raise UnsupportedModel(
+            f"A layer of {type(module).__name__} is to have a sliding window, and does not tell "
+            "the attention 'mom' how long it is. This model cannot be run exactly."
+        )
     layer: KVSink | None = getattr(key, "mom_layer", None)
     segments = [Segment(0, key, value)] if layer is None else layer.segments()
     output = segment_attention(
@@ -146,6 +184,19 @@ def mom_attention(
         sinks=s_aux,
     )
     return output.transpose(1, 2), None
+
+
+def _should_have_window(module: nn.Module) -> bool:
+    """Whether the configuration gives this module a window; then it must also ask for it."""
+    config = getattr(module, "config", None)
+    kinds = getattr(config, "layer_types", None)
+    index = getattr(module, "layer_idx", None)
+    return (
+        kinds is not None
+        and index is not None
+        and kinds[index] == "sliding_attention"
+        and getattr(config, "sliding_window", None) is not None
+    )
 
 
 def _probe_attention(
@@ -217,6 +268,7 @@ class HFSeam:
         self.model = model
         self.decoder = decoder
         self.config = decoder.config
+        self._kinds = _layer_kinds(model, len(layers))
         self.layers: list[nn.Module] = list(layers)
         self.device: torch.device = model.get_input_embeddings().weight.device
         self.dtype: torch.dtype = model.dtype
@@ -253,13 +305,30 @@ class HFSeam:
         """The longest sequence the model was made for."""
         return int(self.config.max_position_embeddings)
 
+    @property
+    def recurrent_layers(self) -> frozenset[int]:
+        """The layers that carry a state instead of keys and values."""
+        return frozenset(i for i, kind in enumerate(self._kinds) if kind.is_recurrent)
+
     def window_of_layer(self, index: int) -> int | None:
-        """W of a layer with sliding-window attention, None for full attention."""
-        window = getattr(self.config, "sliding_window", None)
-        kinds = getattr(self.config, "layer_types", None)
-        if kinds is not None and kinds[index] != "sliding_attention":
+        """W of a layer with sliding-window attention, None for any other."""
+        return self._kinds[index].window
+
+    def rope_limit(self) -> int | None:
+        """The longest sequence before LongRoPE changes the rotation of every position.
+
+        None where positions are rotated alike however long the sequence is.
+        """
+        parameters = getattr(self.config, "rope_parameters", None) or {}
+        if not self._longrope_modules():
             return None
-        return window if getattr(self.config, "use_sliding_window", True) else None
+        return int(
+            parameters.get("original_max_position_embeddings")
+            or self.config.original_max_position_embeddings
+        )
+
+    def _longrope_modules(self) -> list[nn.Module]:
+        return [m for m in self.decoder.modules() if getattr(m, "rope_type", None) == "longrope"]
 
     @contextmanager
     def _ours(
@@ -292,13 +361,16 @@ class HFSeam:
         logits: Tensor = output.logits
         return logits
 
-    def embed(self, input_ids: Tensor, start: int, cache: Cache) -> tuple[Tensor, list[LayerCall]]:
+    def embed(
+        self, input_ids: Tensor, start: int, cache: Cache, total_tokens: int
+    ) -> tuple[Tensor, list[LayerCall]]:
         """What the first layer gets, and what every layer is called with.
 
         Args:
             input_ids: `[1, C]`.
             start: position of the first token.
             cache: the context's cache, passed on to the layers.
+            total_tokens: of the whole sequence, which some rotations depend on.
 
         Returns:
             The embeddings `[1, C, E]` and one `LayerCall` a layer.
@@ -318,7 +390,11 @@ class HFSeam:
 
         first, *rest = self.layers
         stand_ins = [_StandIn(first, record), *(_StandIn(layer, record_rest) for layer in rest)]
-        with self._ours(stand_ins):
+        whole = [
+            (rope, partial(_rope_of_whole, rope.forward, total_tokens - 1))
+            for rope in self._longrope_modules()
+        ]
+        with self._ours(stand_ins), _forwards(whole):
             positions = torch.arange(start, start + input_ids.shape[1], device=self.device)
             self.decoder(
                 input_ids=input_ids.to(self.device),
@@ -441,6 +517,75 @@ class HFSeam:
             and module not in inside
             and "forward" not in module.__dict__
         ]
+
+
+def _rope_of_whole(
+    forward: Callable[..., tuple[Tensor, ...]],
+    last_position: int,
+    x: Tensor,
+    position_ids: Tensor,
+    *args: Any,
+    **kwargs: Any,
+) -> tuple[Tensor, ...]:
+    """Rotary tables of a chunk as they are when the whole sequence is run at once.
+
+    LongRoPE looks at the last position it is given, so it is given the last of all.
+    """
+    last = torch.full_like(position_ids[..., :1], last_position)
+    tables = forward(x, torch.cat([position_ids, last], dim=-1), *args, **kwargs)
+    return tuple(table[..., :-1, :] for table in tables)
+
+
+@dataclass(frozen=True, slots=True)
+class _LayerKind:
+    """What a layer keeps of the tokens before.
+
+    Args:
+        is_recurrent: a state; else keys and values.
+        window: W of sliding-window attention, None for full attention.
+    """
+
+    is_recurrent: bool
+    window: int | None = None
+
+
+def _layer_kinds(model: PreTrainedModel, layers: int) -> list[_LayerKind]:
+    """Of every layer, by the cache that transformers itself would make for this configuration.
+
+    Raises:
+        UnsupportedModel: a layer keeps something else, or not for itself.
+    """
+    config = model.config.get_text_config(decoder=True)
+    name = type(model).__name__
+    shared = getattr(config, "num_kv_shared_layers", 0) or 0
+    if shared:
+        raise UnsupportedModel(
+            f"{name} has {shared} layers that use the keys and values of other layers. "
+            "mom-chat reads layer by layer, each with its own, and cannot run it exactly."
+        )
+    chunked = "chunked_attention" in (getattr(config, "layer_types", None) or ())
+    made = DynamicCache(config=config).layers
+    kinds: list[_LayerKind] = []
+    for layer in made:
+        if type(layer) is LinearAttentionLayer and layer.number_of_states == 1:
+            kinds.append(_LayerKind(is_recurrent=True))
+        elif type(layer) is DynamicSlidingWindowLayer and not chunked:
+            kinds.append(_LayerKind(is_recurrent=False, window=int(layer.sliding_window)))
+        elif type(layer) is DynamicLayer:
+            kinds.append(_LayerKind(is_recurrent=False))
+        else:
+            kind = "chunked attention" if chunked else type(layer).__name__
+            raise UnsupportedModel(
+                f"{name} has layers of a kind that mom-chat cannot run exactly ({kind}). Layers "
+                "with full attention, a sliding window, linear attention or a short convolution "
+                "can be used."
+            )
+    if len(kinds) != layers:
+        raise UnsupportedModel(
+            f"{name} has {layers} layers, and transformers makes a cache of {len(kinds)} for it. "
+            "It cannot be run layer by layer."
+        )
+    return kinds
 
 
 @contextmanager

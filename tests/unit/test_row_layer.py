@@ -11,7 +11,7 @@ import transformers
 
 from mom_core import Engine
 from mom_core.native import kernels
-from tests.equivalence.models import FAMILIES, make_model, make_prompt, plain_greedy, plain_logits
+from tests.equivalence.models import CORE, make_model, make_prompt, plain_greedy, plain_logits
 
 PROMPT = make_prompt(40)
 
@@ -27,12 +27,12 @@ def recognised(engine: Engine) -> list[bool]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CORE)
 def test_plain_families_are_recognised(family: str, dtype: torch.dtype) -> None:
     assert all(recognised(Engine(make_model(family).to(dtype))))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CORE)
 def test_steps_equal_plain_transformers(family: str) -> None:
     model = make_model(family)
     engine = Engine(model)

@@ -1,0 +1,111 @@
+"""What a recurrent or convolution layer carries from token to token.
+
+Such a layer (Gated DeltaNet, short convolution) has no keys and values but a state of fixed size
+that every token changes, so nothing can be cut off its end. Instead, states are kept at chosen
+positions, and going back means going back to the nearest of them.
+
+Source: ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# The state's parts by name, each by its number: tensors, flags and sizes.
+Parts = dict[str, dict[int, Any]]
+# A kept tensor lies on the host; with it, where it belongs.
+_Kept = dict[str, dict[int, Any]]
+
+
+class LayerState:
+    """The state of one layer after `tokens` tokens, and those kept on the way.
+
+    Whoever runs the layer changes `parts` in place and then calls `advance`.
+    """
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.parts: Parts = {}
+        self._kept: dict[int, _Kept] = {}
+
+    def adopt(self, parts: Parts) -> None:
+        """Takes on the parts of an untouched layer: its state after no token."""
+        self.parts = parts
+        self._kept[0] = _copied(parts)
+
+    def advance(self, tokens: int) -> None:
+        """The layer has run: this is its state after `tokens` tokens in all."""
+        self.tokens = tokens
+
+    def keep(self) -> None:
+        """Keeps the state as it is now, to go back to."""
+        if self.tokens not in self._kept:
+            self._kept[self.tokens] = _copied(self.parts)
+
+    @property
+    def kept_at(self) -> frozenset[int]:
+        """Positions that can be gone back to."""
+        return frozenset(self._kept) | {0}
+
+    def forget(self, tokens: int) -> None:
+        """Drops a kept state."""
+        if tokens:
+            self._kept.pop(tokens, None)
+
+    def go_to(self, tokens: int) -> None:
+        """Puts the state back to a kept one, and forgets all later ones.
+
+        Raises:
+            KeyError: none is kept at this position.
+        """
+        if self.parts:
+            for name, values in _restored(self._kept[tokens]).items():
+                # In place: a cache of transformers holds the same dictionaries.
+                self.parts[name].clear()
+                self.parts[name].update(values)
+        self.tokens = tokens
+        for later in [at for at in self._kept if at > tokens]:
+            del self._kept[later]
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the state now."""
+        return _bytes(self.parts)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the kept states, on the host."""
+        return sum(_bytes(kept) for kept in self._kept.values())
+
+
+def _copied(parts: Parts) -> _Kept:
+    return {
+        name: {
+            i: (value.to("cpu", copy=True), value.device) if isinstance(value, Tensor) else value
+            for i, value in values.items()
+        }
+        for name, values in parts.items()
+    }
+
+
+def _restored(kept: _Kept) -> Parts:
+    return {
+        name: {
+            i: value[0].to(value[1], copy=True) if isinstance(value, tuple) else value
+            for i, value in values.items()
+        }
+        for name, values in kept.items()
+    }
+
+
+def _bytes(parts: Parts | _Kept) -> int:
+    total = 0
+    for values in parts.values():
+        for value in values.values():
+            tensor = value[0] if isinstance(value, tuple) else value
+            if isinstance(tensor, torch.Tensor):
+                total += tensor.numel() * tensor.element_size()
+    return total
