@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from mom_core.events import Event, Finished, MemorySample, PrefillProgress, Token
     from mom_core.memory.meter import Meter
+    from mom_core.verify import ExactnessReceipt
 
 _HOME = {
     "Context": "engine",
@@ -37,6 +38,7 @@ _HOME = {
     "Engine": "engine",
     "EngineConfig": "config",
     "Event": "events",
+    "ExactnessReceipt": "verify",
     "Finished": "events",
     "InvalidSetting": "errors",
     "MemorySample": "events",
@@ -57,6 +59,7 @@ __all__ = [
     "Engine",
     "EngineConfig",
     "Event",
+    "ExactnessReceipt",
     "Finished",
     "InvalidSetting",
     "MemorySample",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mom_core.config import EngineConfig, SamplingConfig
-from mom_core.errors import ContextTooLong, InvalidSetting, OutOfMemory
+from mom_core.errors import ContextTooLong, InvalidSetting, OutOfMemory, UnsupportedModel
 from mom_core.events import Event, Finished, PrefillProgress, Token
 from mom_core.generate.decode import decode
 from mom_core.generate.detokenize import StreamDetokenizer
@@ -27,6 +27,13 @@ from mom_core.kv.store import KVStore, kv_bytes_per_token
 from mom_core.kv.tiers import Tier, device_tier, host_tier
 from mom_core.memory.allocator import keep_freed_memory
 from mom_core.model.hf_seam import HFSeam, segment_cache
+from mom_core.verify import (
+    TESTED_MODEL_TYPES,
+    ExactnessReceipt,
+    made_up_tokens,
+    plain_next_logits,
+    receipt,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -138,6 +145,8 @@ class Engine:
         self._context = self.new_context()
         if self.device.type == "cpu":
             keep_freed_memory()
+        if self._seam.config.model_type not in TESTED_MODEL_TYPES:
+            self._refuse_unless_exact()
 
     @classmethod
     def load(cls, source: str, config: EngineConfig | None = None) -> Engine:
@@ -445,7 +454,77 @@ class Engine:
                 logits: Tensor = end.value
                 return logits.clone()
 
+    def verify(self, token_ids: Sequence[int]) -> ExactnessReceipt:
+        """The exactness receipt: these tokens through plain transformers and through us.
+
+        The engine reads them in mini-sequences, and a second time all but the last, which it
+        decodes. Plain transformers needs its ordinary memory for them, so give a slice.
+
+        Args:
+            token_ids: at least two.
+
+        Raises:
+            ContextTooLong: more tokens than the model's window.
+            InvalidSetting: fewer than two tokens, or an id outside the vocabulary.
+        """
+        self._check_ids(token_ids)
+        self._check_fits(len(token_ids))
+        if len(token_ids) < 2:
+            raise InvalidSetting("verify got 1 token; give it at least two.")
+        ids = list(token_ids)
+        context = self.new_context()
+        plan = PrefillPlan(chunk_tokens=max(1, len(ids) // 3), hidden_tier=device_tier(self.device))
+
+        def read(part: list[int]) -> Tensor:
+            context.crop(0)
+            reading = prefill(
+                self._seam,
+                context._store,
+                part,
+                reused_tokens=0,
+                plan=plan,
+                shapes=self._shapes,
+                working=self._working,
+            )
+            while True:
+                try:
+                    next(reading)
+                except StopIteration as end:
+                    context._token_ids[:] = part
+                    logits: Tensor = end.value
+                    return logits
+
+        ways = [read(ids)]
+        if self._rope_limit_after(len(ids)) == self._rope_limit_after(len(ids) - 1):
+            read(ids[:-1])
+            ways.append(self._seam.stepper(context._cache)(ids[-1], len(ids) - 1))
+        return receipt(plain_next_logits(self.model, ids), ways, len(ids), self.dtype)
+
     # How it is done.
+
+    def _refuse_unless_exact(self) -> None:
+        """A family without a test of its own is tried once; it never answers wrongly.
+
+        Raises:
+            UnsupportedModel: it cannot be run, or not exactly.
+        """
+        kind = self._seam.config.model_type
+        try:
+            found = self.verify(made_up_tokens(self._seam.vocabulary_size))
+        except UnsupportedModel:
+            raise
+        except Exception as error:
+            # Whatever a foreign model does when it is run in parts, it ends in a sentence.
+            raise UnsupportedModel(
+                f"{self.name} is of a kind ({kind}) that mom-chat has no test for, and reading a "
+                f"short made-up prompt in parts failed: {type(error).__name__}: {error}. Use a "
+                "model of a tested family (see the README)."
+            ) from error
+        if not found.is_exact:
+            raise UnsupportedModel(
+                f"{self.name} is of a kind ({kind}) that mom-chat has no test for, and on a short "
+                f"made-up prompt it is {found}. Use a model of a tested family (see the README)."
+            )
 
     def _reuse(self, prompt_ids: Sequence[int], context: Context | None) -> tuple[Context, int]:
         """The context cropped to what it shares with the prompt, and how many tokens that is."""

@@ -21,6 +21,7 @@ RANKS = [
     ("mom_core.native", 3),
     ("mom_core.model", 4),
     ("mom_core.generate", 5),
+    ("mom_core.verify", 5),
     ("mom_core.engine", 6),
     ("mom_core", 7),
     ("app", 8),

@@ -1,0 +1,124 @@
+"""The exactness receipt: a slice of tokens through plain transformers and through us.
+
+Source: ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Configurations of these types have a place in the tests, so a loaded model of theirs is not
+# tried anew. tests/equivalence/models.py has a family for each.
+TESTED_MODEL_TYPES = frozenset(
+    {
+        "cohere2",
+        "gemma2",
+        "gemma3_text",
+        "glm4",
+        "gpt_oss",
+        "granite",
+        "lfm2",
+        "llama",
+        "ministral3",
+        "mistral",
+        "mixtral",
+        "olmo2",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "qwen3_5_text",
+        "qwen3_moe",
+        "qwen3_next",
+        "smollm3",
+        "starcoder2",
+    }
+)
+# Largest difference of logits, relative to the largest of them. In half precision two right ways
+# to compute differ by what rounding leaves; a wrong one differs by far more than this.
+_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
+_HALF_TOLERANCE = 0.05
+_MADE_UP_TOKENS = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExactnessReceipt:
+    """What plain transformers and the engine say after the same tokens.
+
+    Args:
+        tokens: that were read.
+        plain_top: id of the likeliest next token by plain transformers.
+        our_top: by the engine, read in mini-sequences.
+        largest_difference: of the logits, relative to the largest logit: the worse of reading
+            all in mini-sequences and of decoding the last token.
+        tolerance: the largest difference that counts as equal in the model's dtype.
+    """
+
+    tokens: int
+    plain_top: int
+    our_top: int
+    largest_difference: float
+    tolerance: float
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the two agree. NaN does not."""
+        return self.largest_difference <= self.tolerance
+
+    def __str__(self) -> str:
+        verdict = "exact" if self.is_exact else "NOT exact"
+        return (
+            f"{verdict}: after {self.tokens} tokens the logits differ by at most "
+            f"{self.largest_difference:.1e} of the largest (allowed {self.tolerance:.0e}); "
+            f"next token {self.plain_top} by transformers, {self.our_top} by mom-chat"
+        )
+
+
+def made_up_tokens(vocabulary_size: int) -> list[int]:
+    """A short prompt of random ids, always the same."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, vocabulary_size, (_MADE_UP_TOKENS,), generator=generator).tolist()
+
+
+def receipt(plain: Tensor, ours: list[Tensor], tokens: int, dtype: torch.dtype) -> ExactnessReceipt:
+    """Compares logits `[V]`.
+
+    Args:
+        plain: of plain transformers.
+        ours: of the engine, by each of its ways.
+        tokens: that were read.
+        dtype: of the model.
+    """
+    truth = plain.float().cpu()
+    differences = [float((way.cpu() - truth).abs().max() / truth.abs().max()) for way in ours]
+    return ExactnessReceipt(
+        tokens=tokens,
+        plain_top=int(truth.argmax()),
+        our_top=int(ours[0].argmax()),
+        # max() would pass over a NaN.
+        largest_difference=float(torch.tensor(differences).max()),
+        tolerance=_TOLERANCE.get(dtype, _HALF_TOLERANCE),
+    )
+
+
+@torch.no_grad()
+def plain_next_logits(model: PreTrainedModel, token_ids: list[int]) -> Tensor:
+    """Next-token logits `[V]` of plain transformers, as the model is between our calls."""
+    config = model.get_decoder().config
+    before = config._attn_implementation_internal
+    if getattr(config, "attn_logit_softcapping", None) is not None:
+        # torch's own attention has no soft-cap, and some versions drop it without a word.
+        config._attn_implementation_internal = "eager"
+    try:
+        device = model.get_input_embeddings().weight.device
+        ids = torch.tensor([token_ids], device=device)
+        logits: Tensor = model(ids, use_cache=False, logits_to_keep=1).logits[0, -1]
+        return logits
+    finally:
+        config._attn_implementation_internal = before
