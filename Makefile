@@ -33,10 +33,19 @@ browser:
 	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || \
 		echo "********** NO CHROMIUM FOUND: the browser tests are SKIPPED. Install chromium to run them. **********"
 
-test: setup-test check browser
-	$(BIN)/python -m pytest -m "not slow"
+# The oldest transformers that pyproject.toml allows, beside the one that is installed.
+OLDEST := $(VENV)/transformers-5.17
+$(OLDEST)/.installed: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target $(OLDEST) 'transformers==5.17.0' 'huggingface-hub>=1.5,<2'
+	@touch $@
 
-test-all: setup-test check browser
+test: setup-test check browser $(OLDEST)/.installed
+	$(BIN)/python -m pytest -m "not slow"
+	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -m "not slow and not builtin" tests/equivalence
+
+test-all: setup-test check browser $(OLDEST)/.installed
+	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -m "not builtin" tests/equivalence
 	$(BIN)/python -m pytest
 
 check: setup-test

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from mom_core.events import Event, Finished, MemorySample, PrefillProgress, Token
     from mom_core.memory.meter import Meter
+    from mom_core.mini_sequence import memory_saving
     from mom_core.verify import ExactnessReceipt
 
 _HOME = {
@@ -50,6 +51,7 @@ _HOME = {
     "SamplingConfig": "config",
     "Token": "events",
     "UnsupportedModel": "errors",
+    "memory_saving": "mini_sequence",
 }
 
 __all__ = [
@@ -71,6 +73,7 @@ __all__ = [
     "SamplingConfig",
     "Token",
     "UnsupportedModel",
+    "memory_saving",
 ]
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.cache_utils import (
     Cache,
     CacheLayerMixin,
@@ -45,8 +45,46 @@ from mom_core.native import kernels
 ATTENTION_NAME = "mom"
 _PROBE_NAME = "mom-probe"
 
+_PADDED = (
+    "The attention 'mom' got a padded or packed batch. It reads one sequence without padding: "
+    "pass one prompt and no attention mask."
+)
+
 # A module, and the forward that stands in for its own.
 _Forward = tuple[nn.Module, Callable[..., Any]]
+
+
+def refuse_padding(attention_mask: Tensor | None, input_ids: Tensor | None = None) -> None:
+    """The attention 'mom' sees all tokens before; a mask that hides some must not be ignored.
+
+    Raises:
+        UnsupportedModel: the mask hides a token or is not one of tokens, or there are several
+            sequences.
+    """
+    is_batch = input_ids is not None and input_ids.shape[0] != 1
+    is_masked = attention_mask is not None and (
+        attention_mask.dim() != 2 or attention_mask.shape[0] != 1 or not bool(attention_mask.all())
+    )
+    if is_batch or is_masked:
+        raise UnsupportedModel(_PADDED)
+
+
+def is_empty_cache(cache: object) -> bool:
+    """Whether there is no cache yet, or only one that transformers made and nothing is in."""
+    if cache is None:
+        return True
+    if not isinstance(cache, DynamicCache):
+        return False
+    return all(not getattr(layer, "is_initialized", True) for layer in cache.layers) and not any(
+        any(layer.has_previous_state.values())
+        for layer in cache.layers
+        if isinstance(layer, LinearAttentionLayer)
+    )
+
+
+def _no_mask(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> None:
+    """In place of transformers' masks: none is made, and none that matters is lost."""
+    refuse_padding(attention_mask)
 
 
 class KVStored(Exception):
@@ -161,10 +199,7 @@ def mom_attention(
         UnsupportedModel: a mask or a batch was given, or attention that is not causal.
     """
     if attention_mask is not None or query.shape[0] != 1:
-        raise UnsupportedModel(
-            "The attention 'mom' got a padded or packed batch. It reads one sequence without "
-            "padding: pass one prompt and no attention mask."
-        )
+        raise UnsupportedModel(_PADDED)
     if not getattr(module, "is_causal", True):
         raise UnsupportedModel("The attention 'mom' is causal, and this layer's is not.")
     if sliding_window is None and _should_have_window(module):
@@ -215,6 +250,8 @@ def _probe_attention(
 
 AttentionInterface.register(ATTENTION_NAME, mom_attention)
 AttentionInterface.register(_PROBE_NAME, _probe_attention)
+AttentionMaskInterface.register(ATTENTION_NAME, _no_mask)
+AttentionMaskInterface.register(_PROBE_NAME, _no_mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +384,17 @@ class HFSeam:
             finally:
                 modules["layers"] = layers
                 self.config._attn_implementation_internal = before
+
+    @contextmanager
+    def memory_saving(self, forwards: Sequence[_Forward]) -> Iterator[None]:
+        """Our attention and these modules' stand-ins, for calls of the model from outside."""
+        before = self.config._attn_implementation_internal
+        self.config._attn_implementation_internal = ATTENTION_NAME
+        try:
+            with self._lock, _forwards(forwards):
+                yield
+        finally:
+            self.config._attn_implementation_internal = before
 
     def _forward(self, input_ids: Tensor, start: int, cache: Cache) -> Tensor:
         """The model's own forward; returns logits `[1, 1, V]` of the last token."""

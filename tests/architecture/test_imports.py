@@ -20,6 +20,7 @@ RANKS = [
     ("mom_core.kv", 3),
     ("mom_core.native", 3),
     ("mom_core.model", 4),
+    ("mom_core.mini_sequence", 5),
     ("mom_core.generate", 5),
     ("mom_core.verify", 5),
     ("mom_core.engine", 6),

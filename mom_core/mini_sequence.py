@@ -1,0 +1,185 @@
+"""The paper's method for any transformers model, as a block that leaves no trace.
+
+    with memory_saving(model, chunk_tokens=4096, kv="host"):
+        model.generate(...)
+
+Inside, each MLP runs on mini-sequences and writes into one output made before; the last MLP and
+the head run for the last token alone; keys and values go to the host once, as each layer stores
+them, and are attended to there. Layers still see the whole prompt one after the other, so
+activations grow with it: what `Engine` does beyond this is to run whole layers in mini-sequences.
+
+Source: MOM, arXiv:2504.12526, sections on mini-sequence inference and KV offload. Its reference
+code overwrites the other positions' hidden states in the last layer; here they are either not
+needed by anybody, or computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial, update_wrapper
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mom_core.attention import Segment
+from mom_core.config import EngineConfig
+from mom_core.kv.store import KVStore, LayerKV
+from mom_core.kv.tiers import device_tier, host_tier
+from mom_core.model.hf_seam import HFSeam, is_empty_cache, refuse_padding, segment_cache
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Under these names the families keep what runs on every token by itself.
+_TOKENWISE = ("mlp", "feed_forward", "block_sparse_moe")
+
+
+class _OffloadedKV:
+    """A layer's keys and values at home on a tier; the newest are attended to where they were made.
+
+    So the prompt's own attention runs on the device, and only past keys lie elsewhere.
+    """
+
+    def __init__(self, home: LayerKV) -> None:
+        self._home = home
+        self._newest: Segment | None = None
+
+    @property
+    def tokens(self) -> int:
+        return self._home.tokens
+
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        self._newest = Segment(self._home.tokens, keys, values)
+        self._home.append(keys, values)
+
+    def segments(self) -> list[Segment]:
+        # Asked for once, right after `append`: then the newest need not be held any longer.
+        newest, self._newest = self._newest, None
+        if newest is None:
+            return self._home.segments()
+        past = [s.slice(0, newest.start) for s in self._home.segments() if s.start < newest.start]
+        return [*past, newest]
+
+
+@contextmanager
+def memory_saving(
+    model: PreTrainedModel,
+    *,
+    chunk_tokens: int = 4096,
+    kv: Literal["device", "host"] = "host",
+) -> Iterator[PreTrainedModel]:
+    """Runs a transformers model in less memory inside the block, with the same answers.
+
+    For inference: one sequence at a time, without padding, without gradients. A call that asks
+    for hidden states or for more than the last token's logits gets them; one that says nothing of
+    `logits_to_keep` gets the last. A cache made inside the block can only be used inside one.
+
+    Args:
+        model: any model `Engine` takes; the plain module again after the block.
+        chunk_tokens: C, tokens of one mini-sequence.
+        kv: where keys and values live: "device", or "host" (sent there once, never rewritten).
+
+    Yields:
+        The model.
+
+    Raises:
+        InvalidSetting: a setting is not allowed.
+        UnsupportedModel: the model is not one `Engine` could run, or a call is padded or batched.
+    """
+    config = EngineConfig(chunk_tokens=chunk_tokens, kv=kv)
+    seam = HFSeam(model)
+    tier = host_tier(seam.device) if config.kv == "host" else device_tier(seam.device)
+    run = _Run(chunk_tokens)
+    forwards: list[tuple[nn.Module, Callable[..., Any]]] = [
+        # `generate` looks at the forward's signature.
+        (
+            model,
+            update_wrapper(partial(run.model_forward, model.forward, seam, tier), model.forward),
+        )
+    ]
+    for index, layer in enumerate(seam.layers):
+        is_last = index + 1 == len(seam.layers)
+        forwards += [
+            (module, partial(run.split, module.forward, is_last))
+            for name, module in layer.named_children()
+            if name in _TOKENWISE
+        ]
+    with seam.memory_saving(forwards):
+        yield model
+
+
+class _Run:
+    """What the stand-ins of one block share."""
+
+    def __init__(self, chunk_tokens: int) -> None:
+        self._chunk_tokens = chunk_tokens
+        self._only_last_token = False
+
+    def model_forward(
+        self,
+        forward: Callable[..., Any],
+        seam: HFSeam,
+        tier: Any,
+        input_ids: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The model's forward with our cache, for the last token's logits unless asked."""
+        refuse_padding(kwargs.get("attention_mask"), input_ids)
+        if kwargs.get("use_cache") is not False and is_empty_cache(kwargs.get("past_key_values")):
+            store = KVStore(len(seam.layers), tier, seam.recurrent_layers)
+            kwargs["past_key_values"] = segment_cache(
+                [
+                    _OffloadedKV(layer) if isinstance(layer, LayerKV) else layer
+                    for layer in store.layers
+                ]
+            )
+            kwargs["use_cache"] = True
+        if kwargs.get("labels") is None:
+            kwargs.setdefault("logits_to_keep", 1)
+        wants_states = kwargs.get(
+            "output_hidden_states", getattr(seam.config, "output_hidden_states", False)
+        )
+        self._only_last_token = kwargs.get("logits_to_keep") == 1 and not wants_states
+        try:
+            with torch.no_grad():
+                return forward(input_ids=input_ids, **kwargs)
+        finally:
+            self._only_last_token = False
+
+    def split(
+        self,
+        forward: Callable[..., Any],
+        is_last_layer: bool,
+        hidden: Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """A token-wise module over mini-sequences; in the last layer over the last token.
+
+        Args:
+            forward: the module's own.
+            is_last_layer: whether nothing but the head comes after.
+            hidden: `[1, S, E]`.
+        """
+        tokens = hidden.shape[1]
+        if is_last_layer and self._only_last_token and tokens > 1:
+            starts = [tokens - 1]
+            # Nobody reads the other rows: only the last goes on to the head.
+            output = torch.zeros_like(hidden)
+        elif tokens > self._chunk_tokens:
+            starts = list(range(0, tokens, self._chunk_tokens))
+            output = torch.empty_like(hidden)
+        else:
+            return forward(hidden, *args, **kwargs)
+        others: list[Tensor] = []
+        is_tuple = False
+        for start in starts:
+            end = start + self._chunk_tokens
+            part = forward(hidden[:, start:end], *args, **kwargs)
+            is_tuple = isinstance(part, tuple)
+            output[:, start:end] = part[0] if is_tuple else part
+            others += part[1:2] if is_tuple else ()
+        # Mixtures of experts also give their router's scores, one row a token.
+        return (output, torch.cat(others)) if is_tuple else output
