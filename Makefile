@@ -40,12 +40,21 @@ $(OLDEST)/.installed: $(VENV)/.installed-test
 		--target $(OLDEST) 'transformers==5.17.0' 'huggingface-hub>=1.5,<2'
 	@touch $@
 
-test: setup-test check browser $(OLDEST)/.installed
+# Quantised weights; not beside the rest, for transformers loads it whenever it is there.
+TORCHAO := $(VENV)/torchao
+$(TORCHAO)/.installed: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target $(TORCHAO) 'torchao==0.18.0'
+	@touch $@
+
+test: setup-test check browser $(OLDEST)/.installed $(TORCHAO)/.installed
 	$(BIN)/python -m pytest -m "not slow"
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -m "not slow and not builtin" tests/equivalence
+	PYTHONPATH=$(TORCHAO) $(BIN)/python -m pytest tests/equivalence/test_quantised.py
 
-test-all: setup-test check browser $(OLDEST)/.installed
+test-all: setup-test check browser $(OLDEST)/.installed $(TORCHAO)/.installed
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -m "not builtin" tests/equivalence
+	PYTHONPATH=$(TORCHAO) $(BIN)/python -m pytest tests/equivalence/test_quantised.py
 	$(BIN)/python -m pytest
 
 check: setup-test

@@ -21,7 +21,7 @@ import click
 from mom_core.errors import ContextTooLong, InvalidSetting, MomError
 
 if TYPE_CHECKING:
-    from app.prompt import TokenizedDocument
+    from app.prompt import Prompt, TokenizedDocument
     from mom_core.engine import Engine
     from mom_core.events import Finished, MemorySample, PrefillProgress
 
@@ -143,7 +143,7 @@ def ask(
     prompt = builder.build(tokenized, [], question)
     try:
         run = _Run(engine, status, streams=not as_json)
-        answer, finished = run.answer(prompt.token_ids, max_new_tokens, sampling)
+        answer, finished = run.answer(prompt, max_new_tokens, sampling)
     except ContextTooLong as fault:
         if any(document.kind == "pdf" for document in documents):
             raise ContextTooLong(f"{fault} With --pages you can read some pages only.") from fault
@@ -168,13 +168,16 @@ class _Run:
     def peak(self) -> MemorySample:
         return self._meter.sample()
 
-    def answer(
-        self, token_ids: tuple[int, ...], max_new_tokens: int, sampling: Any
-    ) -> tuple[str, Finished]:
+    def answer(self, prompt: Prompt, max_new_tokens: int, sampling: Any) -> tuple[str, Finished]:
         from mom_core.events import Finished, PrefillProgress, Token
 
         pieces = []
-        events = self._engine.generate(token_ids, max_new_tokens=max_new_tokens, sampling=sampling)
+        events = self._engine.generate(
+            prompt.token_ids,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            boundaries=prompt.boundaries,
+        )
         with contextlib.closing(events):
             for event in events:
                 if isinstance(event, PrefillProgress):

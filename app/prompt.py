@@ -82,10 +82,12 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids ready to be read, and where each page or file lies in them."""
+    """Token ids ready to be read, where each page or file lies in them, and where a document or
+    a turn ends: what follows may change without what is before having to be read again."""
 
     token_ids: tuple[int, ...]
     spans: tuple[Span, ...]
+    boundaries: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class PromptBuilder:
         """
         glue = self._glue(with_documents=bool(documents))
         ids = list(glue.head)
-        spans = []
+        spans, boundaries = [], []
         for document in documents:
             ids += document.intro_ids
             for section, section_ids in zip(
@@ -137,15 +139,17 @@ class PromptBuilder:
                 start = len(ids)
                 ids += section_ids
                 spans.append(Span(start, len(ids), document.document.name, section.label))
+            boundaries.append(len(ids))
         prefix = _QUESTION_PREFIX if documents else ""
         for turn in turns:
             ids += self._encode_plain([prefix + turn.question])[0]
             ids += glue.open
             ids += self._without_end_mark(turn.answer_ids)
             ids += glue.between
+            boundaries.append(len(ids))
         ids += self._encode_plain([prefix + question])[0]
         ids += glue.open
-        return Prompt(tuple(ids), tuple(spans))
+        return Prompt(tuple(ids), tuple(spans), tuple(boundaries))
 
     def _without_end_mark(self, answer_ids: Sequence[int]) -> Sequence[int]:
         """The template puts its own end mark after an answer; two would be one too many."""

@@ -255,7 +255,10 @@ class Workspace:
                 self._meter.reset_peak()
                 self._engine.configure(config)
                 yield from self._engine.generate(
-                    prompt.token_ids, max_new_tokens=settings.max_new_tokens, sampling=sampling
+                    prompt.token_ids,
+                    max_new_tokens=settings.max_new_tokens,
+                    sampling=sampling,
+                    boundaries=prompt.boundaries,
                 )
 
             job = self._worker.submit(run, self._over)

@@ -14,6 +14,7 @@ from mom_core.errors import InvalidSetting
 
 KVTier = Literal["auto", "device", "host"]
 HiddenTier = Literal["auto", "device", "host"]
+Lookup = Literal["auto", "off"]
 
 
 def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
@@ -33,6 +34,8 @@ class EngineConfig:
         chunk_tokens: C, tokens per mini-sequence: any whole number from 1, or "auto".
         kv: tier of the keys and values once a layer is done: "device", "host", or "auto".
         hidden: tier of the hidden states `[S, E]` between layers: "device", "host", or "auto".
+        lookup: "auto" lets answers that quote the context take several tokens in a step, with the
+            same result; "off" runs the model once for each token.
 
     Raises:
         InvalidSetting: a value is not allowed; the message names it and the allowed ones.
@@ -41,6 +44,7 @@ class EngineConfig:
     chunk_tokens: int | Literal["auto"] = "auto"
     kv: KVTier = "auto"
     hidden: HiddenTier = "auto"
+    lookup: Lookup = "auto"
 
     def __post_init__(self) -> None:
         if self.chunk_tokens != "auto" and not (
@@ -52,6 +56,7 @@ class EngineConfig:
             )
         _check_choice("kv", self.kv, get_args(KVTier))
         _check_choice("hidden", self.hidden, get_args(HiddenTier))
+        _check_choice("lookup", self.lookup, get_args(Lookup))
 
 
 @dataclass(frozen=True, kw_only=True)

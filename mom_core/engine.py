@@ -20,6 +20,7 @@ from mom_core.errors import ContextTooLong, InvalidSetting, OutOfMemory, Unsuppo
 from mom_core.events import Event, Finished, PrefillProgress, Token
 from mom_core.generate.decode import decode
 from mom_core.generate.detokenize import StreamDetokenizer
+from mom_core.generate.lookup import PromptLookup
 from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
 from mom_core.generate.sampling import Sampler
 from mom_core.generate.work import LayerShape
@@ -63,6 +64,7 @@ class Context:
         self._store = store
         self._cache = segment_cache(store.layers)
         self._token_ids: list[int] = []
+        self._lookup = PromptLookup()
         self._next_logits: Tensor | None = None
         self._logits_at = 0
 
@@ -96,7 +98,9 @@ class Context:
                 f"give a number from 0 to {self.tokens}."
             )
         if n_tokens < self.tokens:
-            del self._token_ids[self._store.crop(n_tokens) :]
+            left = self._store.crop(n_tokens)
+            del self._token_ids[left:]
+            self._lookup.crop(left)
 
     def knows_logits_at(self, n_tokens: int) -> bool:
         """Whether the logits after exactly `n_tokens` tokens are still known."""
@@ -361,7 +365,11 @@ class Engine:
         detokenizer = StreamDetokenizer(self.tokenizer)
         # The last token of an answer is never read, so it needs no place in the window.
         most = min(max_new_tokens, self.context_window_tokens - len(prompt_ids) + 1)
-        new_tokens, reason = 0, None
+        # A recurrent state cannot go back over the rejected part of a draft.
+        is_off = self._config.lookup == "off" or self._seam.recurrent_layers
+        lookup = None if is_off else context._lookup
+        context._lookup.begin()
+        new_tokens, steps, reason = 0, 0, None
         while reason is None:
             answer = decode(
                 self._seam,
@@ -374,6 +382,7 @@ class Engine:
                 read_limit=self._rope_limit_after(context.tokens),
                 eos_ids=self.eos_ids,
                 sampler=sampler,
+                lookup=lookup,
                 detokenizer=detokenizer,
             )
             with _memory_errors_as_sentences():
@@ -381,7 +390,8 @@ class Engine:
                     try:
                         token = next(answer)
                     except StopIteration as end:
-                        reason = end.value
+                        reason = end.value.reason
+                        steps += end.value.steps
                         break
                     new_tokens += 1
                     yield token
@@ -393,6 +403,7 @@ class Engine:
             prompt_tokens=len(prompt_ids),
             reused_tokens=reused,
             new_tokens=new_tokens,
+            decode_steps=steps,
             prefill_seconds=first_logits_at - started,
             decode_seconds=time.perf_counter() - first_logits_at,
         )
@@ -497,7 +508,7 @@ class Engine:
         ways = [read(ids)]
         if self._rope_limit_after(len(ids)) == self._rope_limit_after(len(ids) - 1):
             read(ids[:-1])
-            ways.append(self._seam.stepper(context._cache)(ids[-1], len(ids) - 1))
+            ways.append(self._seam.stepper(context._cache)(ids[-1:], len(ids) - 1)[0])
         return receipt(plain_next_logits(self.model, ids), ways, len(ids), self.dtype)
 
     # How it is done.

@@ -65,6 +65,8 @@ class Finished:
         prompt_tokens: S.
         reused_tokens: tokens of the prompt that did not have to be read.
         new_tokens: tokens generated, an end-of-text token included.
+        decode_steps: how often the model was run for those after the first; fewer than they are
+            where drafts by prompt lookup were accepted.
         prefill_seconds: from the call to the first token's logits.
         decode_seconds: from the first token's logits to the last token.
     """
@@ -73,6 +75,7 @@ class Finished:
     prompt_tokens: int
     reused_tokens: int
     new_tokens: int
+    decode_steps: int
     prefill_seconds: float
     decode_seconds: float
 
@@ -80,6 +83,11 @@ class Finished:
     def prefill_tokens_per_second(self) -> float:
         """Tokens read (not those reused) per second of reading."""
         return (self.prompt_tokens - self.reused_tokens) / max(self.prefill_seconds, 1e-9)
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Tokens after the first, per run of the model; 1.0 where no draft was accepted."""
+        return (self.new_tokens - 1) / self.decode_steps if self.decode_steps else 1.0
 
     @property
     def decode_tokens_per_second(self) -> float:

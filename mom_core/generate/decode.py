@@ -1,4 +1,4 @@
-"""Decode: one token after another through the model's own forward, on the segments of the store.
+"""Decode: token after token through the model's own forward, on the segments of the store.
 
 Keys and values on the host are attended to there, by the CPU: the query travels to them (a few
 kB) and the partial result back, instead of gigabytes of KV to the device each token.
@@ -8,16 +8,30 @@ Source: ours (segment attention); the paper brings the KV back to the GPU instea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 from transformers.cache_utils import Cache
 
 from mom_core.events import FinishReason, Token
 from mom_core.generate.detokenize import StreamDetokenizer
+from mom_core.generate.lookup import PromptLookup
 from mom_core.generate.sampling import Sampler
 from mom_core.kv.store import KVStore
 from mom_core.model.hf_seam import HFSeam
+
+
+class Ended(NamedTuple):
+    """How a decode ended.
+
+    Args:
+        reason: why; None if the answer goes on, but its last token may not be read here.
+        steps: how often the model was run.
+    """
+
+    reason: FinishReason | None
+    steps: int
 
 
 def decode(
@@ -32,8 +46,9 @@ def decode(
     read_limit: int | None,
     eos_ids: frozenset[int],
     sampler: Sampler,
+    lookup: PromptLookup | None,
     detokenizer: StreamDetokenizer,
-) -> Generator[Token, None, FinishReason | None]:
+) -> Generator[Token, None, Ended]:
     """Generates tokens after those in the store.
 
     Args:
@@ -48,43 +63,75 @@ def decode(
         read_limit: the tokens the store may come to hold; None for no limit.
         eos_ids: tokens that end the answer.
         sampler: how tokens are chosen.
+        lookup: offers drafts, so that one step may give several tokens; None for none.
         detokenizer: for the text of the events.
 
     Yields:
         One `Token` a new token, the one that ends the answer included.
-
-    Returns:
-        Why the answer ended; None if it goes on, but its last token may not be read here.
     """
     step = seam.stepper(cache)
-    for index in range(first_index, max_new_tokens):
-        token_id = sampler.choose(logits)
-        is_end = token_id in eos_ids
-        is_last = is_end or index + 1 == max_new_tokens
-        text = "" if is_end else detokenizer.push(token_id)
-        if is_last:
-            text += detokenizer.flush()
-        yield Token(token_id=token_id, text=text, index=index)
-        if is_end:
-            return "stop"
-        if is_last:
-            return "length"
-        if len(context_ids) == read_limit:
-            return None
-        logits = _append(step, store, context_ids, token_id)
-    return "length"
+    steps, index = 0, first_index
+    chosen = [sampler.choose(logits)]
+    while True:
+        for token_id in chosen:
+            is_end = token_id in eos_ids
+            is_last = is_end or index + 1 == max_new_tokens
+            text = "" if is_end else detokenizer.push(token_id)
+            if is_last:
+                text += detokenizer.flush()
+            yield Token(token_id=token_id, text=text, index=index)
+            index += 1
+            if is_last:
+                return Ended("stop" if is_end else "length", steps)
+        position, last = len(context_ids), chosen[-1]
+        if position == read_limit:
+            return Ended(None, steps)
+        draft: list[int] = []
+        # A draft of n tokens gives at most n + 1.
+        most = max_new_tokens - index - 1
+        if read_limit is not None:
+            most = min(most, read_limit - position - 1)
+        if lookup is not None and most > 0:
+            draft = lookup.draft(context_ids, last, most)
+        chosen = _run(step, store, context_ids, [last, *draft], sampler, eos_ids)
+        steps += 1
+        if lookup is not None and draft:
+            lookup.learn(len(chosen) - 1)
 
 
-def _append(
-    step: Callable[[int, int], Tensor], store: KVStore, context_ids: list[int], token_id: int
-) -> Tensor:
-    """One token through the model; if that fails, store and ids agree all the same."""
+def _run(
+    step: Callable[[Sequence[int], int], Tensor],
+    store: KVStore,
+    context_ids: list[int],
+    token_ids: list[int],
+    sampler: Sampler,
+    eos_ids: frozenset[int],
+) -> list[int]:
+    """Runs a token and a draft through the model, and keeps what the sampler would have said.
+
+    If it fails, store and ids agree all the same.
+
+    Args:
+        token_ids: the token that was chosen last, and the draft.
+
+    Returns:
+        The tokens chosen: those of the draft that are kept, and one more.
+    """
     position = len(context_ids)
+    chosen: list[int] = []
     try:
-        logits = step(token_id, position)
+        rows = step(token_ids, position)
+        for row, logits in enumerate(rows):
+            chosen.append(sampler.choose(logits))
+            is_kept = row + 1 < len(token_ids) and chosen[row] == token_ids[row + 1]
+            if not is_kept or chosen[row] in eos_ids:
+                break
     except BaseException:
         del context_ids[store.roll_back(position) :]
         raise
-    context_ids.append(token_id)
-    store.advance_states(position + 1)
-    return logits
+    kept = position + len(chosen)
+    if len(chosen) < len(token_ids):
+        store.crop(kept)
+    store.advance_states(kept)
+    context_ids += token_ids[: len(chosen)]
+    return chosen

@@ -396,15 +396,15 @@ class HFSeam:
         finally:
             self.config._attn_implementation_internal = before
 
-    def _forward(self, input_ids: Tensor, start: int, cache: Cache) -> Tensor:
-        """The model's own forward; returns logits `[1, 1, V]` of the last token."""
+    def _forward(self, input_ids: Tensor, start: int, cache: Cache, keep: int = 1) -> Tensor:
+        """The model's own forward; returns logits `[1, keep, V]` of the last tokens."""
         positions = torch.arange(start, start + input_ids.shape[1], device=self.device)
         output = self.model(
             input_ids=input_ids.to(self.device),
             position_ids=positions.unsqueeze(0),
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=keep,
         )
         logits: Tensor = output.logits
         return logits
@@ -485,14 +485,15 @@ class HFSeam:
             logits = self._forward(torch.tensor([[token_id]]), position, cache)
         return logits[0, -1].float()
 
-    def stepper(self, cache: Cache) -> Callable[[int, int], Tensor]:
-        """What runs further tokens, one by one, through the whole model.
+    def stepper(self, cache: Cache) -> Callable[[Sequence[int], int], Tensor]:
+        """What runs further tokens, one or a few at a time, through the whole model.
 
         Args:
             cache: the context's cache.
 
         Returns:
-            A function of a token id and its position; it gives next-token logits `[V]` in fp32.
+            A function of n token ids and the first one's position; it gives the logits after
+            each of them, `[n, V]`, in fp32.
         """
         rows = self._current_rows()
         linears = self._linears_outside(rows)
@@ -509,10 +510,11 @@ class HFSeam:
                 _StandIn(layer, partial(respond, index)) for index, layer in enumerate(self.layers)
             ]
 
-        def step(token_id: int, position: int) -> Tensor:
+        def step(token_ids: Sequence[int], position: int) -> Tensor:
             with self._ours(stand_ins), _forwards(linears):
-                logits = self._forward(torch.tensor([[token_id]]), position, cache)
-            return logits[0, -1].float()
+                ids = torch.tensor([list(token_ids)])
+                logits = self._forward(ids, position, cache, len(token_ids))
+            return logits[0].float()
 
         return step
 

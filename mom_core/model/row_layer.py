@@ -243,7 +243,8 @@ def _is_plain(weights: LayerWeights, head_dim: int) -> bool:
         and heads_width % head_dim == 0
         and kv_width % head_dim == 0
         and all(
-            w.dtype is dtype and w.device.type == "cpu" and w.is_contiguous()
+            # Quantised weights are tensors of a type of their own, with another memory behind.
+            type(w) is Tensor and w.dtype is dtype and w.device.type == "cpu" and w.is_contiguous()
             for w in weights
             if w is not None
         )

@@ -184,7 +184,9 @@ class Kernels:
     def takes_linear(self, row: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         """Whether `linear_row` can do this product."""
         return (
-            row.numel() == weight.shape[1]
+            # Quantised weights are tensors of a type of their own, with another memory behind.
+            type(weight) in (Tensor, torch.nn.Parameter)
+            and row.numel() == weight.shape[1]
             and row.dtype in _DTYPES
             and weight.dtype is row.dtype
             and weight.is_contiguous()

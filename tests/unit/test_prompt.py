@@ -35,8 +35,13 @@ def test_documents_first_question_last(tokenizer: Any) -> None:
         words = tokenizer.decode(prompt.token_ids[span.start : span.end])
         assert words == f"[{section.label}]\n{section.text}\n\n"
         assert (span.document, span.label) == ("a.pdf", section.label)
+    assert prompt.boundaries == (prompt.spans[-1].end,)
     without = builder.build([], [], "What is it?")
     assert not without.spans
+    assert not without.boundaries
+    more = builder.build([document], [Turn("What is it?", (5, 6), "x")], "And?")
+    assert more.boundaries[0] == prompt.boundaries[0]
+    assert len(prompt.token_ids) < more.boundaries[1] < len(more.token_ids)
 
 
 def test_tokens_are_exactly_what_a_document_adds(tokenizer: Any) -> None:

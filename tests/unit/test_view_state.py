@@ -34,6 +34,7 @@ FINISHED = Finished(
     prompt_tokens=4000,
     reused_tokens=0,
     new_tokens=3,
+    decode_steps=2,
     prefill_seconds=4.0,
     decode_seconds=0.5,
 )

@@ -1,0 +1,51 @@
+"""Quantised weights, as transformers users have them, pass through untouched."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+
+from mom_core import Engine, EngineConfig, memory_saving
+from tests.equivalence.models import (
+    make_model,
+    make_prompt,
+    plain_greedy,
+    plain_logits,
+    relative_error,
+)
+
+
+def quantised(dtype: torch.dtype) -> Any:
+    model = make_model("llama").to(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantization = pytest.importorskip("torchao.quantization")
+        quantization.quantize_(model, quantization.Int8WeightOnlyConfig())
+    assert type(model.model.layers[0].mlp.up_proj.weight.data) is not torch.Tensor
+    return model
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_int8_weights_of_torchao() -> None:
+    model, prompt = quantised(torch.float32), make_prompt(40)
+    before = {name: id(p) for name, p in model.named_parameters()}
+    engine = Engine(model, config=EngineConfig(chunk_tokens=7))
+    assert relative_error(engine.logits(prompt), plain_logits(model, prompt)) < 1e-4
+    tokens = plain_greedy(model, prompt, 12)
+    assert engine.generate_ids(prompt, max_new_tokens=12) == tokens
+    with memory_saving(model, chunk_tokens=7):
+        assert plain_greedy(model, prompt, 12) == tokens
+    assert {name: id(p) for name, p in model.named_parameters()} == before
+    unquantised = plain_logits(make_model("llama"), prompt)
+    assert relative_error(plain_logits(model, prompt), unquantised) > 1e-3
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_int8_weights_in_bf16() -> None:
+    """Our kernels read weights where they lie: they must not take these for bf16."""
+    engine = Engine(quantised(torch.bfloat16))
+    assert not any(engine._seam._current_rows())
+    assert engine.verify(make_prompt(40)).is_exact
