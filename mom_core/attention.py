@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mom_core.native import kernels
+from mom_core.native import FEW_ROWS, kernels
 
 Partial = tuple[Tensor, Tensor]
 
@@ -33,8 +33,6 @@ _SPLIT_FROM_KEYS = 2048
 # Two pieces balance an odd number of heads over the cores; more brought nothing (docs/log.md).
 _SPLIT_PIECES = 2
 _SMALLEST_WINDOW_BLOCK = 256
-# Query tokens that are a step of decoding, not a chunk of a prompt.
-_FEW_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +264,7 @@ def _cpu_partial(
     query: Tensor, keys: Tensor, values: Tensor, scale: float, is_causal: bool, mask: Tensor | None
 ) -> Partial:
     heads, query_tokens = query.shape[1], query.shape[2]
-    if mask is None and not is_causal and query_tokens <= _FEW_ROWS:
+    if mask is None and not is_causal and query_tokens <= FEW_ROWS:
         folded = _fold(query, keys.shape[1])
         return _unfold(_cpu_few_rows(folded, keys, values, scale), heads, query_tokens)
     additive = None

@@ -519,7 +519,7 @@ class HFSeam:
         return step
 
     def _current_rows(self) -> list[RowLayer | None]:
-        """The layers our kernel runs for one token; None where the layer runs itself."""
+        """The layers our kernel runs for a few tokens; None where the layer runs itself."""
         ours = kernels() if self.device.type == "cpu" else None
         if ours is None:
             return [None] * len(self.layers)
@@ -533,7 +533,7 @@ class HFSeam:
             return [self._rows[index][1] for index in range(len(self.layers))]
 
     def _run_probe(self, index: int, hidden: Tensor, kwargs: dict[str, Any], kv: LayerKV) -> Tensor:
-        """One layer over one row of a made-up context, noting what it asks of attention."""
+        """One layer over some rows of a made-up context, noting what it asks of attention."""
         cache = segment_cache([kv] * len(self.layers))
         with self._ours(attention=_PROBE_NAME):
             output = self.layers[index](hidden, past_key_values=cache, **kwargs)
@@ -541,7 +541,7 @@ class HFSeam:
         return states
 
     def _linears_outside(self, rows: Sequence[RowLayer | None]) -> list[_Forward]:
-        """Linear modules that torch would run, with our product for one row in its place."""
+        """Linear modules that torch would run, with our product for few rows in its place."""
         # torch's own product of a row is as good in fp32.
         ours = kernels() if self.device.type == "cpu" and self.dtype is torch.bfloat16 else None
         if ours is None:
@@ -553,14 +553,14 @@ class HFSeam:
             for module in layer.modules()
         }
 
-        def one_row(module: nn.Linear, row: Tensor) -> Tensor:
+        def few_rows(module: nn.Linear, rows: Tensor) -> Tensor:
             weight, bias = module.weight, module.bias
-            if ours.takes_linear(row, weight, bias):
-                return ours.linear_row(row, weight, bias)
-            return nn.functional.linear(row, weight, bias)
+            if ours.takes_linear(rows, weight, bias):
+                return ours.linear_rows(rows, weight, bias)
+            return nn.functional.linear(rows, weight, bias)
 
         return [
-            (module, partial(one_row, module))
+            (module, partial(few_rows, module))
             for module in self.model.modules()
             # Only the plain module: what wraps or replaces it has its reasons.
             if type(module) is nn.Linear

@@ -1,7 +1,7 @@
-"""Decoder layers of the plain shape, run for one token by our kernel on the CPU.
+"""Decoder layers of the plain shape, run for a few tokens by our kernel on the CPU.
 
 Most families share one layer: RMSNorm, q/k/v, rotary position, attention, o, RMSNorm, a gated
-SiLU MLP. torch runs it for one token as some forty operations, which cost more than reading the
+SiLU MLP. torch runs it for a token as some forty operations, which cost more than reading the
 weights. `row_layer` recognises such a layer by its parts, not by its family, and then compares
 the kernel with the layer itself on random input: whatever a family does differently (another
 rotary order, a multiplier, a norm that adds one) shows there, and that layer is left to torch.
@@ -22,13 +22,14 @@ from mom_core.attention import segment_attention
 from mom_core.kv.store import LayerKV
 from mom_core.kv.tiers import Tier
 from mom_core.kv.transfer import KVSink
-from mom_core.native import Kernels, LayerKernel, LayerNumbers, LayerWeights
+from mom_core.native import FEW_ROWS, Kernels, LayerKernel, LayerNumbers, LayerWeights
 
 _PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
 _ATTENTION_PARTS = {"q_proj", "k_proj", "v_proj", "o_proj"}
 _HEAD_NORMS = {"q_norm", "k_norm"}
 _MLP_PARTS = {"gate_proj", "up_proj", "down_proj"}
 _PROBE_TOKENS = 5
+_PROBE_ROWS = 3
 # Of the difference between kernel and layer, relative to what the layer adds to its input.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 
@@ -54,7 +55,7 @@ LayerRunner = Callable[[Tensor, dict[str, Any], LayerKV], Tensor]
 
 
 class RowLayer:
-    """One decoder layer for one token.
+    """One decoder layer for a few tokens.
 
     Args:
         kernel: its parts around attention.
@@ -66,27 +67,28 @@ class RowLayer:
         self._arguments = arguments
 
     def takes(self, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether this call is one for a single token, without a mask."""
+        """Whether this call is one for a few tokens, without a mask."""
         positions = kwargs.get("position_embeddings")
         return (
             not args
-            and hidden.shape[:2] == (1, 1)
+            and hidden.shape[0] == 1
+            and hidden.shape[1] <= FEW_ROWS
             and hidden.dtype is self._kernel.dtype
             and kwargs.get("attention_mask") is None
             and isinstance(positions, tuple)
             and len(positions) == 2
             and all(
-                p.dtype is hidden.dtype and p.shape == (1, 1, self._kernel.head_dim)
+                p.dtype is hidden.dtype and p.shape == (1, hidden.shape[1], self._kernel.head_dim)
                 for p in positions
             )
         )
 
     def run(self, hidden: Tensor, positions: tuple[Tensor, Tensor], kv: KVSink) -> Tensor:
-        """The layer's output `[1, 1, E]`; the token's keys and values are appended to `kv`.
+        """The layer's output `[1, R, E]`; the tokens' keys and values are appended to `kv`.
 
         Args:
-            hidden: `[1, 1, E]`.
-            positions: cos and sin of the rotary position, `[1, 1, D]` each.
+            hidden: `[1, R, E]`.
+            positions: cos and sin of the rotary positions, `[1, R, D]` each.
             kv: the layer's keys and values so far.
         """
         hidden = hidden.contiguous()
@@ -96,7 +98,7 @@ class RowLayer:
         asked = self._arguments
         attended = segment_attention(
             query,
-            kv.tokens - 1,
+            kv.tokens - hidden.shape[1],
             kv.segments(),
             scale=asked.scale,
             window=asked.window,
@@ -270,14 +272,15 @@ def _compare(
     past_keys, past_values = draw(*past), draw(*past)
     for kv in (real, ours):
         kv.append(past_keys, past_values)
-    hidden = draw(1, 1, numbers.hidden)
-    angles = torch.rand(1, 1, numbers.head_dim // 2, generator=generator).repeat(1, 1, 2) * 6.3
+    hidden = draw(1, _PROBE_ROWS, numbers.hidden)
+    angles = torch.rand(1, _PROBE_ROWS, numbers.head_dim // 2, generator=generator) * 6.3
+    angles = angles.repeat(1, 1, 2)
     positions = (angles.cos().to(kernel.dtype), angles.sin().to(kernel.dtype))
     kwargs = {
         "position_embeddings": positions,
         # Far from the rotation's angles: a layer that also looks at the position itself differs.
-        "position_ids": torch.tensor([[last_position]]),
-        "cache_position": torch.tensor([last_position]),
+        "position_ids": torch.arange(last_position + 1 - _PROBE_ROWS, last_position + 1)[None],
+        "cache_position": torch.arange(last_position + 1 - _PROBE_ROWS, last_position + 1),
         "attention_mask": None,
         "use_cache": True,
     }
@@ -287,14 +290,14 @@ def _compare(
         # A layer that wants to be called otherwise is not of the plain shape.
         return None
     arguments = real.arguments
-    if arguments is None or real.tokens != _PROBE_TOKENS + 1:
+    if arguments is None or real.tokens != _PROBE_TOKENS + _PROBE_ROWS:
         return None
     output = RowLayer(kernel, arguments).run(hidden, positions, ours)
     tolerance = _TOLERANCE[kernel.dtype]
     pairs = [(truth - hidden, output - hidden)]
     for theirs, mine in zip(real.segments(), ours.segments(), strict=True):
-        pairs += [(theirs.keys[:, :, -1], mine.keys[:, :, -1])]
-        pairs += [(theirs.values[:, :, -1], mine.values[:, :, -1])]
+        pairs += [(theirs.keys[:, :, _PROBE_TOKENS:], mine.keys[:, :, _PROBE_TOKENS:])]
+        pairs += [(theirs.values[:, :, _PROBE_TOKENS:], mine.values[:, :, _PROBE_TOKENS:])]
     for theirs_, mine_ in pairs:
         # What a bf16 sum hides of a small addend is no difference.
         hidden_by_rounding = float(torch.finfo(kernel.dtype).eps) * float(hidden.float().norm())

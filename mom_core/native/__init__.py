@@ -36,6 +36,8 @@ _FLAGS = (
 )
 _COMPILE_SECONDS = 120
 _DTYPES = (torch.bfloat16, torch.float32)
+# Tokens of a step of decoding: one, and a draft.
+FEW_ROWS = 8
 _LANES = 16
 _ROWS_MAX = 32
 _KEYS_PER_PIECE = 256
@@ -92,7 +94,7 @@ class _Layer(ctypes.Structure):
 
 
 class LayerKernel:
-    """One decoder layer of the plain shape, for one row, in the two parts around attention.
+    """One decoder layer of the plain shape, for a few rows, in the two parts around attention.
 
     RMSNorm, q/k/v, RMSNorm of the heads (if any), rotary position | attention | o, residual,
     RMSNorm, gate/up/SiLU/down, residual. Between its ends everything is fp32.
@@ -116,43 +118,51 @@ class LayerKernel:
         hidden, mlp, heads, kv_heads, head_dim = numbers[:5]
         self.head_dim = head_dim
         self.dtype = dtype
-        self._query = torch.empty(1, heads, 1, head_dim, dtype=dtype)
-        self._keys = torch.empty(1, kv_heads, 1, head_dim, dtype=dtype)
-        self._values = torch.empty(1, kv_heads, 1, head_dim, dtype=dtype)
-        self._work = torch.empty(2 * hidden + 2 * mlp + (heads + 2 * kv_heads) * head_dim)
-        self._places = [t.data_ptr() for t in (self._query, self._keys, self._values, self._work)]
+        self._heads, self._kv_heads = heads, kv_heads
+        self._work_width = 2 * hidden + 2 * mlp + (heads + 2 * kv_heads) * head_dim
 
     def before(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query `[1, H, 1, D]`, keys and values `[1, G, 1, D]`, valid until the next call.
+        """Query `[1, H, R, D]`, keys and values `[1, G, R, D]`.
 
         Args:
-            hidden: `[1, 1, E]`, contiguous, in the layer's dtype.
-            cos: `[1, 1, D]`, the same.
-            sin: `[1, 1, D]`, the same.
+            hidden: `[1, R, E]`, contiguous, in the layer's dtype.
+            cos: `[1, R, D]`, the same.
+            sin: `[1, R, D]`, the same.
         """
+        rows = hidden.shape[1]
+        query = torch.empty(1, self._heads, rows, self.head_dim, dtype=self.dtype)
+        keys = torch.empty(1, self._kv_heads, rows, self.head_dim, dtype=self.dtype)
+        values = torch.empty_like(keys)
+        work = torch.empty(rows * self._work_width)
         self._kernels.layer_before(
             ctypes.byref(self._layer),
+            rows,
             hidden.data_ptr(),
             cos.data_ptr(),
             sin.data_ptr(),
-            *self._places,
+            query.data_ptr(),
+            keys.data_ptr(),
+            values.data_ptr(),
+            work.data_ptr(),
         )
-        return self._query, self._keys, self._values
+        return query, keys, values
 
     def after(self, hidden: Tensor, attended: Tensor) -> Tensor:
-        """The layer's output `[1, 1, E]`.
+        """The layer's output `[1, R, E]`.
 
         Args:
             hidden: as given to `before`.
-            attended: `[1, H, 1, D]`, contiguous, in the layer's dtype.
+            attended: `[1, H, R, D]`, contiguous, in the layer's dtype.
         """
         output = torch.empty_like(hidden)
+        work = torch.empty(hidden.shape[1] * self._work_width)
         self._kernels.layer_after(
             ctypes.byref(self._layer),
+            hidden.shape[1],
             hidden.data_ptr(),
             attended.data_ptr(),
             output.data_ptr(),
-            self._places[3],
+            work.data_ptr(),
         )
         return output
 
@@ -167,38 +177,39 @@ class Kernels:
     def __init__(self, path: Path) -> None:
         library = ctypes.CDLL(str(path))
         pointer, size, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-        self._linear = library.mom_linear_row
-        self._linear.argtypes = [*[pointer] * 4, size, size, number, pointer]
+        self._linear = library.mom_linear_rows
+        self._linear.argtypes = [*[pointer] * 4, number, size, size, number, pointer]
         self._linear.restype = None
         self._attend = library.mom_attend_rows
         self._attend.argtypes = [*[pointer] * 3, *[size] * 3, *[number] * 5, *[pointer] * 3]
         self._attend.restype = None
         layer = ctypes.POINTER(_Layer)
         self.layer_before = library.mom_layer_before
-        self.layer_before.argtypes = [layer, *[pointer] * 7]
+        self.layer_before.argtypes = [layer, number, *[pointer] * 7]
         self.layer_before.restype = None
         self.layer_after = library.mom_layer_after
-        self.layer_after.argtypes = [layer, *[pointer] * 4]
+        self.layer_after.argtypes = [layer, number, *[pointer] * 4]
         self.layer_after.restype = None
 
-    def takes_linear(self, row: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-        """Whether `linear_row` can do this product."""
+    def takes_linear(self, rows: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+        """Whether `linear_rows` can do this product."""
         return (
             # Quantised weights are tensors of a type of their own, with another memory behind.
             type(weight) in (Tensor, torch.nn.Parameter)
-            and row.numel() == weight.shape[1]
-            and row.dtype in _DTYPES
-            and weight.dtype is row.dtype
+            and rows.shape[-1] == weight.shape[1]
+            and 0 < rows.numel() <= FEW_ROWS * weight.shape[1]
+            and rows.dtype in _DTYPES
+            and weight.dtype is rows.dtype
             and weight.is_contiguous()
             and weight.device.type == "cpu"
-            and (bias is None or (bias.dtype is row.dtype and bias.is_contiguous()))
+            and (bias is None or (bias.dtype is rows.dtype and bias.is_contiguous()))
         )
 
-    def linear_row(self, row: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """`row @ weight.T + bias` for one row, summed in fp32.
+    def linear_rows(self, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """`rows @ weight.T + bias` for a few rows, summed in fp32.
 
         Args:
-            row: `[..., I]` of one row, bf16 or fp32.
+            rows: `[..., I]`, at most `FEW_ROWS` rows, bf16 or fp32.
             weight: `[O, I]`, same dtype.
             bias: `[O]`, same dtype, or None.
 
@@ -206,17 +217,19 @@ class Kernels:
             `[..., O]`, same dtype.
         """
         outputs, inputs = weight.shape
-        row = row.contiguous()
-        result = torch.empty((*row.shape[:-1], outputs), dtype=row.dtype)
-        work = torch.empty(inputs + outputs)
+        rows = rows.contiguous()
+        number = rows.numel() // inputs
+        result = torch.empty((*rows.shape[:-1], outputs), dtype=rows.dtype)
+        work = torch.empty(number * (inputs + outputs))
         self._linear(
             weight.data_ptr(),
             None if bias is None else bias.data_ptr(),
-            row.data_ptr(),
+            rows.data_ptr(),
             result.data_ptr(),
+            number,
             outputs,
             inputs,
-            int(row.dtype is torch.bfloat16),
+            int(rows.dtype is torch.bfloat16),
             work.data_ptr(),
         )
         return result
@@ -348,9 +361,9 @@ def _agrees_with_torch(built: Kernels) -> bool:
         return torch.randn(*shape, generator=generator)
 
     for dtype in _DTYPES:
-        row, weight, bias = (t.to(dtype) for t in (draw(1, 1, 77), draw(19, 77), draw(19)))
-        truth = torch.nn.functional.linear(row.double(), weight.double(), bias.double())
-        linear = built.linear_row(row, weight, bias).double()
+        rows, weight, bias = (t.to(dtype) for t in (draw(1, 7, 77), draw(19, 77), draw(19)))
+        truth = torch.nn.functional.linear(rows.double(), weight.double(), bias.double())
+        linear = built.linear_rows(rows, weight, bias).double()
         if not torch.allclose(linear, truth, rtol=2**-7, atol=1e-2):
             return False
         query, keys, values = draw(1, 2, 5, 32), draw(1, 2, 700, 32), draw(1, 2, 700, 32)

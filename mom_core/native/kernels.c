@@ -1,5 +1,5 @@
-/* Decode on the CPU at the speed memory can be read: products of a matrix with one row, attention
- * of a few query rows over many keys, and a whole decoder layer for one row. torch's kernels for
+/* Decode on the CPU at the speed memory can be read: products of a matrix with a few rows, attention
+ * of a few query rows over many keys, and a whole decoder layer for a few rows. torch's kernels for
  * these shapes reach half the memory bandwidth or less (docs/log.md). All sums are fp32. bf16 is
  * the upper half of an fp32, so widening it is a shift. Vectors are GCC's and clang's own
  * extension: no intrinsics, any CPU.
@@ -11,6 +11,7 @@
 
 #define LANES 16
 #define BLOCK_KEYS 64
+#define TILE_ROWS 4
 /* Bytes fetched ahead of use. The hardware's own prefetch stops at every page, and short rows and
  * blocks never let it get going; the distance hardly matters (docs/log.md). */
 #define AHEAD 4096
@@ -97,36 +98,62 @@ INLINE f32 exp_nonpositive(f32 x) {
     return p * (f32)((n + 127) << 23);
 }
 
-/* Four rows of the matrix at a time: their loads are under way together. */
-INLINE void dot_rows(const int count, const int is_bf16, const char *w, const float *x,
-                     int64_t inputs, float *dots) {
+/* dots[r][k] = dot(w[k, :], x[r, :]) for four rows (or one) of the matrix, whose loads are then
+ * under way together, and up to four rows of x. */
+INLINE void dot_tile(const int count, const int rows, const int is_bf16, const char *w,
+                     const float *x, int64_t inputs, float dots[][4]) {
     const int size = is_bf16 ? 2 : 4;
-    f32 sums[4] = { { 0 } };
+    f32 sums[TILE_ROWS][4] = { { { 0 } } };
     int64_t whole = inputs / LANES * LANES;
     for (int64_t i = 0; i < whole; i += LANES) {
-        f32 part = load_fp32(x + i);
         for (int k = 0; k < count; k++) {
             const char *at = w + (k * inputs + i) * size;
             __builtin_prefetch(at + AHEAD);
-            sums[k] += load(at, is_bf16) * part;
+            f32 weight = load(at, is_bf16);
+            for (int r = 0; r < rows; r++) sums[r][k] += weight * load_fp32(x + r * inputs + i);
         }
     }
-    for (int k = 0; k < count; k++) {
-        dots[k] = sum_of(sums[k]);
-        for (int64_t i = whole; i < inputs; i++)
-            dots[k] += scalar(w, k * inputs + i, is_bf16) * x[i];
+    for (int r = 0; r < rows; r++) {
+        for (int k = 0; k < count; k++) {
+            dots[r][k] = sum_of(sums[r][k]);
+            for (int64_t i = whole; i < inputs; i++)
+                dots[r][k] += scalar(w, k * inputs + i, is_bf16) * x[r * inputs + i];
+        }
     }
 }
 
-/* y[o] = dot(w[o, :], x) + bias[o] for the rows from `from` to `to`; bias may be null. */
+/* The same for any number of rows of x; y has `outputs` elements a row. */
+INLINE void dot_rows(const int count, const int is_bf16, const char *w, const float *x, int rows,
+                     int64_t inputs, float *y, int64_t outputs) {
+    float dots[TILE_ROWS][4];
+    for (int r = 0; r < rows;) {
+        const float *part = x + r * inputs;
+        int taken = rows - r >= 4 ? 4 : rows - r >= 2 ? 2 : 1;
+        /* The number of rows must be known to the compiler to stay in registers. */
+        if (taken == 4)
+            dot_tile(count, 4, is_bf16, w, part, inputs, dots);
+        else if (taken == 2)
+            dot_tile(count, 2, is_bf16, w, part, inputs, dots);
+        else
+            dot_tile(count, 1, is_bf16, w, part, inputs, dots);
+        for (int i = 0; i < taken; i++, r++)
+            for (int k = 0; k < count; k++) y[r * outputs + k] = dots[i][k];
+    }
+}
+
+/* y[r, o] = dot(w[o, :], x[r, :]) + bias[o] for the outputs from `from` to `to`; bias may be null. */
 INLINE void multiply_rows(const int is_bf16, const char *w, const char *bias, const float *x,
-                          float *y, int64_t from, int64_t to, int64_t inputs) {
+                          float *y, int rows, int64_t outputs, int64_t from, int64_t to,
+                          int64_t inputs) {
     const int size = is_bf16 ? 2 : 4;
     int64_t o = from;
-    for (; o + 4 <= to; o += 4) dot_rows(4, is_bf16, w + o * inputs * size, x, inputs, y + o);
-    for (; o < to; o++) dot_rows(1, is_bf16, w + o * inputs * size, x, inputs, y + o);
+    for (; o + 4 <= to; o += 4)
+        dot_rows(4, is_bf16, w + o * inputs * size, x, rows, inputs, y + o, outputs);
+    for (; o < to; o++)
+        dot_rows(1, is_bf16, w + o * inputs * size, x, rows, inputs, y + o, outputs);
     if (bias)
-        for (o = from; o < to; o++) y[o] += scalar(bias, o, is_bf16);
+        for (int r = 0; r < rows; r++)
+            for (o = from; o < to; o++) y[r * outputs + o] += scalar(bias, o, is_bf16);
 }
 
 /* This thread's share of `rows`, in fours. */
@@ -138,21 +165,23 @@ INLINE void share_of(int64_t rows, int64_t *from, int64_t *to) {
     if (*from > rows) *from = rows;
 }
 
-/* y[o] = dot(w[o, :], x) + bias[o]; w [outputs, inputs] row by row, bias may be null; all in one
- * dtype. x and y may not overlap; wide holds inputs + outputs floats. */
-void mom_linear_row(const char *w, const char *bias, const char *x, char *y, int64_t outputs,
-                    int64_t inputs, int is_bf16, float *wide) {
-    float *sums = wide + inputs;
-    for (int64_t i = 0; i < inputs; i++) wide[i] = scalar(x, i, is_bf16);
+/* y[r, o] = dot(w[o, :], x[r, :]) + bias[o]; w [outputs, inputs], bias may be null; all in one
+ * dtype. x and y may not overlap; wide holds rows * (inputs + outputs) floats. */
+void mom_linear_rows(const char *w, const char *bias, const char *x, char *y, int rows,
+                     int64_t outputs, int64_t inputs, int is_bf16, float *wide) {
+    float *sums = wide + rows * inputs;
+    for (int64_t i = 0; i < rows * inputs; i++) wide[i] = scalar(x, i, is_bf16);
 #pragma omp parallel
     {
         int64_t from, to;
         share_of(outputs, &from, &to);
         if (is_bf16)
-            multiply_rows(1, w, bias, wide, sums, from, to, inputs);
+            multiply_rows(1, w, bias, wide, sums, rows, outputs, from, to, inputs);
         else
-            multiply_rows(0, w, bias, wide, sums, from, to, inputs);
-        for (int64_t o = from; o < to; o++) store(y, o, sums[o], is_bf16);
+            multiply_rows(0, w, bias, wide, sums, rows, outputs, from, to, inputs);
+        for (int r = 0; r < rows; r++)
+            for (int64_t o = r * outputs + from; o < r * outputs + to; o++)
+                store(y, o, sums[o], is_bf16);
     }
 }
 
@@ -356,86 +385,106 @@ INLINE void rms_norm(const int is_bf16, const float *x, const char *weight, doub
     for (int64_t i = 0; i < width; i++) y[i] = x[i] * inverse * scalar(weight, i, is_bf16);
 }
 
-/* Norms (where there are any) and turns heads [n, D], and writes them out in the layer's dtype. */
-INLINE void finish_heads(const int is_bf16, float *x, int64_t heads, int64_t dim, const char *norm,
-                         double eps, const char *cos, const char *sin, char *out) {
+/* Norms (where there are any) and turns heads [R, n, D], and writes them out as [n, R, D] in the
+ * layer's dtype. */
+INLINE void finish_heads(const int is_bf16, float *x, int rows, int64_t heads, int64_t dim,
+                         const char *norm, double eps, const char *cos, const char *sin,
+                         char *out) {
     const int64_t half = dim / 2;
-    for (int64_t h = 0; h < heads; h++) {
-        float *head = x + h * dim;
+    for (int64_t n = 0; n < rows * heads; n++) {
+        float *head = x + n * dim;
+        int64_t r = n / heads, h = n % heads, at = r * dim;
         if (norm) rms_norm(is_bf16, head, norm, eps, dim, head);
         /* Rotary position: the two halves of a head turn against each other. */
         for (int64_t i = 0; i < half; i++) {
             float a = head[i], b = head[i + half];
-            head[i] = a * scalar(cos, i, is_bf16) - b * scalar(sin, i, is_bf16);
+            head[i] = a * scalar(cos, at + i, is_bf16) - b * scalar(sin, at + i, is_bf16);
             head[i + half] =
-                b * scalar(cos, i + half, is_bf16) + a * scalar(sin, i + half, is_bf16);
+                b * scalar(cos, at + i + half, is_bf16) + a * scalar(sin, at + i + half, is_bf16);
         }
+        for (int64_t i = 0; i < dim; i++) store(out, (h * rows + r) * dim + i, head[i], is_bf16);
     }
-    for (int64_t i = 0; i < heads * dim; i++) store(out, i, x[i], is_bf16);
 }
 
-INLINE void layer_before(const int is_bf16, const mom_layer *l, const char *hidden, const char *cos,
-                         const char *sin, char *q, char *k, char *v, float *work) {
-    const int64_t dim = l->head_dim, heads = l->heads, kv_heads = l->kv_heads;
-    float *x = work, *new_q = x + l->hidden, *new_k = new_q + heads * dim;
-    float *new_v = new_k + kv_heads * dim;
-    for (int64_t i = 0; i < l->hidden; i++) x[i] = scalar(hidden, i, is_bf16);
-    rms_norm(is_bf16, x, l->norm_in, l->norm_in_eps, l->hidden, x);
+INLINE void layer_before(const int is_bf16, const mom_layer *l, int rows, const char *hidden,
+                         const char *cos, const char *sin, char *q, char *k, char *v,
+                         float *work) {
+    const int64_t dim = l->head_dim, width = l->hidden;
+    const int64_t q_width = l->heads * dim, kv_width = l->kv_heads * dim;
+    float *x = work, *new_q = x + rows * width, *new_k = new_q + rows * q_width;
+    float *new_v = new_k + rows * kv_width;
+    for (int64_t i = 0; i < rows * width; i++) x[i] = scalar(hidden, i, is_bf16);
+    for (int r = 0; r < rows; r++)
+        rms_norm(is_bf16, x + r * width, l->norm_in, l->norm_in_eps, width, x + r * width);
 #pragma omp parallel
     {
         int64_t from, to;
-        share_of(heads * dim, &from, &to);
-        multiply_rows(is_bf16, l->q, l->q_bias, x, new_q, from, to, l->hidden);
-        share_of(kv_heads * dim, &from, &to);
-        multiply_rows(is_bf16, l->k, l->k_bias, x, new_k, from, to, l->hidden);
-        multiply_rows(is_bf16, l->v, l->v_bias, x, new_v, from, to, l->hidden);
+        share_of(q_width, &from, &to);
+        multiply_rows(is_bf16, l->q, l->q_bias, x, new_q, rows, q_width, from, to, width);
+        share_of(kv_width, &from, &to);
+        multiply_rows(is_bf16, l->k, l->k_bias, x, new_k, rows, kv_width, from, to, width);
+        multiply_rows(is_bf16, l->v, l->v_bias, x, new_v, rows, kv_width, from, to, width);
     }
-    finish_heads(is_bf16, new_q, heads, dim, l->q_norm, l->q_norm_eps, cos, sin, q);
-    finish_heads(is_bf16, new_k, kv_heads, dim, l->k_norm, l->k_norm_eps, cos, sin, k);
-    for (int64_t i = 0; i < kv_heads * dim; i++) store(v, i, new_v[i], is_bf16);
+    finish_heads(is_bf16, new_q, rows, l->heads, dim, l->q_norm, l->q_norm_eps, cos, sin, q);
+    finish_heads(is_bf16, new_k, rows, l->kv_heads, dim, l->k_norm, l->k_norm_eps, cos, sin, k);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t h = 0; h < l->kv_heads; h++)
+            for (int64_t i = 0; i < dim; i++)
+                store(v, (h * rows + r) * dim + i, new_v[r * kv_width + h * dim + i], is_bf16);
 }
 
-INLINE void layer_after(const int is_bf16, const mom_layer *l, const char *hidden,
+INLINE void layer_after(const int is_bf16, const mom_layer *l, int rows, const char *hidden,
                         const char *attended, char *out, float *work) {
-    const int64_t heads_width = l->heads * l->head_dim;
-    float *sum = work, *x = sum + l->hidden, *gate = x + l->hidden, *up = gate + l->mlp;
-    float *wide = up + l->mlp;
-    for (int64_t i = 0; i < heads_width; i++) wide[i] = scalar(attended, i, is_bf16);
+    const int64_t dim = l->head_dim, q_width = l->heads * dim, width = l->hidden, mlp = l->mlp;
+    float *sum = work, *x = sum + rows * width, *gate = x + rows * width;
+    float *up = gate + rows * mlp, *wide = up + rows * mlp;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t h = 0; h < l->heads; h++)
+            for (int64_t i = 0; i < dim; i++)
+                wide[r * q_width + h * dim + i] = scalar(attended, (h * rows + r) * dim + i, is_bf16);
 #pragma omp parallel
     {
         int64_t from, to;
-        share_of(l->hidden, &from, &to);
-        multiply_rows(is_bf16, l->o, l->o_bias, wide, sum, from, to, heads_width);
-        for (int64_t i = from; i < to; i++) sum[i] += scalar(hidden, i, is_bf16);
+        share_of(width, &from, &to);
+        multiply_rows(is_bf16, l->o, l->o_bias, wide, sum, rows, width, from, to, q_width);
+        for (int r = 0; r < rows; r++)
+            for (int64_t i = r * width + from; i < r * width + to; i++)
+                sum[i] += scalar(hidden, i, is_bf16);
 #pragma omp barrier
-#pragma omp single
-        rms_norm(is_bf16, sum, l->norm_mid, l->norm_mid_eps, l->hidden, x);
-        share_of(l->mlp, &from, &to);
-        multiply_rows(is_bf16, l->gate, l->gate_bias, x, gate, from, to, l->hidden);
-        multiply_rows(is_bf16, l->up, l->up_bias, x, up, from, to, l->hidden);
-        for (int64_t i = from; i < to; i++) gate[i] *= up[i] / (1.0f + expf(-gate[i]));
+#pragma omp for
+        for (int r = 0; r < rows; r++)
+            rms_norm(is_bf16, sum + r * width, l->norm_mid, l->norm_mid_eps, width, x + r * width);
+        share_of(mlp, &from, &to);
+        multiply_rows(is_bf16, l->gate, l->gate_bias, x, gate, rows, mlp, from, to, width);
+        multiply_rows(is_bf16, l->up, l->up_bias, x, up, rows, mlp, from, to, width);
+        for (int r = 0; r < rows; r++)
+            for (int64_t i = r * mlp + from; i < r * mlp + to; i++)
+                gate[i] *= up[i] / (1.0f + expf(-gate[i]));
 #pragma omp barrier
-        share_of(l->hidden, &from, &to);
-        multiply_rows(is_bf16, l->down, l->down_bias, gate, x, from, to, l->mlp);
-        for (int64_t i = from; i < to; i++) store(out, i, sum[i] + x[i], is_bf16);
+        share_of(width, &from, &to);
+        multiply_rows(is_bf16, l->down, l->down_bias, gate, x, rows, width, from, to, mlp);
+        for (int r = 0; r < rows; r++)
+            for (int64_t i = r * width + from; i < r * width + to; i++)
+                store(out, i, sum[i] + x[i], is_bf16);
     }
 }
 
-/* The layer up to attention, for one row: hidden [E]; cos, sin [D]; q [H, D]; k, v [G, D], all in
- * the layer's dtype; work holds E + (H + 2 G) D floats. */
-void mom_layer_before(const mom_layer *l, const char *hidden, const char *cos, const char *sin,
-                      char *q, char *k, char *v, float *work) {
+/* The layer up to attention, for R rows: hidden [R, E]; cos, sin [R, D]; q [H, R, D]; k, v
+ * [G, R, D], all in the layer's dtype; work holds R (E + (H + 2 G) D) floats. */
+void mom_layer_before(const mom_layer *l, int rows, const char *hidden, const char *cos,
+                      const char *sin, char *q, char *k, char *v, float *work) {
     if (l->is_bf16)
-        layer_before(1, l, hidden, cos, sin, q, k, v, work);
+        layer_before(1, l, rows, hidden, cos, sin, q, k, v, work);
     else
-        layer_before(0, l, hidden, cos, sin, q, k, v, work);
+        layer_before(0, l, rows, hidden, cos, sin, q, k, v, work);
 }
 
-/* The layer from attention on: attended [H, D]; out [E]; work holds 2 E + 2 F + H D floats. */
-void mom_layer_after(const mom_layer *l, const char *hidden, const char *attended, char *out,
-                     float *work) {
+/* The layer from attention on: attended [H, R, D]; out [R, E]; work holds R (2 E + 2 F + H D)
+ * floats. */
+void mom_layer_after(const mom_layer *l, int rows, const char *hidden, const char *attended,
+                     char *out, float *work) {
     if (l->is_bf16)
-        layer_after(1, l, hidden, attended, out, work);
+        layer_after(1, l, rows, hidden, attended, out, work);
     else
-        layer_after(0, l, hidden, attended, out, work);
+        layer_after(0, l, rows, hidden, attended, out, work);
 }

@@ -24,17 +24,18 @@ def ours() -> native.Kernels:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 7, 8])
 @pytest.mark.parametrize(("outputs", "inputs"), [(1, 1), (3, 15), (4, 16), (7, 33), (130, 576)])
 def test_linear(
-    ours: native.Kernels, outputs: int, inputs: int, with_bias: bool, dtype: torch.dtype
+    ours: native.Kernels, outputs: int, inputs: int, rows: int, with_bias: bool, dtype: torch.dtype
 ) -> None:
     torch.manual_seed(outputs)
-    row, weight = torch.randn(1, 1, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype)
+    row, weight = torch.randn(1, rows, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype)
     bias = torch.randn(outputs).to(dtype) if with_bias else None
     assert ours.takes_linear(row, weight, bias)
     truth = row.double() @ weight.double().T + (0 if bias is None else bias.double())
-    result = ours.linear_row(row, weight, bias)
-    assert result.shape == (1, 1, outputs)
+    result = ours.linear_rows(row, weight, bias)
+    assert result.shape == (1, rows, outputs)
     # Half a unit in the last place of bf16, and what fp32 sums lose.
     rtol = 2**-8 if dtype is torch.bfloat16 else 1e-5
     assert torch.allclose(result.double(), truth, rtol=rtol, atol=1e-4)
@@ -68,7 +69,7 @@ def test_huge_scores_stay_finite(ours: native.Kernels) -> None:
 
 def test_what_the_kernels_do_not_take(ours: native.Kernels) -> None:
     weight = torch.zeros(4, 4).bfloat16()
-    assert not ours.takes_linear(torch.zeros(2, 4).bfloat16(), weight, None)
+    assert not ours.takes_linear(torch.zeros(9, 4).bfloat16(), weight, None)
     assert not ours.takes_linear(torch.zeros(1, 4), weight, None)
     assert not ours.takes_linear(torch.zeros(1, 4).bfloat16(), weight.T, None)
     keys = torch.zeros(1, 1, 8, 16)
