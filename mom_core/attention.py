@@ -9,7 +9,9 @@ needs one, of at most `[block, block + window]`.
 
 Kernels that return the log-sum-exp: torch's flash kernel on the CPU (fp32, bf16, fp16, fp64),
 flash attention on CUDA (fp16, bf16), the memory-efficient kernel on CUDA (fp32), and
-`_dense_partial`, plain torch, for what no kernel takes (soft-caps, unequal head sizes).
+`_dense_partial`, plain torch, for what no kernel takes (soft-caps, unequal head sizes). On CPUs
+that multiply bf16 in pairs, a kernel of ours (`mom_core.native`) takes whole segments, causal
+order, windows and soft-caps included.
 
 Source: ours (design, "segment attention"); the merge is the one of FlashDecoding and
 Ring Attention.
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mom_core.native import FEW_ROWS, kernels
+from mom_core.native import FEW_ROWS, Kernels, kernels
 
 Partial = tuple[Tensor, Tensor]
 
@@ -88,17 +90,80 @@ def segment_attention(
         `[1, H, Q, D]` on the query's device, in its dtype.
     """
     query_tokens = query.shape[2]
+    ours = _chunk_kernels(query, segments, softcap)
+    if ours is not None:
+        whole = _attend_by_kernel(ours, query, query_start, segments, scale, window, softcap)
+        return _finish(whole, sinks, query.dtype)
     block = query_tokens if window is None else max(window, _SMALLEST_WINDOW_BLOCK)
     if query_tokens <= block:
-        return _attend_block(query, query_start, segments, scale, window, softcap, sinks)
+        whole = _attend_block(query, query_start, segments, scale, window, softcap)
+        return _finish(whole, sinks, query.dtype)
     # With a window, long queries go in blocks: the band mask stays small and so does the work.
     output = torch.empty_like(query)
     for lo in range(0, query_tokens, block):
-        part = query[:, :, lo : lo + block]
-        output[:, :, lo : lo + block] = _attend_block(
-            part, query_start + lo, segments, scale, window, softcap, sinks
+        part = _attend_block(
+            query[:, :, lo : lo + block], query_start + lo, segments, scale, window, softcap
         )
+        output[:, :, lo : lo + block] = _finish(part, sinks, query.dtype)
     return output
+
+
+def _finish(whole: Partial, sinks: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """The output of attention over all keys, after sinks have taken their share."""
+    output, lse = whole
+    if sinks is not None:
+        # A sink is one more key with no value: it only takes its share of the weight.
+        share = torch.sigmoid(lse - sinks.float().view(1, -1, 1)).unsqueeze(-1)
+        output = output * share.to(output.dtype)
+    return output.to(dtype)
+
+
+def _chunk_kernels(
+    query: Tensor, segments: Sequence[Segment], softcap: float | None
+) -> Kernels | None:
+    """Our kernels, if theirs is the one for these queries."""
+    # A few rows have a kernel of their own, but for soft-caps.
+    if query.device.type != "cpu" or (query.shape[2] <= FEW_ROWS and softcap is None):
+        return None
+    ours = kernels()
+    if ours is None or not all(ours.takes_chunk(query, s.keys, s.values) for s in segments):
+        return None
+    return ours
+
+
+def _attend_by_kernel(
+    ours: Kernels,
+    query: Tensor,
+    query_start: int,
+    segments: Sequence[Segment],
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+) -> Partial:
+    query_end = query_start + query.shape[2]
+    first_visible = 0 if window is None else max(0, query_start - window + 1)
+    seen = [
+        segment.slice(first_visible, query_end)
+        for segment in segments
+        if segment.end > first_visible and segment.start < query_end
+    ]
+    merged: Partial | None = None
+    for segment in seen:
+        partial = ours.attend_chunk(
+            query,
+            segment.keys,
+            segment.values,
+            offset=query_start - segment.start,
+            scale=scale,
+            window=window,
+            softcap=softcap,
+            # Partials are merged in fp32; one alone is the result.
+            dtype=query.dtype if len(seen) == 1 else torch.float32,
+        )
+        merged = partial if merged is None else merge_partials(merged, partial)
+    if merged is None:
+        raise ValueError("segment_attention got no keys for these queries")
+    return merged
 
 
 def _attend_block(
@@ -108,8 +173,7 @@ def _attend_block(
     scale: float,
     window: int | None,
     softcap: float | None,
-    sinks: Tensor | None,
-) -> Tensor:
+) -> Partial:
     query_end = query_start + query.shape[2]
     first_visible = 0 if window is None else query_start - window + 1
     # From here to query_start every query of the block sees every key.
@@ -128,12 +192,7 @@ def _attend_block(
             merged = partial if merged is None else merge_partials(merged, partial)
     if merged is None:
         raise ValueError("segment_attention got no keys for these queries")
-    output, lse = merged
-    if sinks is not None:
-        # A sink is one more key with no value: it only takes its share of the weight.
-        share = torch.sigmoid(lse - sinks.float().view(1, -1, 1)).unsqueeze(-1)
-        output = output * share.to(output.dtype)
-    return output.to(query.dtype)
+    return merged
 
 
 def _pieces(

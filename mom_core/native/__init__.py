@@ -1,4 +1,6 @@
-"""Kernels in C for decoding on the CPU, compiled on this machine when there is a compiler.
+"""Kernels in C for the CPU, compiled on this machine when there is a compiler.
+
+`few_rows.c` is for decoding, `chunk_attention.c` for the attention of prefill in bf16.
 
 They only make it faster: without a compiler, after a failed compilation or a failed check
 against torch, `kernels()` is None and torch's own kernels are used.
@@ -11,10 +13,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +27,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
-_SOURCE = Path(__file__).with_name("kernels.c")
+_SOURCES = tuple(Path(__file__).with_name(name) for name in ("few_rows.c", "chunk_attention.c"))
 _FLAGS = (
     "-O3",
     "-march=native",
@@ -41,13 +45,14 @@ FEW_ROWS = 8
 _LANES = 16
 _ROWS_MAX = 32
 _KEYS_PER_PIECE = 256
+_CHUNK_DIM_MAX = 512
 
 
 class LayerWeights(NamedTuple):
     """What a decoder layer of the plain shape is made of; None where it has no such part.
 
     Weights are `[out, in]`, biases and norms `[n]`; all in one dtype (bf16 or fp32), contiguous,
-    on the CPU. The order is that of `mom_layer` in kernels.c.
+    on the CPU. The order is that of `mom_layer` in few_rows.c.
     """
 
     norm_in: Tensor
@@ -183,6 +188,16 @@ class Kernels:
         self._attend = library.mom_attend_rows
         self._attend.argtypes = [*[pointer] * 3, *[size] * 3, *[number] * 5, *[pointer] * 3]
         self._attend.restype = None
+        self._has_chunk = bool(library.mom_has_chunk_attention())
+        if self._has_chunk:
+            self._chunk_work_bytes = library.mom_chunk_work_bytes
+            self._chunk_work_bytes.argtypes = [size] * 4
+            self._chunk_work_bytes.restype = size
+            self._chunk = library.mom_attend_chunk
+            real = ctypes.c_float
+            self._chunk.argtypes = [*[pointer] * 3, *[size] * 11, real, real, number]
+            self._chunk.argtypes += [pointer] * 3
+            self._chunk.restype = None
         layer = ctypes.POINTER(_Layer)
         self.layer_before = library.mom_layer_before
         self.layer_before.argtypes = [layer, number, *[pointer] * 7]
@@ -286,6 +301,90 @@ class Kernels:
         )
         return output, lse
 
+    @property
+    def has_chunk_attention(self) -> bool:
+        """Whether this CPU multiplies pairs of bf16, as `attend_chunk` needs."""
+        return self._has_chunk
+
+    def takes_chunk(self, query: Tensor, keys: Tensor, values: Tensor) -> bool:
+        """Whether `attend_chunk` can do this attention."""
+        head_dim = query.shape[3]
+        return (
+            self._has_chunk
+            and query.dtype is torch.bfloat16
+            and head_dim % _LANES == 0
+            and head_dim <= _CHUNK_DIM_MAX
+            and query.stride(3) == 1
+            and query.shape[0] == 1
+            and all(
+                t.dtype is torch.bfloat16
+                and t.device.type == "cpu"
+                and t.shape[3] == head_dim
+                and t.stride(3) == 1
+                and t.stride(2) == head_dim
+                for t in (keys, values)
+            )
+        )
+
+    def attend_chunk(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        *,
+        offset: int,
+        scale: float,
+        window: int | None,
+        softcap: float | None,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:
+        """Causal attention of a chunk over one run of keys; scores and sums are fp32.
+
+        Args:
+            query: `[1, H, Q, D]`, bf16.
+            keys: `[1, G, K, D]`, bf16.
+            values: `[1, G, K, D]`, bf16.
+            offset: position of the first query among the keys; it may lie beyond them.
+            scale: of the scores.
+            window: W, a query sees itself and the W - 1 keys before; None sees all before it.
+            softcap: scores become `softcap * tanh(score / softcap)`; None leaves them.
+            dtype: of the output, fp32 or bf16.
+
+        Returns:
+            Output `[1, H, Q, D]` and log-sum-exp `[1, H, Q]`, fp32; a query that sees no key has
+            output 0 and log-sum-exp -inf.
+        """
+        _, heads, queries, head_dim = query.shape
+        kv_heads, tokens = keys.shape[1], keys.shape[2]
+        work_bytes = self._chunk_work_bytes(queries, heads, kv_heads, head_dim)
+        work = torch.empty(work_bytes, dtype=torch.uint8)
+        # Heads side by side for each token, as the projection after attention wants them.
+        output = torch.empty(1, queries, heads, head_dim, dtype=dtype)
+        lse = torch.empty(1, heads, queries)
+        self._chunk(
+            query.data_ptr(),
+            keys.data_ptr(),
+            values.data_ptr(),
+            query.stride(1),
+            query.stride(2),
+            keys.stride(1),
+            values.stride(1),
+            queries,
+            tokens,
+            heads,
+            kv_heads,
+            head_dim,
+            offset,
+            window or 0,
+            scale,
+            softcap or 0.0,
+            int(dtype is torch.bfloat16),
+            work.data_ptr(),
+            output.data_ptr(),
+            lse.data_ptr(),
+        )
+        return output.transpose(1, 2), lse
+
 
 @functools.cache
 def kernels() -> Kernels | None:
@@ -310,7 +409,10 @@ def _library() -> Path:
     omp = _torch_openmp()
     key = hashlib.sha256(
         b"\0".join(
-            [_SOURCE.read_bytes(), " ".join(_FLAGS).encode(), _cpu().encode(), str(omp).encode()]
+            [
+                *(source.read_bytes() for source in _SOURCES),
+                *(" ".join(_FLAGS).encode(), _cpu().encode(), str(omp).encode()),
+            ]
         )
     ).hexdigest()[:20]
     folder = Path(platformdirs.user_cache_dir("mom-chat")) / "native"
@@ -320,11 +422,13 @@ def _library() -> Path:
         return library
     with filelock.FileLock(folder / f"kernels-{key}.lock"), tempfile.TemporaryDirectory() as work:
         if not library.exists():
-            objects, made = Path(work) / "kernels.o", Path(work) / "kernels.so"
-            _run([compiler, *_FLAGS, "-c", str(_SOURCE), "-o", str(objects)])
+            made = Path(work) / "kernels.so"
+            objects = [str(Path(work) / f"{source.stem}.o") for source in _SOURCES]
+            for source, target in zip(_SOURCES, objects, strict=True):
+                _run([compiler, *_FLAGS, "-c", str(source), "-o", target])
             # Torch's own OpenMP, so that there is one pool of threads and not two.
             threads = "-fopenmp" if omp is None else str(omp)
-            _run([compiler, "-shared", str(objects), threads, "-lm", "-o", str(made)])
+            _run([compiler, "-shared", *objects, threads, "-lm", "-o", str(made)])
             # Another process must never see half a file.
             staged = library.with_suffix(f".{os.getpid()}")
             shutil.copy(made, staged)
@@ -374,4 +478,29 @@ def _agrees_with_torch(built: Kernels) -> bool:
             return False
         if not torch.allclose(lse.double(), scores.logsumexp(-1), atol=1e-5):
             return False
-    return True
+    return not built.has_chunk_attention or _chunk_agrees_with_torch(built, draw)
+
+
+def _chunk_agrees_with_torch(built: Kernels, draw: Callable[..., Tensor]) -> bool:
+    query, keys, values = (
+        t.to(torch.bfloat16) for t in (draw(1, 4, 70, 48), draw(1, 2, 300, 48), draw(1, 2, 300, 48))
+    )
+    offset, window = 230, 199
+    output, lse = built.attend_chunk(
+        query,
+        keys,
+        values,
+        offset=offset,
+        scale=0.2,
+        window=window,
+        softcap=None,
+        dtype=torch.float32,
+    )
+    distance = torch.arange(70).unsqueeze(1) + offset - torch.arange(300)
+    grouped = query.double().view(1, 2, 2, 70, 48)
+    scores = (grouped @ keys.double().unsqueeze(2).mT * 0.2).view(1, 4, 70, 300)
+    scores.masked_fill_((distance < 0) | (distance >= window), -math.inf)
+    truth = scores.softmax(-1).view(1, 2, 2, 70, 300) @ values.double().unsqueeze(2)
+    return torch.allclose(output.double(), truth.view(1, 4, 70, 48), atol=1e-2) and torch.allclose(
+        lse.double(), scores.logsumexp(-1), atol=1e-4
+    )

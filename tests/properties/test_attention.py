@@ -41,7 +41,7 @@ def dense(
     return scores.softmax(-1) @ values
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     heads=HEADS,
     past=st.integers(0, 70),
@@ -50,7 +50,7 @@ def dense(
     window=st.one_of(st.none(), st.integers(1, 60)),
     softcap=st.one_of(st.none(), st.just(5.0)),
     with_sinks=st.booleans(),
-    dtype=st.sampled_from([torch.float32, torch.float64]),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
     seed=st.integers(0, 1000),
 )
 def test_any_split_equals_the_whole(
@@ -68,7 +68,7 @@ def test_any_split_equals_the_whole(
     (h, g), total = heads, past + new
 
     def draw(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator, dtype=dtype)
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
     query, keys, values = draw(1, h, new, 16) * 3, draw(1, g, total, 16), draw(1, g, total, 16)
     sinks = draw(h) if with_sinks else None
@@ -79,10 +79,12 @@ def test_any_split_equals_the_whole(
     ours = segment_attention(
         query, past, segments, scale=0.25, window=window, softcap=softcap, sinks=sinks
     )
-    truth = dense(query, keys, values, past, window, softcap, sinks)
-    # A sink is weighed against a log-sum-exp in fp32.
-    is_exact = dtype == torch.float64 and not with_sinks
-    assert torch.allclose(ours.to(dtype), truth, rtol=0, atol=1e-9 if is_exact else 2e-5)
+    exact = [None if sinks is None else sinks.double()]
+    truth = dense(query.double(), keys.double(), values.double(), past, window, softcap, *exact)
+    # A sink is weighed against a log-sum-exp in fp32; bf16 rounds weights, partials and result.
+    allowed = {torch.float64: 2e-5 if with_sinks else 1e-9, torch.float32: 2e-5}
+    assert ours.dtype is dtype
+    assert torch.allclose(ours.double(), truth, rtol=0, atol=allowed.get(dtype, 3e-2))
 
 
 @pytest.mark.parametrize("tokens", [4097, 6000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,53 @@ def test_attention(
     output, lse = ours.attend_rows(query, keys, values, 0.3)
     assert torch.allclose(output.double(), scores.softmax(-1) @ values.double(), atol=1e-5)
     assert torch.allclose(lse.double(), scores.logsumexp(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("head_dim", [16, 48, 64, 80, 128, 256])
+@pytest.mark.parametrize(("heads", "kv_heads"), [(1, 1), (6, 2)])
+@pytest.mark.parametrize(("queries", "offset"), [(9, 0), (70, 0), (97, 203), (20, 300), (5, 290)])
+@pytest.mark.parametrize("window", [None, 1, 50, 250])
+def test_chunk_attention(
+    ours: native.Kernels,
+    head_dim: int,
+    heads: int,
+    kv_heads: int,
+    queries: int,
+    offset: int,
+    window: int | None,
+) -> None:
+    """Causal order, windows and rows that see nothing, against the textbook formula."""
+    if not ours.has_chunk_attention:
+        pytest.skip("this CPU does not multiply bf16 in pairs")
+    torch.manual_seed(queries)
+    tokens = min(300, offset + queries)
+    query = torch.randn(1, queries, heads, head_dim).mul(3).bfloat16().transpose(1, 2)
+    keys = torch.randn(1, kv_heads, 350, head_dim).bfloat16()[:, :, 7 : 7 + tokens]
+    values = torch.randn(1, kv_heads, 310, head_dim).bfloat16()[:, :, :tokens]
+    assert ours.takes_chunk(query, keys, values)
+    distance = torch.arange(queries)[:, None] + offset - torch.arange(tokens)
+    hidden = (distance < 0) | (distance >= (window or 10**6))
+    for softcap in (None, 20.0):
+        group = heads // kv_heads
+        scores = query.double() @ keys.double().repeat_interleave(group, 1).mT * 0.15
+        if softcap is not None:
+            scores = softcap * torch.tanh(scores / softcap)
+        scores = scores.masked_fill(hidden, -math.inf)
+        output, lse = ours.attend_chunk(
+            query,
+            keys,
+            values,
+            offset=offset,
+            scale=0.15,
+            window=window,
+            softcap=softcap,
+            dtype=torch.float32,
+        )
+        weights = scores.softmax(-1).nan_to_num(0.0)
+        truth = weights @ values.double().repeat_interleave(group, 1)
+        # Weights are rounded to bf16.
+        assert torch.allclose(output.double(), truth, rtol=0, atol=2**-8 * 2)
+        assert torch.allclose(lse.double(), scores.logsumexp(-1), rtol=0, atol=2e-5)
 
 
 def test_huge_scores_stay_finite(ours: native.Kernels) -> None:
