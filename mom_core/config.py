@@ -15,6 +15,7 @@ from mom_core.errors import InvalidSetting
 KVTier = Literal["auto", "device", "host"]
 HiddenTier = Literal["auto", "device", "host"]
 Lookup = Literal["auto", "off"]
+Extension = Literal["off", "yarn"]
 
 
 def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
@@ -36,6 +37,10 @@ class EngineConfig:
         hidden: tier of the hidden states `[S, E]` between layers: "device", "host", or "auto".
         lookup: "auto" lets answers that quote the context take several tokens in a step, with the
             same result; "off" runs the model once for each token.
+        context_tokens: the longest context that is taken; None is what the model was made for.
+            More than that needs `extend`.
+        extend: "yarn" stretches the model's rotary positions, so that it reads up to
+            `context_tokens`. It then answers short prompts otherwise, too.
 
     Raises:
         InvalidSetting: a value is not allowed; the message names it and the allowed ones.
@@ -45,6 +50,8 @@ class EngineConfig:
     kv: KVTier = "auto"
     hidden: HiddenTier = "auto"
     lookup: Lookup = "auto"
+    context_tokens: int | None = None
+    extend: Extension = "off"
 
     def __post_init__(self) -> None:
         if self.chunk_tokens != "auto" and not (
@@ -57,6 +64,19 @@ class EngineConfig:
         _check_choice("kv", self.kv, get_args(KVTier))
         _check_choice("hidden", self.hidden, get_args(HiddenTier))
         _check_choice("lookup", self.lookup, get_args(Lookup))
+        if self.context_tokens is not None and not (
+            _is_int(self.context_tokens) and self.context_tokens >= 1
+        ):
+            raise InvalidSetting(
+                f"context_tokens is {self.context_tokens!r}; it must be a whole number of at least "
+                "1, or None for what the model was made for."
+            )
+        _check_choice("extend", self.extend, get_args(Extension))
+        if self.extend != "off" and self.context_tokens is None:
+            raise InvalidSetting(
+                f"extend is {self.extend!r}, and context_tokens is not set; say how many tokens "
+                "the context is to have."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

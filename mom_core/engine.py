@@ -27,6 +27,7 @@ from mom_core.generate.work import LayerShape
 from mom_core.kv.store import KVStore, kv_bytes_per_token
 from mom_core.kv.tiers import Tier, device_tier, host_tier
 from mom_core.memory.allocator import keep_freed_memory
+from mom_core.model.extend import set_context_window
 from mom_core.model.hf_seam import HFSeam, segment_cache
 from mom_core.verify import (
     TESTED_MODEL_TYPES,
@@ -125,7 +126,14 @@ class Engine:
         config: where things are kept and how finely the prompt is cut.
         name: shown to people; by default the model's own.
 
+    Attributes:
+        model: as given; with `EngineConfig(extend=...)` its rotary positions are changed for good.
+        tokenizer: as given.
+        name: shown to people.
+        warnings: sentences to be shown to people, once.
+
     Raises:
+        InvalidSetting: the context window asked for cannot be had.
         UnsupportedModel: the model cannot be run exactly.
     """
 
@@ -142,6 +150,7 @@ class Engine:
         self._config = config or EngineConfig()
         self._seam = HFSeam(model)
         self.name = name or model.config.name_or_path or type(model).__name__
+        self.warnings = self._set_context_window()
         self._working = WorkingBytes()
         self._weights_bytes = _weights_bytes(model)
         self._shapes = self._layer_shapes()
@@ -181,7 +190,16 @@ class Engine:
         """Changes the settings; call it between runs.
 
         What was read stays, unless its keys and values now belong on another tier.
+
+        Raises:
+            InvalidSetting: the context window is to change; that takes a new engine.
         """
+        before = self._config
+        if (config.context_tokens, config.extend) != (before.context_tokens, before.extend):
+            raise InvalidSetting(
+                "The context window is set when a model is loaded. Load the model again to change "
+                "context_tokens or extend."
+            )
         self._config = config
         if self._kv_tier(self._context.tokens).name != self._context._store.tier.name:
             self._context = self.new_context()
@@ -198,8 +216,9 @@ class Engine:
 
     @property
     def context_window_tokens(self) -> int:
-        """The longest prompt and answer together that the model was made for."""
-        return self._seam.context_window_tokens
+        """The longest prompt and answer together: what the model was made for, unless set."""
+        window = self._seam.context_window_tokens
+        return window if self._config.context_tokens is None else self._config.context_tokens
 
     @property
     def eos_ids(self) -> frozenset[int]:
@@ -512,6 +531,15 @@ class Engine:
         return receipt(plain_next_logits(self.model, ids), ways, len(ids), self.dtype)
 
     # How it is done.
+
+    def _set_context_window(self) -> tuple[str, ...]:
+        """What people are to be told about the window asked for."""
+        tokens = self._config.context_tokens
+        if tokens is None:
+            return ()
+        by_yarn = self._config.extend == "yarn"
+        warning = set_context_window(self._seam, self.name, tokens, by_yarn=by_yarn)
+        return (warning,) if warning else ()
 
     def _refuse_unless_exact(self) -> None:
         """A family without a test of its own is tried once; it never answers wrongly.

@@ -364,6 +364,27 @@ class HFSeam:
             or self.config.original_max_position_embeddings
         )
 
+    def rope_parameters(self) -> dict[str, Any]:
+        """How positions are rotated, in transformers' words; {} where kinds of layers differ."""
+        parameters = dict(getattr(self.config, "rope_parameters", None) or {})
+        return parameters if "rope_type" in parameters else {}
+
+    def set_rope(self, parameters: dict[str, Any], context_tokens: int) -> None:
+        """Rotates positions otherwise from now on: the model's configuration and its tables.
+
+        Args:
+            parameters: as `rope_parameters` gives them.
+            context_tokens: the longest sequence the model then takes.
+        """
+        with self._lock:
+            self.config.rope_parameters = parameters
+            self.config.max_position_embeddings = context_tokens
+            for parent in list(self.decoder.modules()):
+                for name, module in list(parent.named_children()):
+                    if hasattr(module, "rope_type") and hasattr(module, "inv_freq"):
+                        made = type(module)(config=self.config).to(self.device)
+                        setattr(parent, name, made)
+
     def _longrope_modules(self) -> list[nn.Module]:
         return [m for m in self.decoder.modules() if getattr(m, "rope_type", None) == "longrope"]
 
