@@ -12,12 +12,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
+from app.sizes import parse_size
+from mom_core.config import EngineConfig, HiddenTier, KVTier, SamplingConfig
 from mom_core.errors import ContextTooLong, InvalidSetting, MomError
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "smollm2-135m"
 _STATUS_EVERY_SECONDS = 0.2
 _PLAIN_STATUS_EVERY_SECONDS = 5.0
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def _chunk_tokens(ctx: click.Context, param: click.Parameter, value: str) -> int | Literal["auto"]:
@@ -39,6 +42,38 @@ def _chunk_tokens(ctx: click.Context, param: click.Parameter, value: str) -> int
         raise click.BadParameter(
             f'{value!r} is neither a whole number of at least 1 nor "auto".', ctx, param
         ) from None
+
+
+def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    return None if value is None else parse_size(value)
+
+
+_TIERS = click.Choice(get_args(KVTier))
+
+
+def _memory_options(command: _Command) -> _Command:
+    """What a person may say about memory, alike for every command that runs a model."""
+    for option in (
+        click.option(
+            "--scratch-folder",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Where the files of the tier disk lie. Default: in your cache folder.",
+        ),
+        click.option(
+            "--device-memory",
+            metavar="SIZE",
+            callback=_size,
+            help="Of the GPU, at most; such as 24GiB. Default: what is free.",
+        ),
+        click.option(
+            "--host-memory",
+            metavar="SIZE",
+            callback=_size,
+            help="Of this machine, at most; what does not fit goes to the disk.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 class _Group(click.Group):
@@ -62,11 +97,21 @@ def cli() -> None:
 @cli.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="Default 7860, or the next free one.")
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="See `mom ask --help`.")
-def chat(port: int | None, model: str) -> None:
+@_memory_options
+def chat(
+    port: int | None,
+    model: str,
+    host_memory: int | None,
+    device_memory: int | None,
+    scratch_folder: Path | None,
+) -> None:
     """Serve the page on this machine until interrupted."""
     from app.server import serve
 
-    serve(port=port, model=model)
+    config = EngineConfig(
+        host_memory=host_memory, device_memory=device_memory, scratch_folder=scratch_folder
+    )
+    serve(port=port, model=model, config=config)
 
 
 @cli.command()
@@ -89,18 +134,19 @@ def chat(port: int | None, model: str) -> None:
 )
 @click.option(
     "--kv",
-    type=click.Choice(["auto", "device", "host"]),
+    type=_TIERS,
     default="auto",
     show_default=True,
     help="Where keys and values are kept.",
 )
 @click.option(
     "--hidden",
-    type=click.Choice(["auto", "device", "host"]),
+    type=_TIERS,
     default="auto",
     show_default=True,
     help="Where hidden states wait between layers.",
 )
+@_memory_options
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=512, show_default=True)
 @click.option(
     "--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0: greedy."
@@ -112,8 +158,11 @@ def ask(
     pages: str | None,
     model: str,
     chunk_tokens: int | Literal["auto"],
-    kv: Literal["auto", "device", "host"],
-    hidden: Literal["auto", "device", "host"],
+    kv: KVTier,
+    hidden: HiddenTier,
+    host_memory: int | None,
+    device_memory: int | None,
+    scratch_folder: Path | None,
     max_new_tokens: int,
     temperature: float,
     as_json: bool,
@@ -122,9 +171,15 @@ def ask(
     if not question.strip():
         raise InvalidSetting('The question is empty; write one, such as --question "What is it?".')
     from app.documents import read, receipt
-    from mom_core.config import EngineConfig, SamplingConfig
 
-    config = EngineConfig(chunk_tokens=chunk_tokens, kv=kv, hidden=hidden)
+    config = EngineConfig(
+        chunk_tokens=chunk_tokens,
+        kv=kv,
+        hidden=hidden,
+        host_memory=host_memory,
+        device_memory=device_memory,
+        scratch_folder=scratch_folder,
+    )
     sampling = SamplingConfig(temperature=temperature)
     documents = [read(path, pages=pages) for path in paths]
 

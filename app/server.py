@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from app.workspace import Workspace
+from mom_core.config import EngineConfig
 from mom_core.errors import InvalidSetting
 
 ADDRESS = "127.0.0.1"
@@ -71,12 +72,13 @@ def bind(port: int | None) -> socket.socket:
     raise InvalidSetting(f"Ports {first} to {last} are all taken; name a free one with --port.")
 
 
-def serve(*, port: int | None, model: str) -> None:
+def serve(*, port: int | None, model: str, config: EngineConfig) -> None:
     """Serves the page; returns after SIGINT or SIGTERM.
 
     Args:
         port: None takes the first free one from 7860.
         model: source of the model, as for `Engine.load`.
+        config: what the page's settings are put into.
 
     Raises:
         InvalidSetting: the port cannot be had.
@@ -89,9 +91,9 @@ def serve(*, port: int | None, model: str) -> None:
     def load_engine() -> Any:
         from mom_core.engine import Engine
 
-        return Engine.load(model)
+        return Engine.load(model, config)
 
-    workspace = Workspace(load_engine, model)
+    workspace = Workspace(load_engine, model, config)
     try:
         asyncio.run(_serve(listener, workspace, f"http://{ADDRESS}:{actual}"))
     finally:

@@ -40,6 +40,7 @@ OFFLOADS: dict[str, tuple[KVTier, HiddenTier]] = {
     "off": ("device", "device"),
     "KV to host": ("host", "device"),
     "KV + hidden to host": ("host", "host"),
+    "KV + hidden to disk": ("disk", "disk"),
 }
 
 
@@ -52,8 +53,12 @@ class Settings:
     max_new_tokens: int = 512
     temperature: float = 0.0
 
-    def engine_config(self) -> EngineConfig:
-        """Raises `InvalidSetting` with a sentence."""
+    def engine_config(self, base: EngineConfig) -> EngineConfig:
+        """These settings put into others.
+
+        Raises:
+            InvalidSetting: one is not allowed.
+        """
         if self.offload not in OFFLOADS:
             raise InvalidSetting(
                 f"offload is {self.offload!r}; it must be one of {', '.join(OFFLOADS)}."
@@ -61,13 +66,13 @@ class Settings:
         kv, hidden = OFFLOADS[self.offload]
         chunk = self.chunk.strip().replace(",", "")
         if chunk == "auto":
-            return EngineConfig(kv=kv, hidden=hidden)
+            return replace(base, chunk_tokens="auto", kv=kv, hidden=hidden)
         if not (chunk.isascii() and chunk.isdigit() and int(chunk) >= 1):
             raise InvalidSetting(
                 f"The chunk size is {self.chunk!r}; it must be auto or a whole number of at least "
                 "1, such as 1024."
             )
-        return EngineConfig(chunk_tokens=int(chunk), kv=kv, hidden=hidden)
+        return replace(base, chunk_tokens=int(chunk), kv=kv, hidden=hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +89,16 @@ class Workspace:
     Args:
         load_engine: makes the engine; called once, in the worker's thread.
         model_name: shown while it loads.
+        config: what the page's settings are put into.
     """
 
-    def __init__(self, load_engine: Callable[[], Engine], model_name: str) -> None:
+    def __init__(
+        self,
+        load_engine: Callable[[], Engine],
+        model_name: str,
+        config: EngineConfig | None = None,
+    ) -> None:
+        self._config = config or EngineConfig()
         self._lock = threading.RLock()
         self._changed_count = 0
         self.model_name = model_name
@@ -114,6 +126,8 @@ class Workspace:
         """Stops the run and deletes the uploaded files."""
         self._chores.put(None)
         self._worker.close()
+        if self._engine is not None:
+            self._engine.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # The model.
@@ -243,7 +257,7 @@ class Workspace:
                 # Refused at once, while the question is still in its box.
                 self._prompt(question)
             settings = self._settings
-            config = settings.engine_config()
+            config = settings.engine_config(self._config)
             sampling = SamplingConfig(temperature=settings.temperature)
 
             def run() -> Generator[Event | None, None, None]:
@@ -318,7 +332,7 @@ class Workspace:
         """
         with self._lock:
             settings = replace(self._settings, **changes)  # type: ignore[arg-type]
-            settings.engine_config()
+            settings.engine_config(self._config)
             SamplingConfig(temperature=settings.temperature)
             if settings.max_new_tokens < 1:
                 raise InvalidSetting(

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from mom_core.errors import InvalidSetting
 
-KVTier = Literal["auto", "device", "host"]
-HiddenTier = Literal["auto", "device", "host"]
+TierName = Literal["device", "host", "disk"]
+KVTier = Literal["auto", "device", "host", "disk"]
+HiddenTier = Literal["auto", "device", "host", "disk"]
 Lookup = Literal["auto", "off"]
 Extension = Literal["off", "yarn"]
 
@@ -33,8 +35,13 @@ class EngineConfig:
 
     Args:
         chunk_tokens: C, tokens per mini-sequence: any whole number from 1, or "auto".
-        kv: tier of the keys and values once a layer is done: "device", "host", or "auto".
-        hidden: tier of the hidden states `[S, E]` between layers: "device", "host", or "auto".
+        kv: tier of the keys and values once a layer is done: "device", "host", "disk", or "auto".
+        hidden: tier of the hidden states `[S, E]` between layers: the same.
+        host_memory: bytes of host memory this process may hold, libraries included; None for
+            what the machine can give. "auto" keeps to it.
+        device_memory: bytes of the device's memory, in the same way. Without a GPU the device
+            is the host, and the smaller of the two holds.
+        scratch_folder: where the files of the disk tier lie; None is a folder in the user's cache.
         lookup: "auto" lets answers that quote the context take several tokens in a step, with the
             same result; "off" runs the model once for each token.
         context_tokens: the longest context that is taken; None is what the model was made for.
@@ -49,6 +56,9 @@ class EngineConfig:
     chunk_tokens: int | Literal["auto"] = "auto"
     kv: KVTier = "auto"
     hidden: HiddenTier = "auto"
+    host_memory: int | None = None
+    device_memory: int | None = None
+    scratch_folder: Path | None = None
     lookup: Lookup = "auto"
     context_tokens: int | None = None
     extend: Extension = "off"
@@ -64,6 +74,13 @@ class EngineConfig:
         _check_choice("kv", self.kv, get_args(KVTier))
         _check_choice("hidden", self.hidden, get_args(HiddenTier))
         _check_choice("lookup", self.lookup, get_args(Lookup))
+        for name in ("host_memory", "device_memory"):
+            value = getattr(self, name)
+            if value is not None and not (_is_int(value) and value >= 1):
+                raise InvalidSetting(
+                    f"{name} is {value!r}; it must be a whole number of bytes, at least 1, or None "
+                    "for what the machine can give."
+                )
         if self.context_tokens is not None and not (
             _is_int(self.context_tokens) and self.context_tokens >= 1
         ):

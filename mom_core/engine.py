@@ -10,12 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
+import psutil
 import torch
 from torch import Tensor
 
-from mom_core.config import EngineConfig, SamplingConfig
+from mom_core.config import EngineConfig, SamplingConfig, TierName
 from mom_core.errors import ContextTooLong, InvalidSetting, OutOfMemory, UnsupportedModel
 from mom_core.events import Event, Finished, PrefillProgress, Token
 from mom_core.generate.decode import decode
@@ -24,9 +26,13 @@ from mom_core.generate.lookup import PromptLookup
 from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
 from mom_core.generate.sampling import Sampler
 from mom_core.generate.work import LayerShape
+from mom_core.kv.mapped import MappedFiles
+from mom_core.kv.scratch import default_scratch_folder, sweep
 from mom_core.kv.store import KVStore, kv_bytes_per_token
-from mom_core.kv.tiers import Tier, device_tier, host_tier
+from mom_core.kv.tiers import Tier, device_tier, disk_tier, host_tier
 from mom_core.memory.allocator import keep_freed_memory
+from mom_core.memory.host import host_free_bytes, host_total_bytes, own_bytes
+from mom_core.memory.placement import Room, place
 from mom_core.model.extend import set_context_window
 from mom_core.model.hf_seam import HFSeam, segment_cache
 from mom_core.verify import (
@@ -44,13 +50,15 @@ if TYPE_CHECKING:
 _CPU_CHUNK_FLOPS = 5e10
 _CPU_CHUNK_RANGE = (64, 2048)
 _CUDA_CHUNK_TOKENS = 4096
-# Share of the free device memory that "auto" fills.
-_DEVICE_MARGIN = 0.85
+# The tiers from fast to large.
+_DOWNWARDS: tuple[TierName, ...] = get_args(TierName)
 # Recurrent states are kept no nearer than this, and not so often that they take more than this
 # share of what keys and values take. Of one context, so many are kept in the end.
 _STATE_SPACING_TOKENS = 2048
 _STATE_SHARE = 0.1
 _KEPT_STATES = 64
+# Of what a cap on host memory leaves, the share that pages of the disk tier may take.
+_RESIDENT_SHARE = 0.5
 # Room for new tokens reserved ahead; longer answers grow the store by further segments.
 _RESERVED_NEW_TOKENS = 1024
 
@@ -155,7 +163,9 @@ class Engine:
         self._weights_bytes = _weights_bytes(model)
         self._shapes = self._layer_shapes()
         self._state_bytes: int | None = None
-        self._context = self.new_context()
+        self._files = MappedFiles(self._scratch_root())
+        sweep(self._scratch_root())
+        self._forget()
         if self.device.type == "cpu":
             keep_freed_memory()
         if self._seam.config.model_type not in TESTED_MODEL_TYPES:
@@ -189,20 +199,37 @@ class Engine:
     def configure(self, config: EngineConfig) -> None:
         """Changes the settings; call it between runs.
 
-        What was read stays, unless its keys and values now belong on another tier.
+        What was read stays; keys and values that now belong on another tier are moved there.
 
         Raises:
-            InvalidSetting: the context window is to change; that takes a new engine.
+            OutOfMemory: that tier has no room for them; the settings are as before.
+            InvalidSetting: the scratch folder cannot be used, or the context window is to change,
+                which takes a new engine; the same.
         """
-        before = self._config
+        before, before_files = self._config, self._files
         if (config.context_tokens, config.extend) != (before.context_tokens, before.extend):
             raise InvalidSetting(
                 "The context window is set when a model is loaded. Load the model again to change "
                 "context_tokens or extend."
             )
         self._config = config
-        if self._kv_tier(self._context.tokens).name != self._context._store.tier.name:
-            self._context = self.new_context()
+        try:
+            if config.scratch_folder != before.scratch_folder:
+                self._files = MappedFiles(self._scratch_root())
+            if config.kv != "auto":
+                self._move_kv(config.kv)
+        except BaseException:
+            self._config, self._files = before, before_files
+            raise
+
+    def close(self) -> None:
+        """Forgets what was read and deletes the engine's files."""
+        self._forget()
+        self._files.close()
+
+    def _forget(self) -> None:
+        self._context = self._new_context(device_tier(self.device))
+        self._context = self.new_context()
 
     @property
     def device(self) -> torch.device:
@@ -238,7 +265,7 @@ class Engine:
 
     def new_context(self) -> Context:
         """An empty context."""
-        return self._new_context(self._kv_tier(0))
+        return self._new_context(self._tier(self._kv_tier_name(0)))
 
     def _new_context(self, tier: Tier) -> Context:
         seam = self._seam
@@ -259,14 +286,21 @@ class Engine:
     @property
     def kv_device_bytes(self) -> int:
         """Keys and values of the engine's own context on the device."""
-        store = self._context._store
-        return store.used_bytes if store.tier.name == "device" else 0
+        return self._kv_bytes_on("device")
 
     @property
     def kv_host_bytes(self) -> int:
         """Keys and values of the engine's own context on the host."""
+        return self._kv_bytes_on("host")
+
+    @property
+    def kv_disk_bytes(self) -> int:
+        """Keys and values of the engine's own context on the disk."""
+        return self._kv_bytes_on("disk")
+
+    def _kv_bytes_on(self, tier: TierName) -> int:
         store = self._context._store
-        return store.used_bytes if store.tier.name == "host" else 0
+        return store.used_bytes if store.tier.name == tier else 0
 
     @property
     def working_device_bytes(self) -> int:
@@ -277,6 +311,11 @@ class Engine:
     def working_host_bytes(self) -> int:
         """The run's working buffers on the host."""
         return self._working.host_bytes
+
+    @property
+    def working_disk_bytes(self) -> int:
+        """The run's working buffers on the disk."""
+        return self._working.disk_bytes
 
     # Reading and answering.
 
@@ -569,19 +608,37 @@ class Engine:
         """The context cropped to what it shares with the prompt, and how many tokens that is."""
         self._check_ids(prompt_ids)
         self._check_fits(len(prompt_ids))
-        if context is None:
-            tier = self._kv_tier(len(prompt_ids))
-            if tier.name != self._context._store.tier.name:
-                # "auto" decides anew for a longer prompt.
-                self._context = self._new_context(tier)
-            context = self._context
+        is_own = context is None
+        context = self._context if context is None else context
         common = context.common_prefix_tokens(prompt_ids)
         if self._rope_limit_after(context.tokens) != self._rope_limit_after(len(prompt_ids)):
             common = 0
         if common == len(prompt_ids) and not context.knows_logits_at(common):
             common -= 1
         context.crop(common)
+        if is_own:
+            self._settle(self._kv_tier_name(len(prompt_ids)))
+            context = self._context
         return context, context.tokens
+
+    def _settle(self, wanted: TierName) -> None:
+        """The engine's own context lies where the prompt it will hold belongs."""
+        now = self._context._store.tier.name
+        if not self._context.tokens:
+            if wanted != now:
+                self._context = self._new_context(self._tier(wanted))
+        # What "auto" once sent down is not fetched up again for a prompt that goes on with it.
+        elif self._config.kv != "auto" or _DOWNWARDS.index(wanted) > _DOWNWARDS.index(now):
+            self._move_kv(wanted)
+
+    def _move_kv(self, wanted: TierName) -> None:
+        store = self._context._store
+        if wanted == store.tier.name:
+            return
+        with _memory_errors_as_sentences():
+            if wanted == "disk":
+                self._files.require(store.used_bytes)
+            store.move_to(self._tier(wanted))
 
     def _read_rest(
         self, context: Context, prompt_ids: Sequence[int], reused: int, boundaries: Sequence[int]
@@ -607,10 +664,15 @@ class Engine:
         if self._rope_limit_after(context.tokens) != self._rope_limit_after(total):
             token_ids = [*context.token_ids, *token_ids]
             context.crop(0)
-        store.reserve(min(total + _RESERVED_NEW_TOKENS, self.context_window_tokens))
+        reserved = self._reserved_tokens(total)
+        store.reserve(reserved)
+        to_come = {store.tier.name: self._kv_bytes_per_token() * (reserved - context.tokens)}
+        hidden_bytes = len(token_ids) * self._seam.hidden_size * self.dtype.itemsize
+        hidden = self._hidden_tier_name(hidden_bytes, to_come)
+        self._prepare_files(to_come.get("disk", 0) + (hidden_bytes if hidden == "disk" else 0))
         plan = PrefillPlan(
             chunk_tokens=self._chunk_tokens(),
-            hidden_tier=self._hidden_tier(len(token_ids)),
+            hidden_tier=self._tier(hidden),
             keep_states_at=self._keep_states_at(total, boundaries),
         )
         with _memory_errors_as_sentences():
@@ -706,35 +768,76 @@ class Engine:
         low, high = _CPU_CHUNK_RANGE
         return 1 << (int(min(max(wanted, low), high)).bit_length() - 1)
 
-    def _kv_tier(self, tokens: int) -> Tier:
-        """Where keys and values belong: on the device, unless "auto" finds no room there."""
-        device, host = device_tier(self.device), host_tier(self.device)
+    def _tier(self, name: TierName) -> Tier:
+        if name == "disk":
+            return disk_tier(self._files)
+        return device_tier(self.device) if name == "device" else host_tier(self.device)
+
+    def _kv_tier_name(self, tokens: int) -> TierName:
+        """Where keys and values of a prompt belong."""
         if self._config.kv != "auto":
-            return device if self._config.kv == "device" else host
-        per_token = self._kv_bytes_per_token()
-        reserved = min(tokens + _RESERVED_NEW_TOKENS, self.context_window_tokens)
-        return device if self._fits_on_device(per_token * reserved) else host
+            return self._config.kv
+        return place(self._kv_bytes_per_token() * self._reserved_tokens(tokens), self._room())
+
+    def _hidden_tier_name(
+        self, hidden_bytes: int, kv_bytes_to_come: dict[TierName, int]
+    ) -> TierName:
+        """Where hidden states belong between layers, beside keys and values not written yet."""
+        if self._config.hidden != "auto":
+            return self._config.hidden
+        room = self._room(counts_kv_as_free=False)
+        for tier, taken_bytes in kv_bytes_to_come.items():
+            room = room.without(taken_bytes, tier)
+        return place(hidden_bytes, room)
+
+    def _reserved_tokens(self, tokens: int) -> int:
+        return min(tokens + _RESERVED_NEW_TOKENS, self.context_window_tokens)
 
     def _kv_bytes_per_token(self) -> int:
         seam = self._seam
         layers = len(seam.layers) - len(seam.recurrent_layers)
         return kv_bytes_per_token(seam.kv_heads, seam.head_dim, layers, self.dtype)
 
-    def _hidden_tier(self, tokens: int) -> Tier:
-        """Where the hidden states belong between layers."""
-        device, host = device_tier(self.device), host_tier(self.device)
-        if self._config.hidden != "auto":
-            return device if self._config.hidden == "device" else host
-        hidden_bytes = tokens * self._seam.hidden_size * self.dtype.itemsize
-        return device if self._fits_on_device(hidden_bytes) else host
+    def _room(self, *, counts_kv_as_free: bool = True) -> Room:
+        """What may still be taken on device and host.
 
-    def _fits_on_device(self, wanted_bytes: int) -> bool:
-        if self.device.type != "cuda":
-            return True
-        free_bytes, _ = torch.cuda.mem_get_info(self.device)
-        ours = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-        held = self._context.kv_bytes if hasattr(self, "_context") else 0
-        return wanted_bytes <= (free_bytes + ours + held) * _DEVICE_MARGIN
+        Args:
+            counts_kv_as_free: also what the engine's own keys and values take now.
+        """
+        config, is_cuda = self._config, self.device.type == "cuda"
+        resident_bytes = psutil.Process().memory_info().rss
+        host_bytes = host_free_bytes(host_total_bytes(), resident_bytes)
+        for cap in (config.host_memory, None if is_cuda else config.device_memory):
+            if cap is not None:
+                host_bytes = min(host_bytes, cap - own_bytes())
+        device_bytes = None
+        if is_cuda:
+            free_bytes, _ = torch.cuda.mem_get_info(self.device)
+            allocated_bytes = torch.cuda.memory_allocated(self.device)
+            # What torch keeps for later is free for us.
+            device_bytes = free_bytes + torch.cuda.memory_reserved(self.device) - allocated_bytes
+            if config.device_memory is not None:
+                device_bytes = min(device_bytes, config.device_memory - allocated_bytes)
+        room = Room(device_bytes=device_bytes, host_bytes=host_bytes)
+        if counts_kv_as_free:
+            store = self._context._store
+            room = room.without(-store.used_bytes, store.tier.name)
+        return room
+
+    # Files.
+
+    def _scratch_root(self) -> Path:
+        return self._config.scratch_folder or default_scratch_folder()
+
+    def _prepare_files(self, wanted_bytes: int) -> None:
+        """Refuses what the disk has no room for; lets pages stay in memory as a cap allows."""
+        if not wanted_bytes:
+            return
+        cap = self._config.host_memory
+        self._files.resident_limit_bytes = (
+            None if cap is None else int(_RESIDENT_SHARE * max(0, cap - own_bytes()))
+        )
+        self._files.require(wanted_bytes)
 
 
 def _weights_bytes(model: PreTrainedModel) -> int:

@@ -18,10 +18,12 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from mom_core.config import TierName
 from mom_core.events import PrefillProgress
 from mom_core.generate.work import LayerShape, chunk_flops
 from mom_core.kv.state import LayerState
@@ -55,12 +57,11 @@ class WorkingBytes:
     """Bytes of a run's working buffers by tier, readable from another thread."""
 
     def __init__(self) -> None:
-        self.device_bytes = 0
-        self.host_bytes = 0
+        self.clear()
 
     def clear(self) -> None:
         """Nothing is held."""
-        self.device_bytes = self.host_bytes = 0
+        self.device_bytes = self.host_bytes = self.disk_bytes = 0
 
 
 class _Prefill:
@@ -115,9 +116,9 @@ class _Prefill:
 
     def run(self) -> Generator[PrefillProgress, None, Tensor]:
         """The whole prefill; see the module."""
-        if self.store.tier.name == "host":
+        if self.store.tier.name != "device":
             tier = device_tier(self.seam.device)
-            self.stages = [StageBuffer(tier, self.total) for _ in range(2)]
+            self.stages = [StageBuffer(tier, self.total, self.lanes) for _ in range(2)]
         last = len(self.shapes) - 1
         for layer in range(last):
             self._stage(layer)
@@ -246,12 +247,13 @@ class _Prefill:
         )
 
     def _count_working_bytes(self) -> None:
-        counted = {"device": 0, "host": 0}
+        counted = dict.fromkeys(get_args(TierName), 0)
         counted["device"] += sum(stage.used_bytes for stage in self.stages)
         if self.hidden is not None:
             counted[self.plan.hidden_tier.name] += self.hidden.used_bytes
         self.working.device_bytes = counted["device"]
         self.working.host_bytes = counted["host"]
+        self.working.disk_bytes = counted["disk"]
 
 
 def prefill(

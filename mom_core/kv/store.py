@@ -66,18 +66,19 @@ class LayerKV:
         while done < new_tokens:
             buffer = self._buffer_with_room(keys, values, new_tokens - done)
             take = min(buffer.room, new_tokens - done)
-            buffer.keys[:, :, buffer.used : buffer.used + take].copy_(
-                keys[:, :, done : done + take], non_blocking=self.tier.is_pinned
-            )
-            buffer.values[:, :, buffer.used : buffer.used + take].copy_(
-                values[:, :, done : done + take], non_blocking=self.tier.is_pinned
-            )
+            place, part = slice(buffer.used, buffer.used + take), slice(done, done + take)
+            is_queued = self.tier.is_pinned
+            copy_tokens(buffer.keys[:, :, place], keys[:, :, part], is_queued=is_queued)
+            copy_tokens(buffer.values[:, :, place], values[:, :, part], is_queued=is_queued)
+            self.tier.touch(buffer.keys, buffer.values)
             buffer.used += take
             done += take
             self.tokens += take
 
     def segments(self) -> list[Segment]:
         """The filled segments, in order of position, as views `[1, G, K, D]`."""
+        for buffer in self._buffers:
+            self.tier.touch(buffer.keys, buffer.values)
         return [
             Segment(b.start, b.keys[:, :, : b.used], b.values[:, :, : b.used])
             for b in self._buffers
@@ -91,6 +92,18 @@ class LayerKV:
         self._buffers = [b for b in self._buffers if b.used]
         self.tokens = min(self.tokens, tokens)
         self._wanted_tokens = 0
+
+    def move_to(self, tier: Tier) -> None:
+        """Moves what is held to another tier.
+
+        Raises:
+            OutOfMemory: there is no room for it; all is as before.
+        """
+        moved = LayerKV(tier)
+        moved.reserve(max(self._wanted_tokens, self.tokens))
+        for segment in self.segments():
+            moved.append(segment.keys, segment.values)
+        self.tier, self._buffers = tier, moved._buffers
 
     @property
     def used_bytes(self) -> int:
@@ -153,6 +166,23 @@ class KVStore:
         """Makes room for `tokens` tokens in all, in every layer."""
         for layer in self.keys_and_values:
             layer.reserve(tokens)
+
+    def move_to(self, tier: Tier) -> None:
+        """Moves all keys and values to another tier, layer by layer.
+
+        Raises:
+            OutOfMemory: there is no room for them; what was moved is moved back.
+        """
+        before, moved = self.tier, list[LayerKV]()
+        try:
+            for layer in self.keys_and_values:
+                layer.move_to(tier)
+                moved.append(layer)
+        except BaseException:
+            for layer in moved:
+                layer.move_to(before)
+            raise
+        self.tier = tier
 
     def advance_states(self, tokens: int) -> None:
         """All layers have run: the states are those after `tokens` tokens."""
@@ -219,6 +249,26 @@ class KVStore:
     def kept_bytes(self) -> int:
         """Bytes of the kept states, on the host."""
         return sum(state.kept_bytes for state in self.states)
+
+
+def copy_tokens(into: Tensor, source: Tensor, *, is_queued: bool) -> None:
+    """Copies keys or values `[1, G, N, D]` of some tokens.
+
+    Between devices head by head: the rows of one head lie together, so that each copy is one
+    transfer. As a whole they would go through temporary, unpinned buffers, and nothing would
+    overlap.
+
+    Args:
+        into: views of the places.
+        source: the same shape and dtype, any device.
+        is_queued: return before it is done, in the order of the current stream; only for host
+            memory that is pinned.
+    """
+    if into.device == source.device:
+        into.copy_(source)
+        return
+    for head in range(into.shape[1]):
+        into[0, head].copy_(source[0, head], non_blocking=is_queued)
 
 
 def kv_bytes_per_token(kv_heads: int, head_dim: int, layers: int, dtype: torch.dtype) -> int:

@@ -1,19 +1,20 @@
 """Tiers: the places keys, values and hidden states can live, and how memory is taken there.
 
-*Device* is where the model computes (a GPU, or the CPU when there is none), *host* is CPU memory.
-On a machine without a GPU both are the same memory, but a tier asked for is still kept apart, so
-that the host tier's code runs, and is tested, everywhere.
+*Device* is where the model computes (a GPU, or the CPU when there is none), *host* is CPU memory,
+*disk* is files mapped into memory. On a machine without a GPU device and host are the same
+memory, but a tier asked for is still kept apart, so that the host tier's code runs, and is
+tested, everywhere.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-TierName = Literal["device", "host"]
+from mom_core.config import TierName
+from mom_core.kv.mapped import MappedFiles
 
 # The pinned allocator rounds every request up to a power of two, so pinned buffers are cut into
 # pieces of exactly this size; of 64 MiB only the last of a layer is partly empty.
@@ -25,17 +26,25 @@ class Tier:
     """One place for tensors.
 
     Args:
-        name: "device" or "host".
+        name: "device", "host" or "disk".
         device: torch device of tensors on this tier.
         is_pinned: whether memory is page-locked, so that a GPU can copy it in the background.
+        files: what makes the tensors of the disk tier; None for any other.
     """
 
     name: TierName
     device: torch.device
     is_pinned: bool = False
+    files: MappedFiles | None = None
 
     def empty(self, *shape: int, dtype: torch.dtype) -> Tensor:
-        """An uninitialised tensor on this tier."""
+        """An uninitialised tensor on this tier.
+
+        Raises:
+            OutOfMemory: the disk has no room for it.
+        """
+        if self.files is not None:
+            return self.files.empty(*shape, dtype=dtype)
         return torch.empty(shape, dtype=dtype, device=self.device, pin_memory=self.is_pinned)
 
     def piece_tokens(self, tokens: int, bytes_per_token: int) -> int:
@@ -43,6 +52,16 @@ class Tier:
         if not self.is_pinned:
             return tokens
         return max(1, min(tokens, _PINNED_PIECE_BYTES // bytes_per_token))
+
+    def touch(self, *tensors: Tensor) -> None:
+        """Tensors of this tier are used now: on the disk, others may leave memory for them."""
+        if self.files is not None:
+            self.files.touch(*tensors)
+
+    def drop(self, view: Tensor) -> None:
+        """A contiguous view is not used for now: on the disk, it may leave memory."""
+        if self.files is not None:
+            self.files.drop(view)
 
 
 def device_tier(device: torch.device) -> Tier:
@@ -53,3 +72,8 @@ def device_tier(device: torch.device) -> Tier:
 def host_tier(device: torch.device) -> Tier:
     """CPU memory, pinned when `device` is a CUDA device that copies to and from it."""
     return Tier("host", torch.device("cpu"), is_pinned=device.type == "cuda")
+
+
+def disk_tier(files: MappedFiles) -> Tier:
+    """Files mapped into memory."""
+    return Tier("disk", torch.device("cpu"), files=files)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mom_core.attention import Segment
-from mom_core.kv.store import LayerKV
+from mom_core.kv.store import LayerKV, copy_tokens
 from mom_core.kv.tiers import Tier
 
 
@@ -100,21 +100,26 @@ class Lanes:
 class StageBuffer:
     """Device room for one layer's KV; two of them take turns while layers follow each other."""
 
-    def __init__(self, tier: Tier, capacity_tokens: int) -> None:
+    def __init__(self, tier: Tier, capacity_tokens: int, lanes: Lanes) -> None:
         self._tier = tier
         self._capacity_tokens = capacity_tokens
+        self._lanes = lanes
         self.keys: Tensor | None = None
         self.values: Tensor | None = None
 
     def room_like(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Buffers `[1, G, capacity, D]` for keys and values of this shape and dtype."""
-        if self.keys is None or self.keys.shape[1::2] != keys.shape[1::2]:
-            self.keys = self._like(keys)
-        if self.values is None or self.values.shape[1::2] != values.shape[1::2]:
-            self.values = self._like(values)
+        self.keys = self._like(keys, self.keys)
+        self.values = self._like(values, self.values)
         return self.keys, self.values
 
-    def _like(self, new: Tensor) -> Tensor:
+    def _like(self, new: Tensor, before: Tensor | None) -> Tensor:
+        if before is not None:
+            if before.shape[1::2] == new.shape[1::2]:
+                return before
+            # Copies from and to it may still be queued.
+            self._lanes.down.keep_until_copied(before)
+            self._lanes.up.keep_until_copied(before)
         shape = (1, new.shape[1], self._capacity_tokens, new.shape[3])
         return self._tier.empty(*shape, dtype=new.dtype)
 
@@ -125,69 +130,83 @@ class StageBuffer:
 
 
 class LayerStage:
-    """One layer's KV on the device during prefill, while its home is the host.
+    """One layer's KV on the device, while its home is the host or the disk.
 
-    What the host already holds is fetched when the stage is made (so it can be made a layer
+    What home already holds is fetched when the stage is made (so it can be made a layer
     early); what is appended is used on the device and copied home at once.
 
     Args:
-        home: the layer's keys and values on the host.
+        home: the layer's keys and values on their tier; nothing else may append to them.
         buffer: the room on the device.
         lanes: the copying directions.
+        last_tokens: fetch only so many, for a layer whose window sees no more; None fetches all.
     """
 
-    def __init__(self, home: LayerKV, buffer: StageBuffer, lanes: Lanes) -> None:
+    def __init__(
+        self, home: LayerKV, buffer: StageBuffer, lanes: Lanes, last_tokens: int | None = None
+    ) -> None:
         self._home = home
         self._buffer = buffer
         self._lanes = lanes
-        self.tokens = 0
+        self._first = 0 if last_tokens is None else max(0, home.tokens - last_tokens)
         self._fetched: torch.cuda.Event | None = None
         self._fetch()
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of the layer, those that were not fetched included."""
+        return self._home.tokens
+
     def _fetch(self) -> None:
+        segments = [
+            segment.slice(self._first, segment.end)
+            for segment in self._home.segments()
+            if segment.end > self._first
+        ]
+        # Taken where computation takes memory, so before the lane waits for it: what was there
+        # before may still be read.
+        rooms = [self._buffer.room_like(segment.keys, segment.values) for segment in segments]
         up = self._lanes.up
         # The buffer's last user was two layers ago: its computation and its copies home are over
         # before anything is written here.
         up.after_compute()
         up.after_lane(self._lanes.down)
+        is_queued = self._home.tier.is_pinned
         with up.using():
-            for segment in self._home.segments():
-                keys, values = self._buffer.room_like(segment.keys, segment.values)
-                place = slice(segment.start, segment.end)
-                keys[:, :, place].copy_(segment.keys, non_blocking=True)
-                values[:, :, place].copy_(segment.values, non_blocking=True)
-                self.tokens = segment.end
+            for segment, (keys, values) in zip(segments, rooms, strict=True):
+                place = slice(segment.start - self._first, segment.end - self._first)
+                copy_tokens(keys[:, :, place], segment.keys, is_queued=is_queued)
+                copy_tokens(values[:, :, place], segment.values, is_queued=is_queued)
         self._fetched = up.mark()
 
     def append(self, keys: Tensor, values: Tensor) -> None:
         """Writes new tokens `[1, G, N, D]` into the device buffer and sends them home."""
         self._lanes.up.compute_after(self._fetched)
         room_keys, room_values = self._buffer.room_like(keys, values)
-        place = slice(self.tokens, self.tokens + keys.shape[2])
+        start = self.tokens - self._first
+        place = slice(start, start + keys.shape[2])
         room_keys[:, :, place].copy_(keys)
         room_values[:, :, place].copy_(values)
-        self.tokens += keys.shape[2]
         down = self._lanes.down
         down.after_compute()
         with down.using():
             self._home.append(room_keys[:, :, place], room_values[:, :, place])
 
     def segments(self) -> list[Segment]:
-        """All tokens so far as one segment on the device."""
+        """All tokens so far, or the last of them, as one segment on the device."""
         if self._buffer.keys is None or self._buffer.values is None or not self.tokens:
             return []
+        held = slice(0, self.tokens - self._first)
         return [
-            Segment(
-                0, self._buffer.keys[:, :, : self.tokens], self._buffer.values[:, :, : self.tokens]
-            )
+            Segment(self._first, self._buffer.keys[:, :, held], self._buffer.values[:, :, held])
         ]
 
 
 class HiddenStates:
     """The hidden states `[1, S, E]` between two layers, read and written chunk by chunk.
 
-    On the host tier of a CUDA device, chunks come up into two device buffers that take turns,
-    one chunk ahead of the computation.
+    From the host or the disk of a CUDA device, chunks come up into two device buffers that take
+    turns, one chunk ahead of the computation.
 
     Args:
         tier: where they live.
@@ -208,8 +227,9 @@ class HiddenStates:
         width: int,
         dtype: torch.dtype,
     ) -> None:
+        self._tier = tier
         self._states = tier.empty(1, tokens, width, dtype=dtype)
-        self._is_remote = tier.name == "host" and device.type == "cuda"
+        self._is_remote = tier.name != "device" and device.type == "cuda"
         self._device = device
         self._lanes = lanes
         self._written: dict[int, torch.cuda.Event | None] = {}
@@ -226,8 +246,10 @@ class HiddenStates:
             return
         up = self._lanes.up
         up.after_event(self._written.get(start))
+        place = self._states[:, start:end]
         with up.using():
-            chunk = self._states[:, start:end].to(self._device, non_blocking=True)
+            chunk = place.to(self._device, non_blocking=self._tier.is_pinned)
+        self._tier.drop(place)
         self._coming[start] = (chunk, up.mark())
 
     def read(self, start: int, end: int) -> Tensor:
@@ -245,10 +267,12 @@ class HiddenStates:
         place = self._states[:, start : start + chunk.shape[1]]
         if not self._is_remote:
             place.copy_(chunk)
+            self._tier.drop(place)
             return
         down = self._lanes.down
         down.after_compute()
         with down.using():
-            place.copy_(chunk, non_blocking=True)
+            place.copy_(chunk, non_blocking=self._tier.is_pinned)
+        self._tier.drop(place)
         down.keep_until_copied(chunk)
         self._written[start] = down.mark()

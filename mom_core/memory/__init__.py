@@ -1,1 +1,1 @@
-"""Memory: live readings (`meter`)."""
+"""Memory: live readings (`meter`, `host`), and where "auto" puts things (`placement`)."""

@@ -15,12 +15,8 @@ from typing import Protocol
 import psutil
 
 from mom_core.events import MemorySample
+from mom_core.memory.host import host_free_bytes, host_total_bytes, status_bytes
 
-_CGROUP_LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
-_STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
@@ -56,7 +52,7 @@ class Meter:
     def __init__(self, engine: MemoryByKind | None = None) -> None:
         self.engine = engine
         self._process = psutil.Process()
-        self._host_total_bytes = _host_total_bytes()
+        self._host_total_bytes = host_total_bytes()
         self._host_peak_bytes = 0
         self._card = _Card.find()
 
@@ -72,7 +68,7 @@ class Meter:
     def sample(self) -> MemorySample:
         """One reading."""
         rss = self._process.memory_info().rss
-        self._host_peak_bytes = max(self._host_peak_bytes, rss, _high_water_bytes())
+        self._host_peak_bytes = max(self._host_peak_bytes, rss, status_bytes("VmHWM"))
         engine, card = self.engine, self._card
         is_on_card = engine is not None and engine.device_type == "cuda" and card is not None
         weights = engine.weights_bytes if engine else 0
@@ -97,9 +93,7 @@ class Meter:
             device_kv_bytes=kv_device,
             device_activations_bytes=working_device,
             host_used_bytes=rss,
-            host_available_bytes=min(
-                psutil.virtual_memory().available, max(0, self._host_total_bytes - rss)
-            ),
+            host_available_bytes=host_free_bytes(self._host_total_bytes, rss),
             host_total_bytes=self._host_total_bytes,
             host_peak_bytes=self._host_peak_bytes,
             host_weights_bytes=0 if is_on_card else weights,
@@ -159,28 +153,3 @@ class _Card:
         import torch
 
         torch.cuda.reset_peak_memory_stats()
-
-
-def _high_water_bytes() -> int:
-    """The kernel's mark of the most this process ever had resident; 0 where there is none."""
-    try:
-        status = _STATUS.read_text()
-    except OSError:
-        return 0
-    for line in status.splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def _host_total_bytes() -> int:
-    """Memory of the machine, or of the container when that is less."""
-    total = int(psutil.virtual_memory().total)
-    for path in _CGROUP_LIMITS:
-        try:
-            text = path.read_text().strip()
-        except OSError:
-            continue
-        if text.isdigit():
-            return min(total, int(text))
-    return total

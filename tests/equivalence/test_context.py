@@ -32,7 +32,7 @@ def model(request: Any) -> Any:
     return make_model(request.param)
 
 
-@pytest.mark.parametrize("kv", ["device", "host"])
+@pytest.mark.parametrize("kv", ["device", "host", "disk"])
 def test_a_second_prefill_appends(model: Any, kv: Any) -> None:
     engine = Engine(model, config=EngineConfig(chunk_tokens=4, kv=kv))
     prompt = make_prompt(30)
@@ -134,7 +134,9 @@ def test_impossible_tokens_are_refused(bad: list[int]) -> None:
 def test_settings_name_the_value_and_what_is_allowed() -> None:
     with pytest.raises(InvalidSetting, match=r"chunk_tokens is 0; it must be a whole number"):
         EngineConfig(chunk_tokens=0)
-    with pytest.raises(InvalidSetting, match=r"kv is 'disk'; it must be one of auto, device, host"):
-        EngineConfig(kv="disk")  # type: ignore[arg-type]
+    with pytest.raises(
+        InvalidSetting, match=r"kv is 'tape'; it must be one of auto, device, host, d"
+    ):
+        EngineConfig(kv="tape")  # type: ignore[arg-type]
     with pytest.raises(InvalidSetting, match=r"temperature is -1; it must be 0"):
         SamplingConfig(temperature=-1)
