@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 import click
 
 from app.sizes import parse_size
-from mom_core.config import EngineConfig, HiddenTier, KVTier, SamplingConfig
+from mom_core.config import EngineConfig, Extension, HiddenTier, KVTier, SamplingConfig
 from mom_core.errors import ContextTooLong, InvalidSetting, MomError
 
 if TYPE_CHECKING:
@@ -51,9 +51,21 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
 _TIERS = click.Choice(get_args(KVTier))
 
 
-def _memory_options(command: _Command) -> _Command:
-    """What a person may say about memory, alike for every command that runs a model."""
+def _engine_options(command: _Command) -> _Command:
+    """What a person may say about memory and context, alike for every command that runs a model."""
     for option in (
+        click.option(
+            "--extend",
+            type=click.Choice(get_args(Extension)),
+            default="off",
+            show_default=True,
+            help="How the model reads more than it was made for; answers change.",
+        ),
+        click.option(
+            "--context-tokens",
+            type=click.IntRange(min=1),
+            help="The longest context. More than the model was made for needs --extend.",
+        ),
         click.option(
             "--scratch-folder",
             type=click.Path(file_okay=False, path_type=Path),
@@ -97,19 +109,25 @@ def cli() -> None:
 @cli.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="Default 7860, or the next free one.")
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="See `mom ask --help`.")
-@_memory_options
+@_engine_options
 def chat(
     port: int | None,
     model: str,
     host_memory: int | None,
     device_memory: int | None,
     scratch_folder: Path | None,
+    context_tokens: int | None,
+    extend: Extension,
 ) -> None:
     """Serve the page on this machine until interrupted."""
     from app.server import serve
 
     config = EngineConfig(
-        host_memory=host_memory, device_memory=device_memory, scratch_folder=scratch_folder
+        host_memory=host_memory,
+        device_memory=device_memory,
+        scratch_folder=scratch_folder,
+        context_tokens=context_tokens,
+        extend=extend,
     )
     serve(port=port, model=model, config=config)
 
@@ -146,7 +164,7 @@ def chat(
     show_default=True,
     help="Where hidden states wait between layers.",
 )
-@_memory_options
+@_engine_options
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=512, show_default=True)
 @click.option(
     "--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0: greedy."
@@ -163,6 +181,8 @@ def ask(
     host_memory: int | None,
     device_memory: int | None,
     scratch_folder: Path | None,
+    context_tokens: int | None,
+    extend: Extension,
     max_new_tokens: int,
     temperature: float,
     as_json: bool,
@@ -179,6 +199,8 @@ def ask(
         host_memory=host_memory,
         device_memory=device_memory,
         scratch_folder=scratch_folder,
+        context_tokens=context_tokens,
+        extend=extend,
     )
     sampling = SamplingConfig(temperature=temperature)
     documents = [read(path, pages=pages) for path in paths]
@@ -189,6 +211,8 @@ def ask(
     from mom_core.engine import Engine
 
     engine = Engine.load(model, config)
+    for warning in engine.warnings:
+        status.line(f"Note: {warning}")
     if engine.tokenizer is None:
         raise InvalidSetting(f"{model} comes without a tokenizer, so it cannot read text.")
     builder = PromptBuilder(engine.tokenizer)

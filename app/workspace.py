@@ -393,7 +393,7 @@ class Workspace:
             return {
                 "model": {
                     "name": self.model_name,
-                    "status": "" if self.is_ready or self._model_error else wording.LOADING,
+                    "status": self._model_status(),
                     "error": self._model_error,
                     "is_ready": self.is_ready,
                 },
@@ -401,6 +401,11 @@ class Workspace:
                 "run": {**view_state.run_view(run), "is_busy": is_busy},
                 "turns": len(self._answered),
             }
+
+    def _model_status(self) -> str:
+        if self._engine is not None:
+            return " ".join(self._engine.warnings)
+        return "" if self._model_error else wording.LOADING
 
     def answered(self) -> list[tuple[str, str, str]]:
         """Question, answer and figures of each finished turn."""

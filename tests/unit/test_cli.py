@@ -34,6 +34,7 @@ def test_help_needs_no_torch() -> None:
         (["ask", "pyproject.toml", "-q", "x", "--pages", "1"], "has no pages to choose from"),
         (["ask", "pyproject.toml", "-q", "x", "--host-memory", "much"], "'much' is not a size"),
         (["ask", "pyproject.toml", "-q", "x", "--temperature", "-1"], "temperature"),
+        (["ask", "pyproject.toml", "-q", "x", "--extend", "yarn"], "context_tokens is not set"),
         (["--port", "0"], "port"),
     ],
 )
@@ -74,6 +75,17 @@ def test_json_is_one_object(samples: Path) -> None:
     assert report["peak_host_bytes"] > 300_000_000
     assert "observatory" in report["answer"].lower()
     assert "tokens/s" in result.stderr
+
+
+@pytest.mark.builtin
+def test_a_stretched_window_comes_with_its_warning(tmp_path: Path) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("The lamp is green.")
+    window = ["--context-tokens", "16384", "--extend", "yarn"]
+    result = mom("ask", str(path), "-q", "Colour?", "--max-new-tokens", "2", *window)
+    assert result.returncode == 0, result.stderr
+    assert "extended from 8,192 to 16,384 tokens by YaRN" in result.stderr
+    assert "Short prompts are answered otherwise" in result.stderr
 
 
 @pytest.mark.builtin

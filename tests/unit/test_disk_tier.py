@@ -215,11 +215,11 @@ def test_what_was_read_moves_when_the_tier_changes(tmp_path: Path) -> None:
         finished = list(engine.generate(longer, max_new_tokens=3))[-1]
         assert finished.reused_tokens == len(longer) - 5
         assert relative_error(engine.logits(longer), plain_logits(model, list(longer))) < 1e-4
+    engine.configure(EngineConfig(kv="device", scratch_folder=tmp_path))
     with (
         mock.patch("os.posix_fallocate", side_effect=OSError(errno.ENOSPC, "full")),
         pytest.raises(OutOfMemory),
     ):
-        engine.configure(EngineConfig(kv="device", scratch_folder=tmp_path))
         engine.configure(EngineConfig(kv="disk", scratch_folder=tmp_path))
     assert engine.config.kv == "device"
     assert engine.kv_device_bytes == engine.context.kv_bytes > 0
