@@ -9,7 +9,12 @@
 #include <stdint.h>
 #include <string.h>
 
+/* As wide as the CPU's registers: a wider vector is cut up, and its shuffles go lane by lane. */
+#if defined(__AVX512F__)
 #define LANES 16
+#else
+#define LANES 8
+#endif
 #define BLOCK_KEYS 64
 #define TILE_ROWS 4
 /* Bytes fetched ahead of use. The hardware's own prefetch stops at every page, and short rows and
@@ -187,35 +192,47 @@ void mom_linear_rows(const char *w, const char *bias, const char *x, char *y, in
 
 /* Sums of four vectors at once: lane i of every quarter holds part of the sum of vector i. */
 INLINE f32 sums_of_four(f32 a, f32 b, f32 c, f32 d) {
+#if LANES == 16
     const i32 even = { 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30 };
     const i32 odd = { 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31 };
     const i32 low = { 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29 };
     const i32 high = { 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31 };
+#else
+    const i32 even = { 0, 8, 2, 10, 4, 12, 6, 14 }, odd = { 1, 9, 3, 11, 5, 13, 7, 15 };
+    const i32 low = { 0, 1, 8, 9, 4, 5, 12, 13 }, high = { 2, 3, 10, 11, 6, 7, 14, 15 };
+#endif
     f32 ab = SHUFFLE(a, b, even) + SHUFFLE(a, b, odd);
     f32 cd = SHUFFLE(c, d, even) + SHUFFLE(c, d, odd);
     return SHUFFLE(ab, cd, low) + SHUFFLE(ab, cd, high);
 }
 
-/* The quarters of four such vectors added up: lane 4 j + i is sum i of vector j. */
-INLINE f32 sums_of_quarters(f32 a, f32 b, f32 c, f32 d) {
+/* The quarters of such vectors added up, as many vectors as there are quarters: lane 4 j + i is
+ * sum i of vector j. */
+#define QUARTERS (LANES / 4)
+INLINE f32 sums_of_quarters(const f32 *parts) {
+#if LANES == 16
     const i32 low = { 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27 };
     const i32 high = { 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31 };
     const i32 first = { 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23 };
     const i32 second = { 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31 };
-    f32 ab = SHUFFLE(a, b, low) + SHUFFLE(a, b, high);
-    f32 cd = SHUFFLE(c, d, low) + SHUFFLE(c, d, high);
+    f32 ab = SHUFFLE(parts[0], parts[1], low) + SHUFFLE(parts[0], parts[1], high);
+    f32 cd = SHUFFLE(parts[2], parts[3], low) + SHUFFLE(parts[2], parts[3], high);
     return SHUFFLE(ab, cd, first) + SHUFFLE(ab, cd, second);
+#else
+    const i32 low = { 0, 1, 2, 3, 8, 9, 10, 11 }, high = { 4, 5, 6, 7, 12, 13, 14, 15 };
+    return SHUFFLE(parts[0], parts[1], low) + SHUFFLE(parts[0], parts[1], high);
+#endif
 }
 
-/* scores[r][k] = dot(q[r], key[k]) for one block of keys, sixteen keys at a time: adding up the
- * lanes of a vector costs more than its products, so sixteen vectors are added up together. */
+/* scores[r][k] = dot(q[r], key[k]) for one block of keys, LANES keys at a time: adding up the
+ * lanes of a vector costs more than its products, so that many vectors are added up together. */
 INLINE void score_block(const int rows, const int is_bf16, const float *q, const char *keys,
                         int count, int dim, float scores[][BLOCK_KEYS]) {
     const int size = is_bf16 ? 2 : 4;
     int whole = count / LANES * LANES;
     for (int k = 0; k < whole; k += LANES) {
-        f32 quarters[GROUP_ROWS][4];
-        for (int j = 0; j < 4; j++) {
+        f32 quarters[GROUP_ROWS][QUARTERS];
+        for (int j = 0; j < QUARTERS; j++) {
             const char *key = keys + (int64_t)(k + 4 * j) * dim * size;
             f32 sums[GROUP_ROWS][4] = { { { 0 } } };
             for (int d = 0; d < dim; d += LANES) {
@@ -230,7 +247,7 @@ INLINE void score_block(const int rows, const int is_bf16, const float *q, const
                 quarters[r][j] = sums_of_four(sums[r][0], sums[r][1], sums[r][2], sums[r][3]);
         }
         for (int r = 0; r < rows; r++) {
-            f32 sums = sums_of_quarters(quarters[r][0], quarters[r][1], quarters[r][2], quarters[r][3]);
+            f32 sums = sums_of_quarters(quarters[r]);
             memcpy(scores[r] + k, &sums, sizeof sums);
         }
     }
