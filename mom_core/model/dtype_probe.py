@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from mom_core.attention import partial_attention
+from mom_core.model.cpu_linear import is_wide_faster
+from mom_core.native import kernels
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -80,15 +82,23 @@ def predicted_seconds(size: ModelSize, dtype: torch.dtype) -> float:
     query = torch.ones(1, size.heads, _ROWS, size.head_dim, dtype=dtype)
     keys = torch.ones(1, size.kv_heads, _KEYS, size.head_dim, dtype=dtype)
 
-    gemm_seconds = _best_seconds(lambda: torch.nn.functional.linear(chunk, weights[0]))
+    # The widening itself is nothing beside the rows of a chunk.
+    is_widened = dtype is torch.bfloat16 and is_wide_faster()
+    many, weight = (chunk.float(), weights[0].float()) if is_widened else (chunk, weights[0])
+    gemm_seconds = _best_seconds(lambda: torch.nn.functional.linear(many, weight))
     flops_per_second = 2 * _ROWS * width_in * width_out / gemm_seconds
     attention_seconds = _best_seconds(lambda: partial_attention(query, keys, keys, scale=1.0))
     attention_flops = 4 * size.heads * size.head_dim
     attention_rate = attention_flops * _ROWS * _KEYS / attention_seconds
 
+    ours = kernels()
+
     def one_row() -> None:
         for weight in weights:
-            torch.nn.functional.linear(chunk[:1], weight)
+            if ours is None:
+                torch.nn.functional.linear(chunk[:1], weight)
+            else:
+                ours.linear_rows(chunk[:1], weight, None)
 
     row_seconds = _best_seconds(one_row)
     elements_per_second = width_in * width_out * _ONE_ROW_MATRICES / row_seconds

@@ -15,7 +15,7 @@ Source: ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +39,7 @@ from mom_core.errors import UnsupportedModel
 from mom_core.kv.state import LayerState
 from mom_core.kv.store import LayerKV
 from mom_core.kv.transfer import KVSink
+from mom_core.model.cpu_linear import bf16_linear, is_wide_faster
 from mom_core.model.row_layer import AttentionArguments, RowLayer, fingerprint, row_layer
 from mom_core.native import kernels
 
@@ -487,7 +488,7 @@ class HFSeam:
         Raises:
             KVStored: the cache layer was told to stop once it has stored keys and values.
         """
-        with self._ours():
+        with self._ours(), _forwards(self._chunk_linears(index)):
             output = self.layers[index](hidden, *call.args, **call.kwargs)
         states: Tensor = output[0] if isinstance(output, tuple) else output
         return states
@@ -561,11 +562,16 @@ class HFSeam:
         states: Tensor = output[0] if isinstance(output, tuple) else output
         return states
 
+    def _chunk_linears(self, index: int) -> list[_Forward]:
+        """Linear modules of a layer that torch would run slowly, with our way in their place."""
+        if not self._is_bf16_on_cpu or not is_wide_faster():
+            return []
+        return _bf16_linears(self.layers[index].modules())
+
     def _linears_outside(self, rows: Sequence[RowLayer | None]) -> list[_Forward]:
         """Linear modules that torch would run, with our product for few rows in its place."""
         # torch's own product of a row is as good in fp32.
-        ours = kernels() if self.device.type == "cpu" and self.dtype is torch.bfloat16 else None
-        if ours is None:
+        if not self._is_bf16_on_cpu:
             return []
         inside = {
             module
@@ -573,21 +579,28 @@ class HFSeam:
             if row is not None
             for module in layer.modules()
         }
+        return _bf16_linears(m for m in self.model.modules() if m not in inside)
 
-        def few_rows(module: nn.Linear, rows: Tensor) -> Tensor:
-            weight, bias = module.weight, module.bias
-            if ours.takes_linear(rows, weight, bias):
-                return ours.linear_rows(rows, weight, bias)
-            return nn.functional.linear(rows, weight, bias)
+    @property
+    def _is_bf16_on_cpu(self) -> bool:
+        return self.device.type == "cpu" and self.dtype is torch.bfloat16
 
-        return [
-            (module, partial(few_rows, module))
-            for module in self.model.modules()
-            # Only the plain module: what wraps or replaces it has its reasons.
-            if type(module) is nn.Linear
-            and module not in inside
-            and "forward" not in module.__dict__
-        ]
+
+def _bf16_linears(modules: Iterable[nn.Module]) -> list[_Forward]:
+    """The plain linear modules among these, with the fastest way for bf16 on the CPU."""
+
+    def linear(module: nn.Linear, rows: Tensor) -> Tensor:
+        return bf16_linear(rows, module.weight, module.bias)
+
+    return [
+        (module, partial(linear, module))
+        for module in modules
+        # What wraps or replaces the plain module, or its weights, has its reasons.
+        if type(module) is nn.Linear
+        and type(module.weight) is nn.Parameter
+        and module.weight.dtype is torch.bfloat16
+        and "forward" not in module.__dict__
+    ]
 
 
 def _rope_of_whole(
