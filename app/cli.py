@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 import click
 
 from app.sizes import parse_size
-from mom_core.config import EngineConfig, Extension, HiddenTier, KVTier, SamplingConfig
+from mom_core.config import (
+    DecodeMode,
+    EngineConfig,
+    Extension,
+    HiddenTier,
+    KVTier,
+    SamplingConfig,
+)
 from mom_core.errors import ContextTooLong, InvalidSetting, MomError
 
 if TYPE_CHECKING:
@@ -83,6 +90,13 @@ def _engine_options(command: _Command) -> _Command:
             callback=_size,
             help="Of this machine, at most; what does not fit goes to the disk.",
         ),
+        click.option(
+            "--decode",
+            type=click.Choice(get_args(DecodeMode)),
+            default="auto",
+            show_default=True,
+            help="Where keys and values that left the GPU are attended to while answering.",
+        ),
     ):
         command = option(command)
     return command
@@ -113,6 +127,7 @@ def cli() -> None:
 def chat(
     port: int | None,
     model: str,
+    decode: DecodeMode,
     host_memory: int | None,
     device_memory: int | None,
     scratch_folder: Path | None,
@@ -123,6 +138,7 @@ def chat(
     from app.server import serve
 
     config = EngineConfig(
+        decode=decode,
         host_memory=host_memory,
         device_memory=device_memory,
         scratch_folder=scratch_folder,
@@ -178,6 +194,7 @@ def ask(
     chunk_tokens: int | Literal["auto"],
     kv: KVTier,
     hidden: HiddenTier,
+    decode: DecodeMode,
     host_memory: int | None,
     device_memory: int | None,
     scratch_folder: Path | None,
@@ -196,6 +213,7 @@ def ask(
         chunk_tokens=chunk_tokens,
         kv=kv,
         hidden=hidden,
+        decode=decode,
         host_memory=host_memory,
         device_memory=device_memory,
         scratch_folder=scratch_folder,

@@ -239,7 +239,8 @@ def _partial_where_it_lives(
     mask: Tensor | None,
     softcap: float | None,
 ) -> Partial:
-    # The query is tiny beside the keys, so it travels to them and not they to it.
+    # The query is tiny beside the keys, so it travels to them and not they to it. From a GPU the
+    # way waits for all queued before it: the newest keys have reached the host when it is there.
     home = piece.keys.device
     local_mask = mask if mask is None else mask.to(home)
     output, lse = partial_attention(

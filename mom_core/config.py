@@ -16,6 +16,7 @@ from mom_core.errors import InvalidSetting
 TierName = Literal["device", "host", "disk"]
 KVTier = Literal["auto", "device", "host", "disk"]
 HiddenTier = Literal["auto", "device", "host", "disk"]
+DecodeMode = Literal["auto", "device", "host", "stream"]
 Lookup = Literal["auto", "off"]
 Extension = Literal["off", "yarn"]
 
@@ -37,6 +38,10 @@ class EngineConfig:
         chunk_tokens: C, tokens per mini-sequence: any whole number from 1, or "auto".
         kv: tier of the keys and values once a layer is done: "device", "host", "disk", or "auto".
         hidden: tier of the hidden states `[S, E]` between layers: the same.
+        decode: how keys and values that lie on the host or the disk are attended to while an
+            answer is written: brought to the "device" once, by the CPU where they lie ("host"),
+            or brought to the device layer by layer for each token ("stream"). "auto": "device"
+            where there is a GPU that has room for them, else "host".
         host_memory: bytes of host memory this process may hold, libraries included; None for
             what the machine can give. "auto" keeps to it.
         device_memory: bytes of the device's memory, in the same way. Without a GPU the device
@@ -56,6 +61,7 @@ class EngineConfig:
     chunk_tokens: int | Literal["auto"] = "auto"
     kv: KVTier = "auto"
     hidden: HiddenTier = "auto"
+    decode: DecodeMode = "auto"
     host_memory: int | None = None
     device_memory: int | None = None
     scratch_folder: Path | None = None
@@ -73,6 +79,7 @@ class EngineConfig:
             )
         _check_choice("kv", self.kv, get_args(KVTier))
         _check_choice("hidden", self.hidden, get_args(HiddenTier))
+        _check_choice("decode", self.decode, get_args(DecodeMode))
         _check_choice("lookup", self.lookup, get_args(Lookup))
         for name in ("host_memory", "device_memory"):
             value = getattr(self, name)

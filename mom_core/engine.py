@@ -17,7 +17,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from mom_core.config import EngineConfig, SamplingConfig, TierName
+from mom_core.config import DecodeMode, EngineConfig, SamplingConfig, TierName
 from mom_core.errors import ContextTooLong, InvalidSetting, OutOfMemory, UnsupportedModel
 from mom_core.events import Event, Finished, PrefillProgress, Token
 from mom_core.generate.decode import decode
@@ -26,6 +26,7 @@ from mom_core.generate.lookup import PromptLookup
 from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
 from mom_core.generate.sampling import Sampler
 from mom_core.generate.work import LayerShape
+from mom_core.kv.decode_kv import DecodeKV
 from mom_core.kv.mapped import MappedFiles
 from mom_core.kv.scratch import default_scratch_folder, sweep
 from mom_core.kv.store import KVStore, kv_bytes_per_token
@@ -45,6 +46,7 @@ from mom_core.verify import (
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.cache_utils import Cache
 
 # A chunk of one layer should take no longer than a person waits for Stop.
 _CPU_CHUNK_FLOPS = 5e10
@@ -160,6 +162,7 @@ class Engine:
         self.name = name or model.config.name_or_path or type(model).__name__
         self.warnings = self._set_context_window()
         self._working = WorkingBytes()
+        self._decoding: DecodeKV | None = None
         self._weights_bytes = _weights_bytes(model)
         self._shapes = self._layer_shapes()
         self._state_bytes: int | None = None
@@ -305,7 +308,9 @@ class Engine:
     @property
     def working_device_bytes(self) -> int:
         """The run's working buffers on the device."""
-        return self._working.device_bytes
+        decoding = self._decoding
+        copied_bytes = 0 if decoding is None else decoding.used_bytes
+        return self._working.device_bytes + copied_bytes
 
     @property
     def working_host_bytes(self) -> int:
@@ -429,21 +434,24 @@ class Engine:
         context._lookup.begin()
         new_tokens, steps, reason = 0, 0, None
         while reason is None:
-            answer = decode(
-                self._seam,
-                context._store,
-                context._cache,
-                context._token_ids,
-                logits,
-                first_index=new_tokens,
-                max_new_tokens=most,
-                read_limit=self._rope_limit_after(context.tokens),
-                eos_ids=self.eos_ids,
-                sampler=sampler,
-                lookup=lookup,
-                detokenizer=detokenizer,
-            )
-            with _memory_errors_as_sentences():
+            with (
+                _memory_errors_as_sentences(),
+                self._decode_kv(context, most - new_tokens) as cache,
+            ):
+                answer = decode(
+                    self._seam,
+                    context._store,
+                    cache,
+                    context._token_ids,
+                    logits,
+                    first_index=new_tokens,
+                    max_new_tokens=most,
+                    read_limit=self._rope_limit_after(context.tokens),
+                    eos_ids=self.eos_ids,
+                    sampler=sampler,
+                    lookup=lookup,
+                    detokenizer=detokenizer,
+                )
                 while True:
                     try:
                         token = next(answer)
@@ -755,6 +763,20 @@ class Engine:
             for index, layer in enumerate(seam.layers)
         ]
 
+    @contextmanager
+    def _decode_kv(self, context: Context, new_tokens: int) -> Iterator[Cache]:
+        """The context's cache as an answer uses it; afterwards all is home and its bytes freed."""
+        store = context._store
+        mode = self._decode_mode(store, new_tokens)
+        windows = [self._seam.window_of_layer(i) for i in range(len(store.layers))]
+        kv = DecodeKV(store, mode, self.device, windows, new_tokens)
+        self._decoding = kv
+        try:
+            yield segment_cache(kv.layers)
+        finally:
+            kv.close()
+            self._decoding = None
+
     # "auto", decided.
 
     def _chunk_tokens(self) -> int:
@@ -778,6 +800,15 @@ class Engine:
         if self._config.kv != "auto":
             return self._config.kv
         return place(self._kv_bytes_per_token() * self._reserved_tokens(tokens), self._room())
+
+    def _decode_mode(self, store: KVStore, new_tokens: int) -> DecodeMode:
+        """How keys and values away from the device are attended to."""
+        if self._config.decode != "auto":
+            return self._config.decode
+        if self.device.type == "cpu" or store.tier.name == "device":
+            return "host"
+        wanted_bytes = store.used_bytes // max(1, store.tokens) * (store.tokens + new_tokens)
+        return "device" if place(wanted_bytes, self._room()) == "device" else "host"
 
     def _hidden_tier_name(
         self, hidden_bytes: int, kv_bytes_to_come: dict[TierName, int]

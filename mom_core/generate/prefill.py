@@ -89,7 +89,7 @@ class _Prefill:
         self.cache = segment_cache(store.layers)
         self.lanes = Lanes(seam.device)
         self.hidden: HiddenStates | None = None
-        self.stages: list[StageBuffer] = []
+        self.stage: StageBuffer | None = None
         self._calls: dict[int, list[LayerCall]] = {}
         self._kept_tokens = 0
         # Without recurrent states there is nothing to keep, and no chunk has to end early.
@@ -117,8 +117,7 @@ class _Prefill:
     def run(self) -> Generator[PrefillProgress, None, Tensor]:
         """The whole prefill; see the module."""
         if self.store.tier.name != "device":
-            tier = device_tier(self.seam.device)
-            self.stages = [StageBuffer(tier, self.total, self.lanes) for _ in range(2)]
+            self.stage = StageBuffer(device_tier(self.seam.device), self.total, self.lanes)
         last = len(self.shapes) - 1
         for layer in range(last):
             self._stage(layer)
@@ -131,8 +130,8 @@ class _Prefill:
     def _stage(self, layer: int) -> None:
         """Lets the layer's KV be used on the device while its home is the host."""
         home = self.store.layers[layer]
-        if self.stages and isinstance(home, LayerKV):
-            self.cache.layers[layer].kv = LayerStage(home, self.stages[layer % 2], self.lanes)
+        if self.stage is not None and isinstance(home, LayerKV):
+            self.cache.layers[layer].kv = LayerStage(home, self.stage, self.lanes)
 
     def _layer(self, layer: int) -> Generator[PrefillProgress, None, None]:
         chunks = list(self.chunks())
@@ -248,7 +247,8 @@ class _Prefill:
 
     def _count_working_bytes(self) -> None:
         counted = dict.fromkeys(get_args(TierName), 0)
-        counted["device"] += sum(stage.used_bytes for stage in self.stages)
+        if self.stage is not None:
+            counted["device"] += self.stage.used_bytes
         if self.hidden is not None:
             counted[self.plan.hidden_tier.name] += self.hidden.used_bytes
         self.working.device_bytes = counted["device"]

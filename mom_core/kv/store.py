@@ -85,6 +85,20 @@ class LayerKV:
             if b.used
         ]
 
+    def moved_to(self, tier: Tier) -> LayerKV:
+        """The same keys and values on another tier, with room for more."""
+        moved = LayerKV(tier)
+        moved.reserve(self.tokens + _SPARE_TOKENS)
+        for segment in self.segments():
+            moved.append(segment.keys, segment.values)
+        return moved
+
+    def take(self, other: LayerKV) -> None:
+        """Becomes what the other is, and leaves it empty."""
+        self.tier, self.tokens, self._buffers = other.tier, other.tokens, other._buffers
+        self._wanted_tokens = other._wanted_tokens
+        other.tokens, other._buffers = 0, []
+
     def crop(self, tokens: int) -> None:
         """Drops everything after the first `tokens` tokens; buffers left empty are freed."""
         for buffer in self._buffers:
@@ -92,18 +106,6 @@ class LayerKV:
         self._buffers = [b for b in self._buffers if b.used]
         self.tokens = min(self.tokens, tokens)
         self._wanted_tokens = 0
-
-    def move_to(self, tier: Tier) -> None:
-        """Moves what is held to another tier.
-
-        Raises:
-            OutOfMemory: there is no room for it; all is as before.
-        """
-        moved = LayerKV(tier)
-        moved.reserve(max(self._wanted_tokens, self.tokens))
-        for segment in self.segments():
-            moved.append(segment.keys, segment.values)
-        self.tier, self._buffers = tier, moved._buffers
 
     @property
     def used_bytes(self) -> int:
@@ -176,11 +178,11 @@ class KVStore:
         before, moved = self.tier, list[LayerKV]()
         try:
             for layer in self.keys_and_values:
-                layer.move_to(tier)
+                layer.take(layer.moved_to(tier))
                 moved.append(layer)
         except BaseException:
             for layer in moved:
-                layer.move_to(before)
+                layer.take(layer.moved_to(before))
             raise
         self.tier = tier
 

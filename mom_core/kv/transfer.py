@@ -98,7 +98,7 @@ class Lanes:
 
 
 class StageBuffer:
-    """Device room for one layer's KV; two of them take turns while layers follow each other."""
+    """Device room for one layer's KV, used by layer after layer."""
 
     def __init__(self, tier: Tier, capacity_tokens: int, lanes: Lanes) -> None:
         self._tier = tier
@@ -167,7 +167,7 @@ class LayerStage:
         # before may still be read.
         rooms = [self._buffer.room_like(segment.keys, segment.values) for segment in segments]
         up = self._lanes.up
-        # The buffer's last user was two layers ago: its computation and its copies home are over
+        # The layer that had this buffer before: its computation and its copies home are over
         # before anything is written here.
         up.after_compute()
         up.after_lane(self._lanes.down)
@@ -229,7 +229,7 @@ class HiddenStates:
     ) -> None:
         self._tier = tier
         self._states = tier.empty(1, tokens, width, dtype=dtype)
-        self._is_remote = tier.name != "device" and device.type == "cuda"
+        self._is_remote = tier.is_pinned or (tier.name == "disk" and device.type == "cuda")
         self._device = device
         self._lanes = lanes
         self._written: dict[int, torch.cuda.Event | None] = {}
@@ -248,7 +248,7 @@ class HiddenStates:
         up.after_event(self._written.get(start))
         place = self._states[:, start:end]
         with up.using():
-            chunk = place.to(self._device, non_blocking=self._tier.is_pinned)
+            chunk = place.to(self._device, non_blocking=self._tier.is_pinned, copy=True)
         self._tier.drop(place)
         self._coming[start] = (chunk, up.mark())
 
@@ -259,7 +259,8 @@ class HiddenStates:
         self.prefetch(start, end)
         chunk, arrived = self._coming.pop(start)
         self._lanes.up.compute_after(arrived)
-        chunk.record_stream(torch.cuda.current_stream(self._device))
+        if chunk.is_cuda:
+            chunk.record_stream(torch.cuda.current_stream(self._device))
         return chunk
 
     def write(self, start: int, chunk: Tensor) -> None:

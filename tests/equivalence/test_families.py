@@ -60,7 +60,6 @@ def test_kv_heads(family: str, kv_heads: int) -> None:
         (7, "host", "host"),
         (64, "host", "device"),
         (WHOLE, "device", "host"),
-        (16, "disk", "disk"),
         ("auto", "auto", "auto"),
     ],
 )
