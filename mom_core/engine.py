@@ -25,7 +25,7 @@ from mom_core.generate.detokenize import StreamDetokenizer
 from mom_core.generate.lookup import PromptLookup
 from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
 from mom_core.generate.sampling import Sampler
-from mom_core.generate.work import LayerShape
+from mom_core.generate.work import LayerShape, chunk_flops
 from mom_core.kv.decode_kv import DecodeKV
 from mom_core.kv.mapped import MappedFiles
 from mom_core.kv.scratch import default_scratch_folder, sweep
@@ -110,8 +110,8 @@ class Context:
             )
         if n_tokens < self.tokens:
             left = self._store.crop(n_tokens)
+            self._lookup.crop(self._token_ids, left)
             del self._token_ids[left:]
-            self._lookup.crop(left)
 
     def knows_logits_at(self, n_tokens: int) -> bool:
         """Whether the logits after exactly `n_tokens` tokens are still known."""
@@ -679,7 +679,7 @@ class Engine:
         hidden = self._hidden_tier_name(hidden_bytes, to_come)
         self._prepare_files(to_come.get("disk", 0) + (hidden_bytes if hidden == "disk" else 0))
         plan = PrefillPlan(
-            chunk_tokens=self._chunk_tokens(),
+            chunk_tokens=self._chunk_tokens(total),
             hidden_tier=self._tier(hidden),
             keep_states_at=self._keep_states_at(total, boundaries),
         )
@@ -779,14 +779,21 @@ class Engine:
 
     # "auto", decided.
 
-    def _chunk_tokens(self) -> int:
-        """C. On the CPU, as large as Stop can wait for; a power of two."""
+    def _chunk_tokens(self, total: int) -> int:
+        """C for a context that comes to `total` tokens.
+
+        On the CPU as large as Stop can wait for, attention to half of them counted in; a power of
+        two.
+        """
         if self._config.chunk_tokens != "auto":
             return int(self._config.chunk_tokens)
         if self.device.type != "cpu":
             return _CUDA_CHUNK_TOKENS
-        largest = max(shape.linear_parameters for shape in self._shapes)
-        wanted = _CPU_CHUNK_FLOPS / (2 * max(1, largest))
+        largest = max(
+            chunk_flops(shape, total // 2, total // 2 + 1, is_last_layer=False)
+            for shape in self._shapes
+        )
+        wanted = _CPU_CHUNK_FLOPS / max(1.0, largest)
         low, high = _CPU_CHUNK_RANGE
         return 1 << (int(min(max(wanted, low), high)).bit_length() - 1)
 

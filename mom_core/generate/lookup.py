@@ -10,6 +10,7 @@ Source: prompt lookup decoding (A. Saxena, 2023), a case of speculative decoding
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 
 _MATCH_TOKENS = 3
@@ -21,6 +22,58 @@ _PAYS_FROM = 2.2
 _HOPED_FOR = 4.0
 _MEMORY = 0.8
 _LONGEST_PAUSE = 64
+# Of the index: its table has a power of two of places, at least one a token; a chain that is
+# longer than this holds tokens that the document repeats all over, and another may do without.
+_SMALLEST_TABLE = 1 << 10
+_LONGEST_CHAIN = 64
+_MIX = 0x9E3779B97F4A7C15
+_MASK = (1 << 64) - 1
+
+
+class _Index:
+    """Where the latest occurrence of some tokens ends, in eight to sixteen bytes a token.
+
+    Positions with the same hash are chained, latest first, as LZ77 compressors do it. A
+    dictionary of tuples would take three hundred bytes a token.
+    """
+
+    def __init__(self) -> None:
+        # By hash: where the latest ends, 0 for none. By position: the one before it in the chain.
+        self._heads = array("i", bytes(4 * _SMALLEST_TABLE))
+        self._before = array("i")
+
+    def follow(self, ids: Sequence[int]) -> None:
+        """Takes in what the context has gained; its last tokens have no continuation yet."""
+        while len(ids) > len(self._heads):
+            self._heads = array("i", bytes(8 * len(self._heads)))
+            self._before = array("i")
+        for end in range(_MATCH_TOKENS + len(self._before), len(ids)):
+            place = self._place(ids[end - _MATCH_TOKENS : end])
+            self._before.append(self._heads[place])
+            self._heads[place] = end
+
+    def crop(self, ids: Sequence[int], tokens: int) -> None:
+        """Gives up everything that needs more than the first `tokens` of the ids it followed."""
+        while self._before and _MATCH_TOKENS + len(self._before) > tokens:
+            end = _MATCH_TOKENS - 1 + len(self._before)
+            self._heads[self._place(ids[end - _MATCH_TOKENS : end])] = self._before.pop()
+
+    def find(self, ids: Sequence[int], tail: list[int]) -> int | None:
+        """Where the latest occurrence of the tail ends; None if it did not occur."""
+        end = self._heads[self._place(tail)]
+        for _ in range(_LONGEST_CHAIN):
+            if not end:
+                return None
+            if ids[end - _MATCH_TOKENS : end] == tail:
+                return end
+            end = self._before[end - _MATCH_TOKENS]
+        return None
+
+    def _place(self, tokens: Sequence[int]) -> int:
+        value = 0
+        for token in tokens:
+            value = (value * _MIX + token) & _MASK
+        return (value >> 24) & (len(self._heads) - 1)
 
 
 class PromptLookup:
@@ -30,10 +83,7 @@ class PromptLookup:
     """
 
     def __init__(self) -> None:
-        # Where the tokens after the latest occurrence of some tokens begin; of every occurrence,
-        # which tokens they were, and where the one before was.
-        self._latest: dict[tuple[int, ...], int] = {}
-        self._occurrences: list[tuple[tuple[int, ...], int | None]] = []
+        self._index = _Index()
         self.begin()
 
     def begin(self) -> None:
@@ -42,16 +92,11 @@ class PromptLookup:
         self._pause = 0
         self._next_pause = 1
 
-    def crop(self, tokens: int) -> None:
-        """The context has lost everything after its first `tokens` tokens."""
-        while self._occurrences and _MATCH_TOKENS + len(self._occurrences) > tokens:
-            key, before = self._occurrences.pop()
-            if before is None:
-                del self._latest[key]
-            else:
-                self._latest[key] = before
+    def crop(self, context_ids: list[int], tokens: int) -> None:
+        """The context will lose everything after its first `tokens` tokens."""
+        self._index.crop(context_ids, tokens)
 
-    def draft(self, context_ids: Sequence[int], last: int, most: int) -> list[int]:
+    def draft(self, context_ids: list[int], last: int, most: int) -> list[int]:
         """Tokens that may come next; empty when there is no guess.
 
         Args:
@@ -59,15 +104,15 @@ class PromptLookup:
             last: the token that is read next.
             most: how many tokens may be offered.
         """
-        self._index(context_ids)
+        self._index.follow(context_ids)
         if self._pause:
             self._pause -= 1
             return []
-        tail = (*context_ids[max(0, len(context_ids) + 1 - _MATCH_TOKENS) :], last)
-        start = self._latest.get(tail)
+        tail = [*context_ids[max(0, len(context_ids) + 1 - _MATCH_TOKENS) :], last]
+        start = self._index.find(context_ids, tail)
         if start is None:
             return []
-        return list(context_ids[start : start + min(most, _DRAFT_TOKENS)])
+        return context_ids[start : start + min(most, _DRAFT_TOKENS)]
 
     def learn(self, accepted: int) -> None:
         """How much of a draft was taken."""
@@ -77,10 +122,3 @@ class PromptLookup:
         else:
             self._pause = self._next_pause
             self._next_pause = min(2 * self._next_pause, _LONGEST_PAUSE)
-
-    def _index(self, ids: Sequence[int]) -> None:
-        # The last tokens have no continuation yet.
-        for end in range(_MATCH_TOKENS + len(self._occurrences), len(ids)):
-            key = tuple(ids[end - _MATCH_TOKENS : end])
-            self._occurrences.append((key, self._latest.get(key)))
-            self._latest[key] = end

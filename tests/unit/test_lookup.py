@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,10 +25,11 @@ def test_the_latest_place_counts() -> None:
 def test_a_cropped_context_is_as_if_it_had_never_been_longer() -> None:
     begun = [1, 2, 3, 4, 5, 6]
     lookup = PromptLookup()
-    lookup.draft([*begun, 1, 2, 3, 9, 9, 9, 7, 7, 7, 7], 7, 5)
-    lookup.crop(len(begun))
+    longer = [*begun, 1, 2, 3, 9, 9, 9, 7, 7, 7, 7]
+    lookup.draft(longer, 7, 5)
+    lookup.crop(longer, len(begun))
     assert lookup.draft([*begun, 1, 2], 3, 3) == [4, 5, 6]
-    lookup.crop(2)
+    lookup.crop([*begun, 1, 2], 2)
     assert lookup.draft([1, 2, 8, 8, 1, 2], 3, 5) == []
     assert lookup.draft([1, 2, 8, 8, 1, 2, 3, 6, 6, 1, 2], 3, 2) == [6, 6]
 
@@ -38,8 +42,8 @@ def test_the_index_does_not_depend_on_the_way_it_grew(
 ) -> None:
     lookup, ids = PromptLookup(), list[int]()
     for cropped_to, added in steps:
+        lookup.crop(ids, min(cropped_to, len(ids)))
         del ids[cropped_to:]
-        lookup.crop(len(ids))
         ids += added
         for last in range(3):
             assert lookup.draft(ids, last, 9) == PromptLookup().draft(ids, last, 9)
@@ -61,6 +65,22 @@ def test_it_pauses_while_nothing_is_taken_and_comes_back() -> None:
     lookup.learn(0)
     lookup.begin()
     assert lookup.draft(ids, 3, 4)
+
+
+def test_a_long_context_is_found_in_and_the_index_stays_small() -> None:
+    draw = random.Random(0)
+    ids = [draw.randrange(50_000) for _ in range(20_000)]
+    lookup = PromptLookup()
+    tracemalloc.start()
+    try:
+        lookup.draft(ids, 0, 7)
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 20 * len(ids)
+    for at in range(3, len(ids) - 9, 997):
+        ids += ids[at - 3 : at - 1]
+        assert lookup.draft(ids, ids[at - 1], 7) == ids[at : at + 7]
 
 
 def test_short_contexts_give_nothing() -> None:

@@ -1,0 +1,208 @@
+"""What each step of reading and answering costs as the document grows: only attention may grow
+more than linearly.
+
+    python -m benchmarks.steps [--tokens 50000 100000 200000 400000] [--kv disk] [--save]
+
+The document is read, tokenised and asked about twice with the model of `long_model`. Every step
+is timed where it is called, the time of steps inside it taken out. Printed: seconds of each step
+at each length, and its growth from the shortest to the longest relative to the length's (1.0 is
+linear), and one JSON line, which `--save` appends to `benchmarks/results/steps.jsonl`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+import transformers
+
+import mom_core.model.hf_seam as hf_seam
+from app.documents import read
+from app.prompt import PromptBuilder
+from benchmarks.long_model import make_document, make_long_model
+from mom_core import Context, Engine, EngineConfig, Finished, Token
+from mom_core.generate.detokenize import StreamDetokenizer
+from mom_core.generate.lookup import PromptLookup
+from mom_core.generate.sampling import Sampler
+from mom_core.kv.store import LayerKV
+from mom_core.kv.transfer import HiddenStates
+from mom_core.memory.host import status_bytes
+
+RESULTS = Path(__file__).parent / "results" / "steps.jsonl"
+NEW_TOKENS = 16
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+
+# What is timed: the owner, its attribute, the step's name.
+_STEPS: list[tuple[object, str, str]] = [
+    (Engine, "_check_ids", "check ids"),
+    (Context, "common_prefix_tokens", "common prefix"),
+    (hf_seam, "segment_attention", "attention"),
+    (hf_seam.HFSeam, "embed", "embeddings and positions"),
+    (hf_seam.HFSeam, "run_layer", "layers without attention"),
+    (hf_seam.HFSeam, "head", "head"),
+    (LayerKV, "append", "write keys and values"),
+    (HiddenStates, "write", "write hidden states"),
+    (Sampler, "__init__", "make sampler"),
+    (Sampler, "choose", "choose token"),
+    (PromptLookup, "draft", "lookup index and drafts"),
+    (StreamDetokenizer, "push", "detokenise"),
+]
+
+
+class Stopwatch:
+    """Adds up the time of each step, without that of the steps inside it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._inner: list[float] = [0.0]
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        self._inner.append(0.0)
+        try:
+            yield
+        finally:
+            whole = time.perf_counter() - started
+            self.seconds[name] += whole - self._inner.pop()
+            self._inner[-1] += whole
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """The functions of `_STEPS` are timed inside."""
+
+        def timed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+            @functools.wraps(function)
+            def run(*args: Any, **kwargs: Any) -> Any:
+                with self.step(name):
+                    return function(*args, **kwargs)
+
+            return run
+
+        patches = [
+            mock.patch.object(owner, name, timed(getattr(owner, name), step))
+            for owner, name, step in _STEPS
+        ]
+        for patch in patches:
+            patch.start()
+        try:
+            yield
+        finally:
+            for patch in patches:
+                patch.stop()
+
+
+def measure(folder: Path, document_path: Path, config: EngineConfig) -> dict[str, Any]:
+    """Seconds of each step for one document, and what memory it took."""
+    engine = Engine.load(str(folder), config)
+    assert engine.tokenizer is not None
+    engine.generate_ids([1, 2, 3], max_new_tokens=4)
+    engine.context.crop(0)
+    watch = Stopwatch()
+    with watch.step("read text"):
+        document = read(document_path)
+    builder = PromptBuilder(engine.tokenizer)
+    builder.tokenize(read(Path(__file__)))
+    with watch.step("tokenise"):
+        tokenized = builder.tokenize(document)
+    with watch.step("build prompt"):
+        prompt = builder.build([tokenized], [], "What is it about?")
+    _CLEAR_REFS.write_text("5")
+    before_bytes = status_bytes("VmRSS")
+    with watch.watching(), watch.step("rest of the first answer"):
+        first = _answer(engine, prompt)
+    with watch.step("build prompt"):
+        prompt = builder.build([tokenized], [], "And what else?")
+    started = time.perf_counter()
+    with watch.watching(), watch.step("rest of the second answer"):
+        second = _answer(engine, prompt)
+    return {
+        "tokens": first.prompt_tokens,
+        "reused_tokens": second.reused_tokens,
+        "seconds": dict(watch.seconds),
+        "second_answer_seconds": time.perf_counter() - started,
+        "kv_bytes": engine.context.kv_bytes,
+        "disk_bytes": engine.kv_disk_bytes,
+        "peak_bytes": status_bytes("VmHWM") - before_bytes,
+    }
+
+
+def _answer(engine: Engine, prompt: Any) -> Finished:
+    events = list(engine.generate(prompt.token_ids, max_new_tokens=NEW_TOKENS))
+    assert sum(isinstance(event, Token) for event in events) == NEW_TOKENS
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    return finished
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    lengths = [50_000, 100_000, 200_000, 400_000]
+    parser.add_argument("--tokens", type=int, nargs="+", default=lengths)
+    parser.add_argument("--kv", default="device", choices=["device", "host", "disk"])
+    parser.add_argument("--save", action="store_true")
+    arguments = parser.parse_args()
+    config = EngineConfig(kv=arguments.kv, hidden=arguments.kv)
+    with tempfile.TemporaryDirectory() as name:
+        folder, document = Path(name) / "model", Path(name) / "document.txt"
+        make_long_model(folder)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        runs = []
+        for tokens in arguments.tokens:
+            make_document(document, tokens, tokenizer)
+            runs.append(measure(folder, document, config))
+    report(runs)
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+    ).stdout.strip()
+    line = json.dumps(
+        {
+            "program": "steps.py",
+            "date": time.strftime("%Y-%m-%d"),
+            "commit": commit,
+            "cores": os.cpu_count(),
+            "machine": platform.machine(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "kv": arguments.kv,
+            "runs": runs,
+        }
+    )
+    print(line)
+    if arguments.save:
+        with RESULTS.open("a") as file:
+            file.write(line + "\n")
+
+
+def report(runs: list[dict[str, Any]]) -> None:
+    """A table: steps by lengths, and how each grows."""
+    growth = runs[-1]["tokens"] / runs[0]["tokens"]
+    print(
+        f"{'seconds at tokens':28}" + "".join(f"{run['tokens']:>12,}" for run in runs) + "  growth"
+    )
+    for step in sorted(runs[-1]["seconds"], key=lambda step: -runs[-1]["seconds"][step]):
+        seconds = [run["seconds"].get(step, 0.0) for run in runs]
+        factor = seconds[-1] / max(seconds[0], 1e-9) / growth
+        print(f"{step:28}" + "".join(f"{s:>12.4f}" for s in seconds) + f"{factor:>8.2f}")
+    extra = [(run["peak_bytes"] - run["kv_bytes"]) / run["tokens"] for run in runs]
+    print(f"{'peak beyond KV, bytes/token':28}" + "".join(f"{e:>12,.0f}" for e in extra))
+
+
+if __name__ == "__main__":
+    main()
