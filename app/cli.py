@@ -26,6 +26,7 @@ from mom_core.config import (
     HiddenTier,
     KVTier,
     SamplingConfig,
+    Weights,
 )
 from mom_core.errors import ContextTooLong, InvalidSetting, MomError
 
@@ -97,6 +98,13 @@ def _engine_options(command: _Command) -> _Command:
             show_default=True,
             help="Where keys and values that left the GPU are attended to while answering.",
         ),
+        click.option(
+            "--weights",
+            type=click.Choice(get_args(Weights)),
+            default="auto",
+            show_default=True,
+            help="On the device, or brought there layer by layer.",
+        ),
     ):
         command = option(command)
     return command
@@ -128,6 +136,7 @@ def chat(
     port: int | None,
     model: str,
     decode: DecodeMode,
+    weights: Weights,
     host_memory: int | None,
     device_memory: int | None,
     scratch_folder: Path | None,
@@ -139,6 +148,7 @@ def chat(
 
     config = EngineConfig(
         decode=decode,
+        weights=weights,
         host_memory=host_memory,
         device_memory=device_memory,
         scratch_folder=scratch_folder,
@@ -195,6 +205,7 @@ def ask(
     kv: KVTier,
     hidden: HiddenTier,
     decode: DecodeMode,
+    weights: Weights,
     host_memory: int | None,
     device_memory: int | None,
     scratch_folder: Path | None,
@@ -214,6 +225,7 @@ def ask(
         kv=kv,
         hidden=hidden,
         decode=decode,
+        weights=weights,
         host_memory=host_memory,
         device_memory=device_memory,
         scratch_folder=scratch_folder,

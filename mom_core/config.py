@@ -17,6 +17,7 @@ TierName = Literal["device", "host", "disk"]
 KVTier = Literal["auto", "device", "host", "disk"]
 HiddenTier = Literal["auto", "device", "host", "disk"]
 DecodeMode = Literal["auto", "device", "host", "stream"]
+Weights = Literal["auto", "device", "stream"]
 Lookup = Literal["auto", "off"]
 Extension = Literal["off", "yarn"]
 
@@ -42,6 +43,9 @@ class EngineConfig:
             answer is written: brought to the "device" once, by the CPU where they lie ("host"),
             or brought to the device layer by layer for each token ("stream"). "auto": "device"
             where there is a GPU that has room for them, else "host".
+        weights: "device" keeps all weights where the model computes; "stream" keeps those of the
+            layers on the host (on the disk, if `host_memory` has no room for them) and brings
+            each layer's when it runs; "auto" streams what does not fit the device.
         host_memory: bytes of host memory this process may hold, libraries included; None for
             what the machine can give. "auto" keeps to it.
         device_memory: bytes of the device's memory, in the same way. Without a GPU the device
@@ -62,6 +66,7 @@ class EngineConfig:
     kv: KVTier = "auto"
     hidden: HiddenTier = "auto"
     decode: DecodeMode = "auto"
+    weights: Weights = "auto"
     host_memory: int | None = None
     device_memory: int | None = None
     scratch_folder: Path | None = None
@@ -79,6 +84,7 @@ class EngineConfig:
             )
         _check_choice("kv", self.kv, get_args(KVTier))
         _check_choice("hidden", self.hidden, get_args(HiddenTier))
+        _check_choice("weights", self.weights, get_args(Weights))
         _check_choice("decode", self.decode, get_args(DecodeMode))
         _check_choice("lookup", self.lookup, get_args(Lookup))
         for name in ("host_memory", "device_memory"):

@@ -32,8 +32,9 @@ from mom_core.kv.scratch import default_scratch_folder, sweep
 from mom_core.kv.store import KVStore, kv_bytes_per_token
 from mom_core.kv.tiers import Tier, device_tier, disk_tier, host_tier
 from mom_core.memory.allocator import keep_freed_memory
+from mom_core.memory.device import device_free_bytes
 from mom_core.memory.host import host_free_bytes, host_total_bytes, own_bytes
-from mom_core.memory.placement import Room, place
+from mom_core.memory.placement import Room, fits, place
 from mom_core.model.extend import set_context_window
 from mom_core.model.hf_seam import HFSeam, segment_cache
 from mom_core.verify import (
@@ -169,6 +170,7 @@ class Engine:
         self._files = MappedFiles(self._scratch_root())
         sweep(self._scratch_root())
         self._forget()
+        self._place_weights()
         if self.device.type == "cpu":
             keep_freed_memory()
         if self._seam.config.model_type not in TESTED_MODEL_TYPES:
@@ -189,7 +191,8 @@ class Engine:
         """
         from mom_core.model.load import load_model
 
-        loaded = load_model(source)
+        config = config or EngineConfig()
+        loaded = load_model(source, weights=config.weights, device_memory=config.device_memory)
         return cls(loaded.model, loaded.tokenizer, config, name=loaded.name)
 
     # What the engine is.
@@ -221,13 +224,15 @@ class Engine:
                 self._files = MappedFiles(self._scratch_root())
             if config.kv != "auto":
                 self._move_kv(config.kv)
+            self._place_weights()
         except BaseException:
             self._config, self._files = before, before_files
             raise
 
     def close(self) -> None:
-        """Forgets what was read and deletes the engine's files."""
+        """Forgets what was read, deletes the engine's files, puts streamed weights back."""
         self._forget()
+        self._seam.stream_weights(None)
         self._files.close()
 
     def _forget(self) -> None:
@@ -285,6 +290,28 @@ class Engine:
     def weights_bytes(self) -> int:
         """Of the model's parameters and buffers."""
         return self._weights_bytes
+
+    @property
+    def weights_device_bytes(self) -> int:
+        """Weights on the device; of streamed ones the two layers that are there in turn."""
+        weights = self._seam.weights
+        if weights is None:
+            return self._weights_bytes
+        return self._weights_bytes - weights.home_bytes + weights.device_bytes
+
+    @property
+    def weights_host_bytes(self) -> int:
+        """Streamed weights at home on the host."""
+        return self._home_bytes_on("host")
+
+    @property
+    def weights_disk_bytes(self) -> int:
+        """Streamed weights at home on the disk."""
+        return self._home_bytes_on("disk")
+
+    def _home_bytes_on(self, tier: TierName) -> int:
+        weights = self._seam.weights
+        return weights.home_bytes if weights is not None and weights.home.name == tier else 0
 
     @property
     def kv_device_bytes(self) -> int:
@@ -575,7 +602,9 @@ class Engine:
         if self._rope_limit_after(len(ids)) == self._rope_limit_after(len(ids) - 1):
             read(ids[:-1])
             ways.append(self._seam.stepper(context._cache)(ids[-1:], len(ids) - 1)[0])
-        return receipt(plain_next_logits(self.model, ids), ways, len(ids), self.dtype)
+        with self._seam.whole_model():
+            plain = plain_next_logits(self.model, ids)
+        return receipt(plain, ways, len(ids), self.dtype)
 
     # How it is done.
 
@@ -667,6 +696,7 @@ class Engine:
         reused_tokens: int,
         boundaries: Sequence[int] = (),
     ) -> Generator[PrefillProgress, None, Tensor]:
+        self._place_weights()
         store = context._store
         total = context.tokens + len(token_ids)
         if self._rope_limit_after(context.tokens) != self._rope_limit_after(total):
@@ -850,17 +880,29 @@ class Engine:
                 host_bytes = min(host_bytes, cap - own_bytes())
         device_bytes = None
         if is_cuda:
-            free_bytes, _ = torch.cuda.mem_get_info(self.device)
-            allocated_bytes = torch.cuda.memory_allocated(self.device)
-            # What torch keeps for later is free for us.
-            device_bytes = free_bytes + torch.cuda.memory_reserved(self.device) - allocated_bytes
-            if config.device_memory is not None:
-                device_bytes = min(device_bytes, config.device_memory - allocated_bytes)
+            device_bytes = device_free_bytes(self.device, config.device_memory)
         room = Room(device_bytes=device_bytes, host_bytes=host_bytes)
         if counts_kv_as_free:
             store = self._context._store
             room = room.without(-store.used_bytes, store.tier.name)
         return room
+
+    def _place_weights(self) -> None:
+        """Weights of the layers on the device, or at home to be streamed."""
+        wanted, seam = self._config.weights, self._seam
+        is_streamed = wanted == "stream" or (wanted == "auto" and seam.layers_are_away)
+        if is_streamed == (seam.weights is not None):
+            return
+        if not is_streamed:
+            seam.stream_weights(None)
+            return
+        cap = self._config.host_memory
+        layers_bytes = sum(p.nbytes for layer in seam.layers for p in layer.parameters())
+        home: TierName = "host" if cap is None or fits(layers_bytes, cap) else "disk"
+        if home == "disk":
+            self._prepare_files(layers_bytes)
+        with _memory_errors_as_sentences():
+            seam.stream_weights(self._tier(home))
 
     # Files.
 

@@ -34,10 +34,15 @@ class Room:
         )
 
 
+def fits(wanted_bytes: int, free_bytes: int) -> bool:
+    """Whether so much may be put where so much is free."""
+    return wanted_bytes <= free_bytes * _MARGIN
+
+
 def place(wanted_bytes: int, room: Room) -> TierName:
     """The first tier that has room, with a margin; the disk says itself when it has none."""
     if room.device_bytes is None:
         return "device" if wanted_bytes <= room.host_bytes * _MARGIN else "disk"
-    if wanted_bytes <= room.device_bytes * _MARGIN:
+    if fits(wanted_bytes, room.device_bytes):
         return "device"
     return "host" if wanted_bytes <= room.host_bytes * _MARGIN else "disk"

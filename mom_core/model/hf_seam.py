@@ -16,7 +16,7 @@ Source: ours.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from threading import RLock
@@ -38,9 +38,11 @@ from mom_core.attention import Segment, segment_attention
 from mom_core.errors import UnsupportedModel
 from mom_core.kv.state import LayerState
 from mom_core.kv.store import LayerKV
+from mom_core.kv.tiers import Tier
 from mom_core.kv.transfer import KVSink
 from mom_core.model.cpu_linear import bf16_linear, is_wide_faster
 from mom_core.model.row_layer import AttentionArguments, RowLayer, fingerprint, row_layer
+from mom_core.model.weight_stream import WeightStream
 from mom_core.native import kernels
 
 ATTENTION_NAME = "mom"
@@ -310,6 +312,7 @@ class HFSeam:
         self.layers: list[nn.Module] = list(layers)
         self.device: torch.device = model.get_input_embeddings().weight.device
         self.dtype: torch.dtype = model.dtype
+        self.weights: WeightStream | None = None
         self._lock = RLock()
         self._rows: dict[int, tuple[object, RowLayer | None]] = {}
 
@@ -489,9 +492,47 @@ class HFSeam:
             KVStored: the cache layer was told to stop once it has stored keys and values.
         """
         with self._ours(), _forwards(self._chunk_linears(index)):
-            output = self.layers[index](hidden, *call.args, **call.kwargs)
+            output = self._call_layer(index, hidden, *call.args, **call.kwargs)
         states: Tensor = output[0] if isinstance(output, tuple) else output
         return states
+
+    def _call_layer(self, index: int, *args: Any, **kwargs: Any) -> Any:
+        """The decoder layer itself, its weights on the device."""
+        with nullcontext() if self.weights is None else self.weights.using(index):
+            return self.layers[index](*args, **kwargs)
+
+    @property
+    def layers_are_away(self) -> bool:
+        """Whether layers have weights that are not on the device."""
+        return any(p.device != self.device for layer in self.layers for p in layer.parameters())
+
+    def stream_weights(self, home: Tier | None) -> None:
+        """Lets the layers' weights live on a tier and come one by one; None ends it.
+
+        Raises:
+            UnsupportedModel: they cannot be moved.
+            OutOfMemory: the tier has no room for them.
+        """
+        if self.weights is not None:
+            self.weights.close()
+            self.weights = None
+        if home is not None:
+            self.weights = WeightStream(self.layers, self.device, home)
+
+    @contextmanager
+    def whole_model(self) -> Iterator[None]:
+        """The model can be called as a whole inside, with streamed weights too."""
+        forwards: list[_Forward] = []
+        if self.weights is not None:
+            for index, layer in enumerate(self.layers):
+                forwards.append((layer, partial(self._streamed, index, layer.forward)))
+        with self._lock, _forwards(forwards):
+            yield
+
+    def _streamed(self, index: int, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        assert self.weights is not None
+        with self.weights.using(index):
+            return forward(*args, **kwargs)
 
     def head(self, hidden: Tensor, token_id: int, position: int, cache: Cache) -> Tensor:
         """Next-token logits `[V]` in fp32, from the last layer's output for one token.
@@ -523,11 +564,11 @@ class HFSeam:
         def respond(index: int, hidden: Tensor, call: LayerCall) -> Any:
             row = rows[index]
             if row is None or not row.takes(hidden, call.args, call.kwargs):
-                return self.layers[index](hidden, *call.args, **call.kwargs)
+                return self._call_layer(index, hidden, *call.args, **call.kwargs)
             return row.run(hidden, call.kwargs["position_embeddings"], cache.layers[index].kv)
 
         stand_ins = None
-        if any(rows):
+        if any(rows) or self.weights is not None:
             stand_ins = [
                 _StandIn(layer, partial(respond, index)) for index, layer in enumerate(self.layers)
             ]
@@ -542,7 +583,7 @@ class HFSeam:
 
     def _current_rows(self) -> list[RowLayer | None]:
         """The layers our kernel runs for a few tokens; None where the layer runs itself."""
-        ours = kernels() if self.device.type == "cpu" else None
+        ours = kernels() if self.device.type == "cpu" and self.weights is None else None
         if ours is None:
             return [None] * len(self.layers)
         with self._lock:
@@ -601,6 +642,17 @@ def _bf16_linears(modules: Iterable[nn.Module]) -> list[_Forward]:
         and module.weight.dtype is torch.bfloat16
         and "forward" not in module.__dict__
     ]
+
+
+def move_all_but_layers(model: PreTrainedModel, device: torch.device) -> None:
+    """Embeddings, norm, head and tables go to the device; the layers stay where they are."""
+    modules = model.get_decoder()._modules
+    layers = modules["layers"]
+    modules["layers"] = nn.ModuleList()
+    try:
+        model.to(device)
+    finally:
+        modules["layers"] = layers
 
 
 def _rope_of_whole(

@@ -17,9 +17,13 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging as transformers_logging
 
+from mom_core.config import Weights
 from mom_core.errors import ModelUnavailable, UnsupportedModel
+from mom_core.memory.device import device_free_bytes
+from mom_core.memory.placement import fits
 from mom_core.model.builtin import BUILTIN_NAME, ensure_builtin
 from mom_core.model.dtype_probe import ModelSize, fastest_cpu_dtype
+from mom_core.model.hf_seam import move_all_but_layers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -40,18 +44,44 @@ class LoadedModel:
     name: str
 
 
-def load_model(source: str, *, dtype: torch.dtype | None = None) -> LoadedModel:
+def load_model(
+    source: str,
+    *,
+    dtype: torch.dtype | None = None,
+    weights: Weights = "auto",
+    device_memory: int | None = None,
+) -> LoadedModel:
     """Finds and loads a model.
 
     Args:
         source: "smollm2-135m", an id on the model hub, a folder, or a `.gguf` file.
         dtype: of the weights; None chooses: on a GPU the checkpoint's own (bf16 for fp32 ones),
             on the CPU the faster of bf16 and fp32 by a short probe.
+        weights: whether those of the layers stay on the host, to be streamed; "auto": if they
+            do not fit the device. They are read to the host first in any case.
+        device_memory: bytes that may be used of the device; None for what is free.
 
     Raises:
         ModelUnavailable: the files cannot be found, fetched or read.
         UnsupportedModel: they are of a model this engine cannot run.
     """
+    loaded = _read(source, dtype)
+    device = _device()
+    if device.type == "cpu":
+        return loaded
+    model_bytes = sum(t.nbytes for t in [*loaded.model.parameters(), *loaded.model.buffers()])
+    is_streamed = weights == "stream" or (
+        weights == "auto" and not fits(model_bytes, device_free_bytes(device, device_memory))
+    )
+    if is_streamed:
+        move_all_but_layers(loaded.model, device)
+    else:
+        loaded.model.to(device)
+    return loaded
+
+
+def _read(source: str, dtype: torch.dtype | None) -> LoadedModel:
+    """The model on the CPU."""
     if source == BUILTIN_NAME:
         return _from_folder(str(ensure_builtin()), BUILTIN_NAME, dtype)
     path = Path(source).expanduser()
@@ -99,7 +129,7 @@ def _from_gguf_file(path: Path, dtype: torch.dtype | None) -> LoadedModel:
             f"The file {path} cannot be read as a GGUF model: {_first_line(error)}"
         ) from error
     chosen = dtype or _fastest_dtype(model.config, torch.float32)
-    return LoadedModel(model.to(chosen).to(_device()), tokenizer, path.stem)
+    return LoadedModel(model.to(chosen), tokenizer, path.stem)
 
 
 def _from_folder(where: str, name: str, dtype: torch.dtype | None) -> LoadedModel:
@@ -121,7 +151,7 @@ def _from_folder(where: str, name: str, dtype: torch.dtype | None) -> LoadedMode
             "Models that AutoModelForCausalLM of transformers loads without remote code can be "
             "used."
         ) from error
-    return LoadedModel(model.to(_device()), tokenizer, name)
+    return LoadedModel(model, tokenizer, name)
 
 
 def _device() -> torch.device:
