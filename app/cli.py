@@ -351,6 +351,8 @@ def _report(
 
 def _memory(sample: MemorySample) -> str:
     host = f"host {sample.host_used_bytes / 2**30:.2f} GiB"
+    if sample.disk_used_bytes:
+        host += f", disk {sample.disk_used_bytes / 2**30:.2f} GiB"
     if sample.device_name is None or sample.device_used_bytes is None:
         return f"memory: {host}"
     return f"memory: GPU {sample.device_used_bytes / 2**30:.2f} GiB, {host}"

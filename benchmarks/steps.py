@@ -41,9 +41,11 @@ from mom_core.generate.sampling import Sampler
 from mom_core.kv.store import LayerKV
 from mom_core.kv.transfer import HiddenStates
 from mom_core.memory.host import status_bytes
+from mom_core.model.load import load_model
 
 RESULTS = Path(__file__).parent / "results" / "steps.jsonl"
 NEW_TOKENS = 16
+CHUNK_TOKENS = 1024
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 # What is timed: the owner, its attribute, the step's name.
@@ -108,7 +110,8 @@ class Stopwatch:
 
 def measure(folder: Path, document_path: Path, config: EngineConfig) -> dict[str, Any]:
     """Seconds of each step for one document, and what memory it took."""
-    engine = Engine.load(str(folder), config)
+    loaded = load_model(str(folder), dtype=torch.float32)
+    engine = Engine(loaded.model, loaded.tokenizer, config)
     assert engine.tokenizer is not None
     engine.generate_ids([1, 2, 3], max_new_tokens=4)
     engine.context.crop(0)
@@ -156,7 +159,8 @@ def main() -> None:
     parser.add_argument("--kv", default="device", choices=["device", "host", "disk"])
     parser.add_argument("--save", action="store_true")
     arguments = parser.parse_args()
-    config = EngineConfig(kv=arguments.kv, hidden=arguments.kv)
+    # One chunk size for all lengths: its calls are then as many as the tokens.
+    config = EngineConfig(kv=arguments.kv, hidden=arguments.kv, chunk_tokens=CHUNK_TOKENS)
     with tempfile.TemporaryDirectory() as name:
         folder, document = Path(name) / "model", Path(name) / "document.txt"
         make_long_model(folder)

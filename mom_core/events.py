@@ -116,6 +116,7 @@ class MemorySample:
         device_used_bytes: of the whole card, other programs included.
         device_total_bytes: of the card.
         device_peak_bytes: this process's highest use of the card since the run began.
+        device_reserved_bytes: what torch holds of it, tensors and what is kept for later ones.
         device_weights_bytes, device_kv_bytes, device_activations_bytes: this process's, by kind.
         host_used_bytes: resident memory of this process.
         host_available_bytes: what the machine could still give.
@@ -123,6 +124,8 @@ class MemorySample:
         host_peak_bytes: this process's highest resident memory since the run began.
         host_weights_bytes, host_kv_bytes, host_activations_bytes: this process's, by kind;
             activations are the run's working buffers (hidden states, staging).
+        disk_weights_bytes, disk_kv_bytes, disk_activations_bytes: in files of the disk tier; those
+            of their pages that are in memory are part of `host_used_bytes`.
     """
 
     time_seconds: float
@@ -140,12 +143,21 @@ class MemorySample:
     host_weights_bytes: int
     host_kv_bytes: int
     host_activations_bytes: int
+    device_reserved_bytes: int | None = None
+    disk_weights_bytes: int = 0
+    disk_kv_bytes: int = 0
+    disk_activations_bytes: int = 0
 
     @property
     def host_rest_bytes(self) -> int:
         """Resident memory that is none of weights, KV and activations (libraries, page, ...)."""
         known = self.host_weights_bytes + self.host_kv_bytes + self.host_activations_bytes
         return max(0, self.host_used_bytes - known)
+
+    @property
+    def disk_used_bytes(self) -> int:
+        """Bytes in files of the disk tier."""
+        return self.disk_weights_bytes + self.disk_kv_bytes + self.disk_activations_bytes
 
     @property
     def device_rest_bytes(self) -> int:

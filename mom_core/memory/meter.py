@@ -10,24 +10,33 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 import psutil
 
+from mom_core.config import TierName
 from mom_core.events import MemorySample
+from mom_core.memory.card import find_card
 from mom_core.memory.host import host_free_bytes, host_total_bytes, status_bytes
 
+_KINDS = ("weights", "kv", "working")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 class MemoryByKind(Protocol):
-    """What the meter asks an engine: bytes it holds now, by tier and kind."""
+    """What the meter asks an engine: bytes it holds now, by kind and tier."""
 
     @property
     def device_type(self) -> str: ...
 
     @property
-    def weights_bytes(self) -> int: ...
+    def weights_device_bytes(self) -> int: ...
+
+    @property
+    def weights_host_bytes(self) -> int: ...
+
+    @property
+    def weights_disk_bytes(self) -> int: ...
 
     @property
     def kv_device_bytes(self) -> int: ...
@@ -36,10 +45,16 @@ class MemoryByKind(Protocol):
     def kv_host_bytes(self) -> int: ...
 
     @property
+    def kv_disk_bytes(self) -> int: ...
+
+    @property
     def working_device_bytes(self) -> int: ...
 
     @property
     def working_host_bytes(self) -> int: ...
+
+    @property
+    def working_disk_bytes(self) -> int: ...
 
 
 class Meter:
@@ -54,7 +69,7 @@ class Meter:
         self._process = psutil.Process()
         self._host_total_bytes = host_total_bytes()
         self._host_peak_bytes = 0
-        self._card = _Card.find()
+        self._card = find_card()
 
     def reset_peak(self) -> None:
         """Peaks count from now on."""
@@ -69,87 +84,43 @@ class Meter:
         """One reading."""
         rss = self._process.memory_info().rss
         self._host_peak_bytes = max(self._host_peak_bytes, rss, status_bytes("VmHWM"))
-        engine, card = self.engine, self._card
-        is_on_card = engine is not None and engine.device_type == "cuda" and card is not None
-        weights = engine.weights_bytes if engine else 0
-        kv_device = engine.kv_device_bytes if engine else 0
-        kv_host = engine.kv_host_bytes if engine else 0
-        working_device = engine.working_device_bytes if engine else 0
-        working_host = engine.working_host_bytes if engine else 0
-        if card is not None and is_on_card:
+        card = self._card
+        held = self._held_bytes()
+        if card is not None and self.engine and self.engine.device_type == card.device_type:
             # Torch's count includes what the kernels take for themselves.
-            working_device = max(working_device, card.allocated_bytes() - weights - kv_device)
+            rest = card.allocated_bytes() - held["weights", "device"] - held["kv", "device"]
+            held["working", "device"] = max(held["working", "device"], rest)
         else:
             # Without a GPU the device is the host: everything lies in this process's memory.
-            kv_host, kv_device = kv_host + kv_device, 0
-            working_host, working_device = working_host + working_device, 0
+            for kind in _KINDS:
+                held[kind, "host"] += held[kind, "device"]
+                held[kind, "device"] = 0
         return MemorySample(
             time_seconds=time.monotonic(),
             device_name=card.name if card else None,
             device_used_bytes=card.used_bytes() if card else None,
             device_total_bytes=card.total_bytes if card else None,
             device_peak_bytes=card.peak_bytes() if card else None,
-            device_weights_bytes=weights if is_on_card else 0,
-            device_kv_bytes=kv_device,
-            device_activations_bytes=working_device,
+            device_reserved_bytes=card.reserved_bytes() if card else None,
+            device_weights_bytes=held["weights", "device"],
+            device_kv_bytes=held["kv", "device"],
+            device_activations_bytes=held["working", "device"],
             host_used_bytes=rss,
             host_available_bytes=host_free_bytes(self._host_total_bytes, rss),
             host_total_bytes=self._host_total_bytes,
             host_peak_bytes=self._host_peak_bytes,
-            host_weights_bytes=0 if is_on_card else weights,
-            host_kv_bytes=kv_host,
-            host_activations_bytes=working_host,
+            host_weights_bytes=held["weights", "host"],
+            host_kv_bytes=held["kv", "host"],
+            host_activations_bytes=held["working", "host"],
+            disk_weights_bytes=held["weights", "disk"],
+            disk_kv_bytes=held["kv", "disk"],
+            disk_activations_bytes=held["working", "disk"],
         )
 
-
-class _Card:
-    """The first CUDA device: the whole card through NVML, this process's share through torch."""
-
-    def __init__(self, handle: object, name: str, total_bytes: int) -> None:
-        self._handle = handle
-        self.name = name
-        self.total_bytes = total_bytes
-
-    @classmethod
-    def find(cls) -> _Card | None:
-        """The card, or None where there is none that torch can use."""
-        import torch
-
-        if not torch.cuda.is_available():
-            return None
-        import pynvml
-
-        pynvml.nvmlInit()
-        index = torch.cuda.current_device()
-        uuid = f"GPU-{torch.cuda.get_device_properties(index).uuid}"
-        try:
-            # By uuid: CUDA_VISIBLE_DEVICES may have renumbered the cards.
-            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-        except pynvml.NVMLError:
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        name = torch.cuda.get_device_name(index)
-        return cls(handle, name, int(pynvml.nvmlDeviceGetMemoryInfo(handle).total))
-
-    def used_bytes(self) -> int:
-        """Used on the whole card, by every program."""
-        import pynvml
-
-        return int(pynvml.nvmlDeviceGetMemoryInfo(self._handle).used)
-
-    def allocated_bytes(self) -> int:
-        """Bytes of this process's tensors."""
-        import torch
-
-        return torch.cuda.memory_allocated()
-
-    def peak_bytes(self) -> int:
-        """Highest bytes of this process's tensors."""
-        import torch
-
-        return torch.cuda.max_memory_allocated()
-
-    def reset_peak(self) -> None:
-        """The peak counts from now on."""
-        import torch
-
-        torch.cuda.reset_peak_memory_stats()
+    def _held_bytes(self) -> dict[tuple[str, TierName], int]:
+        """What the engine holds, by kind and tier."""
+        return {
+            (kind, tier): getattr(self.engine, f"{kind}_{tier}_bytes") if self.engine else 0
+            for kind in _KINDS
+            for tier in get_args(TierName)
+        }
