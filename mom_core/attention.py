@@ -19,6 +19,7 @@ Ring Attention.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -178,21 +179,40 @@ def _attend_block(
     first_visible = 0 if window is None else query_start - window + 1
     # From here to query_start every query of the block sees every key.
     all_visible_from = 0 if window is None else query_end - window
-    merged: Partial | None = None
+    # The query is tiny beside the keys, so it travels to them and not they to it, once to each
+    # place; from there comes one merged result. From a GPU the way waits for all queued before it:
+    # the newest keys have reached the host when the query is there.
+    query_at = {query.device: query}
+    merged_at: dict[torch.device, Partial] = {}
     for segment in segments:
         if segment.end <= first_visible or segment.start >= query_end:
             continue
+        home = segment.keys.device
+        if home not in query_at:
+            query_at[home] = query.to(home)
         for piece, is_causal in _pieces(
             segment.slice(first_visible, query_end), query_start, query_end, all_visible_from
         ):
             mask = None
             if is_causal is None:
-                mask = _band_mask(query_start, query_end, piece, window, query.device)
-            partial = _partial_where_it_lives(query, piece, scale, bool(is_causal), mask, softcap)
-            merged = partial if merged is None else merge_partials(merged, partial)
-    if merged is None:
+                mask = _band_mask(query_start, query_end, piece, window, home)
+            partial = partial_attention(
+                query_at[home],
+                piece.keys,
+                piece.values,
+                scale=scale,
+                is_causal=bool(is_causal),
+                mask=mask,
+                softcap=softcap,
+            )
+            before = merged_at.get(home)
+            merged_at[home] = partial if before is None else merge_partials(before, partial)
+    if not merged_at:
         raise ValueError("segment_attention got no keys for these queries")
-    return merged
+    first, *rest = (
+        (output.to(query.device), lse.to(query.device)) for output, lse in merged_at.values()
+    )
+    return functools.reduce(merge_partials, rest, first)
 
 
 def _pieces(
@@ -229,30 +249,6 @@ def _band_mask(
     keys = torch.arange(piece.start, piece.end, device=device).unsqueeze(0)
     mask = keys <= queries
     return mask if window is None else mask & (keys > queries - window)
-
-
-def _partial_where_it_lives(
-    query: Tensor,
-    piece: Segment,
-    scale: float,
-    is_causal: bool,
-    mask: Tensor | None,
-    softcap: float | None,
-) -> Partial:
-    # The query is tiny beside the keys, so it travels to them and not they to it. From a GPU the
-    # way waits for all queued before it: the newest keys have reached the host when it is there.
-    home = piece.keys.device
-    local_mask = mask if mask is None else mask.to(home)
-    output, lse = partial_attention(
-        query.to(home),
-        piece.keys,
-        piece.values,
-        scale=scale,
-        is_causal=is_causal,
-        mask=local_mask,
-        softcap=softcap,
-    )
-    return output.to(query.device), lse.to(query.device)
 
 
 def merge_partials(first: Partial, second: Partial) -> Partial:

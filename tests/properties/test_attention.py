@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mom_core.attention import Segment, merge_partials, segment_attention
+from mom_core.kv.mapped import MappedFiles
 
+FILES = MappedFiles(Path(tempfile.gettempdir()))
 HEADS = st.sampled_from([(9, 3), (4, 4), (4, 1), (6, 2)])
 
 
@@ -39,6 +43,14 @@ def dense(
         extra = sinks.view(1, -1, 1, 1).expand(1, heads, query.shape[2], 1).to(scores.dtype)
         return torch.cat([scores, extra], -1).softmax(-1)[..., :-1] @ values
     return scores.softmax(-1) @ values
+
+
+def placed(part: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """The same numbers on one of the tiers."""
+    if torch.randint(2, (), generator=generator):
+        return part
+    moved = FILES.empty(*part.shape, dtype=part.dtype)
+    return moved.copy_(part)
 
 
 @settings(max_examples=200, deadline=None)
@@ -73,8 +85,10 @@ def test_any_split_equals_the_whole(
     query, keys, values = draw(1, h, new, 16) * 3, draw(1, g, total, 16), draw(1, g, total, 16)
     sinks = draw(h) if with_sinks else None
     bounds = sorted({0, total, *(cut for cut in cuts if cut < total)})
+    # Some in memory, some in mapped files, in any order.
     segments = [
-        Segment(a, keys[:, :, a:b], values[:, :, a:b]) for a, b in itertools.pairwise(bounds)
+        Segment(a, *(placed(x[:, :, a:b], generator) for x in (keys, values)))
+        for a, b in itertools.pairwise(bounds)
     ]
     ours = segment_attention(
         query, past, segments, scale=0.25, window=window, softcap=softcap, sinks=sinks
