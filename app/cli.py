@@ -317,7 +317,8 @@ class _Run:
             f"Read {event.prompt_tokens - event.reused_tokens:,} tokens in "
             f"{event.prefill_seconds:.1f} s ({event.prefill_tokens_per_second:,.0f} tokens/s), "
             f"wrote {event.new_tokens:,} in {event.decode_seconds:.1f} s "
-            f"({event.decode_tokens_per_second:.1f} tokens/s), {reason}; "
+            f"({event.decode_tokens_per_second:.1f} tokens/s, {event.tokens_per_step:.1f} a step), "
+            f"{reason}; "
             f"peak {_peak(sample)}"
         )
 
@@ -336,6 +337,7 @@ def _report(
         "decode_seconds": finished.decode_seconds,
         "prefill_tokens_per_second": finished.prefill_tokens_per_second,
         "decode_tokens_per_second": finished.decode_tokens_per_second,
+        "tokens_per_step": finished.tokens_per_step,
         "peak_device_bytes": peak_device,
         "peak_host_bytes": peak.host_peak_bytes,
         "documents": [

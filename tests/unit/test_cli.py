@@ -63,6 +63,7 @@ def test_json_is_one_object(samples: Path) -> None:
         "decode_seconds",
         "prefill_tokens_per_second",
         "decode_tokens_per_second",
+        "tokens_per_step",
         "peak_device_bytes",
         "peak_host_bytes",
         "documents",
