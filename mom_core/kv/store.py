@@ -185,6 +185,9 @@ class KVStore:
                 layer.take(layer.moved_to(before))
             raise
         self.tier = tier
+        if tier.is_pinned:
+            # Copies are only queued, and the next to read there may be the CPU.
+            torch.cuda.current_stream().synchronize()
 
     def advance_states(self, tokens: int) -> None:
         """All layers have run: the states are those after `tokens` tokens."""
@@ -256,9 +259,9 @@ class KVStore:
 def copy_tokens(into: Tensor, source: Tensor, *, is_queued: bool) -> None:
     """Copies keys or values `[1, G, N, D]` of some tokens.
 
-    Between devices head by head: the rows of one head lie together, so that each copy is one
-    transfer. As a whole they would go through temporary, unpinned buffers, and nothing would
-    overlap.
+    To and from pinned memory head by head: the rows of one head lie together, so that each copy
+    is one transfer. As a whole they would go through temporary, unpinned buffers, and nothing
+    would overlap.
 
     Args:
         into: views of the places.
@@ -266,11 +269,11 @@ def copy_tokens(into: Tensor, source: Tensor, *, is_queued: bool) -> None:
         is_queued: return before it is done, in the order of the current stream; only for host
             memory that is pinned.
     """
-    if into.device == source.device:
+    if into.device == source.device or not is_queued:
         into.copy_(source)
         return
     for head in range(into.shape[1]):
-        into[0, head].copy_(source[0, head], non_blocking=is_queued)
+        into[0, head].copy_(source[0, head], non_blocking=True)
 
 
 def kv_bytes_per_token(kv_heads: int, head_dim: int, layers: int, dtype: torch.dtype) -> int:
