@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +38,21 @@ _SPLIT_FROM_KEYS = 2048
 # Two pieces balance an odd number of heads over the cores; more brought nothing (docs/log.md).
 _SPLIT_PIECES = 2
 _SMALLEST_WINDOW_BLOCK = 256
+
+_pretended_device: ContextVar[str | None] = ContextVar("pretended device", default=None)
+
+
+@contextmanager
+def attention_as_on(device_type: str) -> Iterator[None]:
+    """Inside, the kernels of this kind of device are called, wherever the tensors are.
+
+    For simulation: fake tensors of a GPU cannot be made without one.
+    """
+    before = _pretended_device.set(device_type)
+    try:
+        yield
+    finally:
+        _pretended_device.reset(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,9 +313,10 @@ def partial_attention(
     """
     if softcap is not None or query.shape[-1] != values.shape[-1]:
         return _dense_partial(query, keys, values, scale, is_causal, mask, softcap)
-    if query.device.type == "cpu":
+    device_type = _pretended_device.get() or query.device.type
+    if device_type == "cpu":
         return _cpu_partial(query, keys, values, scale, is_causal, mask)
-    if query.device.type == "cuda":
+    if device_type == "cuda":
         return _cuda_partial(query, keys, values, scale, is_causal, mask)
     return _dense_partial(query, keys, values, scale, is_causal, mask, softcap)
 

@@ -25,7 +25,7 @@ from mom_core.generate.detokenize import StreamDetokenizer
 from mom_core.generate.lookup import PromptLookup
 from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
 from mom_core.generate.sampling import Sampler
-from mom_core.generate.work import LayerShape, chunk_flops
+from mom_core.generate.work import chunk_flops, layer_shapes
 from mom_core.kv.decode_kv import DecodeKV
 from mom_core.kv.mapped import MappedFiles
 from mom_core.kv.scratch import default_scratch_folder, sweep
@@ -165,7 +165,7 @@ class Engine:
         self._working = WorkingBytes()
         self._decoding: DecodeKV | None = None
         self._weights_bytes = _weights_bytes(model)
-        self._shapes = self._layer_shapes()
+        self._shapes = layer_shapes(self._seam)
         self._state_bytes: int | None = None
         self._files = MappedFiles(self._scratch_root())
         sweep(self._scratch_root())
@@ -779,19 +779,6 @@ class Engine:
                 f"{tokens - self.context_window_tokens:,} tokens, or choose a model with a "
                 "longer context window."
             )
-
-    def _layer_shapes(self) -> list[LayerShape]:
-        seam = self._seam
-        return [
-            LayerShape(
-                linear_parameters=sum(p.numel() for p in layer.parameters() if p.dim() > 1),
-                attention_width=(
-                    0 if index in seam.recurrent_layers else seam.heads * seam.head_dim
-                ),
-                window=seam.window_of_layer(index),
-            )
-            for index, layer in enumerate(seam.layers)
-        ]
 
     @contextmanager
     def _decode_kv(self, context: Context, new_tokens: int) -> Iterator[Cache]:

@@ -26,12 +26,14 @@ from torch import Tensor, nn
 from mom_core.attention import Segment
 from mom_core.config import EngineConfig
 from mom_core.kv.store import KVStore, LayerKV
-from mom_core.kv.tiers import device_tier, host_tier
+from mom_core.kv.tiers import Tier, device_tier, host_tier
 from mom_core.model.hf_seam import HFSeam, is_empty_cache, refuse_padding, segment_cache
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+# Room for an answer, where keys and values come back to the device for it.
+_SPARE_TOKENS = 256
 # Under these names the families keep what runs on every token by itself.
 _TOKENWISE = ("mlp", "feed_forward", "block_sparse_moe")
 
@@ -42,8 +44,9 @@ class _OffloadedKV:
     So the prompt's own attention runs on the device, and only past keys lie elsewhere.
     """
 
-    def __init__(self, home: LayerKV) -> None:
+    def __init__(self, home: LayerKV, returns_to: Tier | None) -> None:
         self._home = home
+        self._returns_to = returns_to
         self._newest: Segment | None = None
 
     @property
@@ -51,6 +54,9 @@ class _OffloadedKV:
         return self._home.tokens
 
     def append(self, keys: Tensor, values: Tensor) -> None:
+        if self._returns_to is not None and self.tokens and self._home.tier != self._returns_to:
+            self._home.reserve(self.tokens + _SPARE_TOKENS)
+            self._home.move_to(self._returns_to)
         self._newest = Segment(self._home.tokens, keys, values)
         self._home.append(keys, values)
 
@@ -69,6 +75,7 @@ def memory_saving(
     *,
     chunk_tokens: int = 4096,
     kv: Literal["device", "host"] = "host",
+    kv_returns: bool = False,
 ) -> Iterator[PreTrainedModel]:
     """Runs a transformers model in less memory inside the block, with the same answers.
 
@@ -80,6 +87,8 @@ def memory_saving(
         model: any model `Engine` takes; the plain module again after the block.
         chunk_tokens: C, tokens of one mini-sequence.
         kv: where keys and values live: "device", or "host" (sent there once, never rewritten).
+        kv_returns: whether keys and values come back to the device when the answer begins, as the
+            paper has it. Else they are attended to where they are.
 
     Yields:
         The model.
@@ -90,14 +99,29 @@ def memory_saving(
     """
     config = EngineConfig(chunk_tokens=chunk_tokens, kv=kv)
     seam = HFSeam(model)
-    tier = host_tier(seam.device) if config.kv == "host" else device_tier(seam.device)
-    run = _Run(chunk_tokens)
+    device = device_tier(seam.device)
+    tier = host_tier(seam.device) if config.kv == "host" else device
+    with saving(seam, tier, chunk_tokens=chunk_tokens, returns_to=device if kv_returns else None):
+        yield model
+
+
+@contextmanager
+def saving(
+    seam: HFSeam, tier: Tier, *, chunk_tokens: int, returns_to: Tier | None
+) -> Iterator[None]:
+    """`memory_saving` for a model in parts, with tiers of the caller's own.
+
+    Args:
+        seam: the model.
+        tier: where keys and values live.
+        chunk_tokens: C.
+        returns_to: where they move when the answer begins; None leaves them.
+    """
+    run = _Run(chunk_tokens, tier, returns_to)
+    forward = seam.model.forward
     forwards: list[tuple[nn.Module, Callable[..., Any]]] = [
         # `generate` looks at the forward's signature.
-        (
-            model,
-            update_wrapper(partial(run.model_forward, model.forward, seam, tier), model.forward),
-        )
+        (seam.model, update_wrapper(partial(run.model_forward, forward, seam), forward))
     ]
     for index, layer in enumerate(seam.layers):
         is_last = index + 1 == len(seam.layers)
@@ -107,31 +131,32 @@ def memory_saving(
             if name in _TOKENWISE
         ]
     with seam.memory_saving(forwards):
-        yield model
+        yield
 
 
 class _Run:
     """What the stand-ins of one block share."""
 
-    def __init__(self, chunk_tokens: int) -> None:
+    def __init__(self, chunk_tokens: int, tier: Tier, returns_to: Tier | None) -> None:
         self._chunk_tokens = chunk_tokens
+        self._tier = tier
+        self._returns_to = returns_to
         self._only_last_token = False
 
     def model_forward(
         self,
         forward: Callable[..., Any],
         seam: HFSeam,
-        tier: Any,
         input_ids: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         """The model's forward with our cache, for the last token's logits unless asked."""
         refuse_padding(kwargs.get("attention_mask"), input_ids)
         if kwargs.get("use_cache") is not False and is_empty_cache(kwargs.get("past_key_values")):
-            store = KVStore(len(seam.layers), tier, seam.recurrent_layers)
+            store = KVStore(len(seam.layers), self._tier, seam.recurrent_layers)
             kwargs["past_key_values"] = segment_cache(
                 [
-                    _OffloadedKV(layer) if isinstance(layer, LayerKV) else layer
+                    _OffloadedKV(layer, self._returns_to) if isinstance(layer, LayerKV) else layer
                     for layer in store.layers
                 ]
             )

@@ -71,7 +71,7 @@ class _Prefill:
         self,
         seam: HFSeam,
         store: KVStore,
-        token_ids: Tensor,
+        token_ids: list[int],
         reused_tokens: int,
         plan: PrefillPlan,
         shapes: list[LayerShape],
@@ -79,13 +79,14 @@ class _Prefill:
     ) -> None:
         self.seam = seam
         self.store = store
-        self.token_ids = token_ids
+        self.token_ids = torch.tensor([token_ids], dtype=torch.long)
+        self.last_id = token_ids[-1]
         self.reused_tokens = reused_tokens
         self.plan = plan
         self.shapes = shapes
         self.working = working
         self.past = store.tokens
-        self.total = self.past + token_ids.shape[1]
+        self.total = self.past + len(token_ids)
         self.cache = segment_cache(store.layers)
         self.lanes = Lanes(seam.device)
         self.hidden: HiddenStates | None = None
@@ -164,8 +165,7 @@ class _Prefill:
             yield self._progress(layer, start, end, is_layer_done=end == self.total)
         if final is None:
             raise ValueError("a prefill needs at least one token")
-        last_id = int(self.token_ids[0, -1])
-        return self.seam.head(final[:, -1:], last_id, self.total - 1, self.cache)
+        return self.seam.head(final[:, -1:], self.last_id, self.total - 1, self.cache)
 
     def _advance(self, layer: int, end: int) -> None:
         """Tells a recurrent layer how far it has run, and keeps its state where it should be."""
@@ -285,8 +285,7 @@ def prefill(
         The next token's logits `[V]`, fp32.
     """
     past = store.tokens
-    ids = torch.tensor([token_ids], dtype=torch.long)
-    run = _Prefill(seam, store, ids, reused_tokens, plan, shapes, working)
+    run = _Prefill(seam, store, token_ids, reused_tokens, plan, shapes, working)
     is_complete = False
     try:
         logits = yield from run.run()

@@ -8,6 +8,10 @@ that counted tokens would stall at the end.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mom_core.model.hf_seam import HFSeam
 
 # The last layer stores keys and values and stops, for all tokens but the last.
 _LAST_LAYER_LINEAR_SHARE = 0.15
@@ -26,6 +30,18 @@ class LayerShape:
     linear_parameters: int
     attention_width: int
     window: int | None
+
+
+def layer_shapes(seam: HFSeam) -> list[LayerShape]:
+    """The shape of every layer of a model."""
+    return [
+        LayerShape(
+            linear_parameters=sum(p.numel() for p in layer.parameters() if p.dim() > 1),
+            attention_width=0 if index in seam.recurrent_layers else seam.heads * seam.head_dim,
+            window=seam.window_of_layer(index),
+        )
+        for index, layer in enumerate(seam.layers)
+    ]
 
 
 def chunk_flops(shape: LayerShape, start: int, end: int, *, is_last_layer: bool) -> float:

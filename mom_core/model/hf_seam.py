@@ -142,7 +142,7 @@ class SegmentCacheLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
 class StateCacheLayer(LinearAttentionLayer):  # type: ignore[misc, unused-ignore]
     """A transformers cache layer for a recurrent or convolution state that a `LayerState` holds."""
 
-    _PARTS = (
+    PARTS = (
         "conv_states",
         "recurrent_states",
         "is_conv_states_initialized",
@@ -154,7 +154,7 @@ class StateCacheLayer(LinearAttentionLayer):  # type: ignore[misc, unused-ignore
     def __init__(self, state: LayerState, number_of_states: int = 1) -> None:
         super().__init__(number_of_states=number_of_states)
         if not state.parts:
-            state.adopt({name: getattr(self, name) for name in self._PARTS})
+            state.adopt({name: getattr(self, name) for name in self.PARTS})
         for name, part in state.parts.items():
             setattr(self, name, part)
 

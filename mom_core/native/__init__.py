@@ -10,6 +10,7 @@ Source: ours.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -18,7 +19,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
@@ -386,9 +388,27 @@ class Kernels:
         return output.transpose(1, 2), lse
 
 
-@functools.cache
+_is_off: ContextVar[bool] = ContextVar("native kernels are off", default=False)
+
+
+@contextlib.contextmanager
+def without_kernels() -> Iterator[None]:
+    """Inside, torch does everything itself: the kernels read addresses, fake tensors have none."""
+    before = _is_off.set(True)
+    try:
+        yield
+    finally:
+        _is_off.reset(before)
+
+
 def kernels() -> Kernels | None:
     """The kernels, compiled when first asked for; None where they cannot be had."""
+    return None if _is_off.get() else built_kernels()
+
+
+@functools.cache
+def built_kernels() -> Kernels | None:
+    """`kernels` for the whole process, on or off."""
     try:
         built = Kernels(_library())
         return built if _agrees_with_torch(built) else None

@@ -33,6 +33,21 @@ def test_the_block_gives_the_same_answers(family: str, kv: Any) -> None:
             assert plain_greedy(model, prompt, 12) == tokens
 
 
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen3.5"])
+def test_keys_and_values_return_to_the_device_when_the_answer_begins(family: str) -> None:
+    model, prompt = shared_model(family), make_prompt(LENGTH)
+    tokens = plain_greedy(model, prompt, 12)
+    homes = []
+    with memory_saving(model, chunk_tokens=7, kv="host", kv_returns=True):
+        assert plain_greedy(model, prompt, 12) == tokens
+        cache = None
+        for ids in (prompt, tokens[:1], tokens[1:2]):
+            cache = model(torch.tensor([ids]), past_key_values=cache).past_key_values
+            layer = next(layer.kv for layer in cache.layers if hasattr(layer, "kv"))
+            homes.append((layer._home.tier.name, layer.tokens))
+    assert homes == [("host", LENGTH), ("device", LENGTH + 1), ("device", LENGTH + 2)]
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt-oss", "qwen3.5"])
 def test_the_block_leaves_no_trace(family: str) -> None:
     model, prompt = make_model(family), make_prompt(LENGTH)

@@ -132,7 +132,7 @@ def test_without_a_compiler_everything_works(
     def nothing(*args: Any, **kwargs: Any) -> None:
         return None
 
-    native.kernels.cache_clear()
+    native.built_kernels.cache_clear()
     monkeypatch.setattr(native.shutil, "which", nothing)
     monkeypatch.setattr(native.platformdirs, "user_cache_dir", lambda name: str(tmp_path))
     try:
@@ -142,17 +142,17 @@ def test_without_a_compiler_everything_works(
         model = make_model("llama").bfloat16()
         assert len(Engine(model).generate_ids(make_prompt(9), max_new_tokens=3)) == 3
     finally:
-        native.kernels.cache_clear()
+        native.built_kernels.cache_clear()
 
 
 def test_a_broken_compiler_is_survived(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    native.kernels.cache_clear()
+    native.built_kernels.cache_clear()
     monkeypatch.setattr(native.shutil, "which", lambda name: "/bin/false")
     monkeypatch.setattr(native.platformdirs, "user_cache_dir", lambda name: str(tmp_path))
     try:
         assert native.kernels() is None
     finally:
-        native.kernels.cache_clear()
+        native.built_kernels.cache_clear()
     assert not list(tmp_path.rglob("*.so"))
 
 

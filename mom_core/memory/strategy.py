@@ -1,0 +1,82 @@
+"""The ways to run a long prompt that are compared: which parts of the method each one uses.
+
+Each covers prefill and decode. `standard`, `chunked`, `mini-sequence` and `mom` answer with the
+KV on the device, as published; `offload` and `layer-streaming` with the KV where it lies.
+
+Source: MOM, arXiv:2504.12526, for all but `layer-streaming`, which is ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+StrategyName = Literal["standard", "chunked", "offload", "mini-sequence", "mom", "layer-streaming"]
+STRATEGY_NAMES: tuple[StrategyName, ...] = get_args(StrategyName)
+_KV_IN_PREFILL: dict[StrategyName, Literal["device", "host"]] = {
+    "standard": "device",
+    "chunked": "device",
+    "offload": "host",
+    "mini-sequence": "device",
+    "mom": "host",
+    "layer-streaming": "host",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strategy:
+    """One way, with its settings. `Strategy.named` fills in what is usual.
+
+    Args:
+        name: of the way.
+        chunk_tokens: C: of a prompt's chunk (`chunked`, `layer-streaming`) or of a mini-sequence
+            of the MLP (`mini-sequence`, `mom`).
+        kv: where keys and values live in prefill.
+        hidden: where hidden states wait between layers (`layer-streaming`).
+        decode: where keys and values live while answering.
+        logits: whether prefill gives the last token's logits or all.
+        device_type: "cuda", or "cpu" where device and host are one memory.
+        reserved_tokens: room for an answer that is taken ahead (`layer-streaming`).
+    """
+
+    name: StrategyName
+    chunk_tokens: int
+    kv: Literal["device", "host"]
+    hidden: Literal["device", "host"]
+    decode: Literal["device", "host"]
+    logits: Literal["last", "all"] = "last"
+    device_type: Literal["cuda", "cpu"] = "cuda"
+    reserved_tokens: int = 1024
+
+    @classmethod
+    def named(
+        cls,
+        name: StrategyName,
+        *,
+        chunk_tokens: int = 4096,
+        kv: Literal["device", "host"] | None = None,
+        hidden: Literal["device", "host"] = "host",
+        logits: Literal["last", "all"] = "last",
+        device_type: Literal["cuda", "cpu"] = "cuda",
+    ) -> Strategy:
+        """The strategy as it is usually run.
+
+        Args:
+            name: one of `STRATEGY_NAMES`.
+            chunk_tokens: C.
+            kv: for `layer-streaming`; the others have one place for it.
+            hidden: for `layer-streaming`.
+            logits: "all" is the paper's own baseline.
+            device_type: of the machine.
+        """
+        place = kv if kv is not None and name == "layer-streaming" else _KV_IN_PREFILL[name]
+        stays = name in ("offload", "layer-streaming")
+        return cls(
+            name=name,
+            chunk_tokens=chunk_tokens,
+            kv=place,
+            hidden=hidden,
+            decode=place if stays else "device",
+            logits=logits,
+            device_type=device_type,
+        )
