@@ -34,7 +34,7 @@ from mom_core.model.hf_seam import HFSeam, KVStored, LayerCall, segment_cache
 
 # Rotary tables of so many tokens are kept between layers; of longer prompts they are made again
 # for each layer, so that nothing but hidden states and KV grows with the prompt.
-_KEPT_CALL_TOKENS = 16_384
+KEPT_CALL_TOKENS = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +192,7 @@ class _Prefill:
         """A chunk's hidden states before this layer, and what else the layer is called with."""
         if layer == 0:
             embeddings, calls = self._record(start, end)
-            if self._kept_tokens + end - start <= _KEPT_CALL_TOKENS:
+            if self._kept_tokens + end - start <= KEPT_CALL_TOKENS:
                 self._calls[start] = calls
                 self._kept_tokens += end - start
             return embeddings, calls[0]

@@ -18,7 +18,7 @@ from mom_core.kv.mapped import MappedFiles
 
 # The pinned allocator rounds every request up to a power of two, so pinned buffers are cut into
 # pieces of exactly this size; of 64 MiB only the last of a layer is partly empty.
-_PINNED_PIECE_BYTES = 1 << 24
+PINNED_PIECE_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Tier:
         """How many of `tokens` one buffer should hold, given the bytes one of its rows takes."""
         if not self.is_pinned:
             return tokens
-        return max(1, min(tokens, _PINNED_PIECE_BYTES // bytes_per_token))
+        return max(1, min(tokens, PINNED_PIECE_BYTES // bytes_per_token))
 
     def touch(self, *tensors: Tensor) -> None:
         """Tensors of this tier are used now: on the disk, others may leave memory for them."""

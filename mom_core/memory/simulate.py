@@ -20,7 +20,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -32,9 +32,9 @@ from mom_core.attention import attention_as_on
 from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
 from mom_core.generate.work import layer_shapes
 from mom_core.kv.store import KVStore
-from mom_core.kv.tiers import Tier, TierName
+from mom_core.kv.tiers import Tier
 from mom_core.kv.transfer import LayerStage
-from mom_core.memory.strategy import Strategy
+from mom_core.memory.strategy import Place, Strategy
 from mom_core.mini_sequence import saving
 from mom_core.model.hf_seam import HFSeam, LayerCall, StateCacheLayer, segment_cache
 from mom_core.native import without_kernels
@@ -48,6 +48,8 @@ BytesByKind = dict[Kind, int]
 
 # Answer tokens after the prompt: the first still sees prefill's leftovers, the second does not.
 _DECODE_STEPS = 2
+# Long enough that what grows with the chunk is what counts.
+_RECURRENT_CHUNKS = (1024, 2048)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +61,14 @@ class Moment:
         layer: that was running, None between layers.
         device: bytes by kind when the device held most.
         host: the same of the host.
+        disk: the same of the disk.
     """
 
     phase: Phase
     layer: int | None
     device: BytesByKind
     host: BytesByKind
+    disk: BytesByKind
 
     @property
     def device_bytes(self) -> int:
@@ -76,11 +80,16 @@ class Moment:
         """On the host in all."""
         return sum(self.host.values())
 
+    @property
+    def disk_bytes(self) -> int:
+        """On the disk in all."""
+        return sum(self.disk.values())
+
 
 @dataclass(slots=True)
 class _Storage:
     n_bytes: int
-    tier: TierName
+    tier: Place
     kind: Kind
     watch: weakref.ref[Any]
 
@@ -91,11 +100,11 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._storages: dict[int, _Storage] = {}
-        self._now: dict[TierName, BytesByKind] = {"device": {}, "host": {}}
-        self._total: dict[TierName, int] = {"device": 0, "host": 0}
-        self._high: dict[TierName, int] = {"device": 0, "host": 0}
-        self._high_by_kind: dict[TierName, BytesByKind] = {"device": {}, "host": {}}
-        self._place: tuple[TierName, Kind] = ("device", "activations")
+        self._now: dict[Place, BytesByKind] = {place: {} for place in get_args(Place)}
+        self._total: dict[Place, int] = dict.fromkeys(get_args(Place), 0)
+        self._high: dict[Place, int] = dict(self._total)
+        self._high_by_kind: dict[Place, BytesByKind] = {place: {} for place in get_args(Place)}
+        self._place: tuple[Place, Kind] = ("device", "activations")
         self._phase: Phase = "load"
         self._layer: int | None = None
         self.timeline: list[Moment] = []
@@ -117,6 +126,7 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
                 layer=self._layer,
                 device=self._high_by_kind["device"],
                 host=self._high_by_kind["host"],
+                disk=self._high_by_kind["disk"],
             )
         )
         self._phase, self._layer = phase, layer
@@ -125,7 +135,7 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
             self._high_by_kind[tier] = dict(now)
 
     @contextmanager
-    def creating(self, tier: TierName, kind: Kind) -> Iterator[None]:
+    def creating(self, tier: Place, kind: Kind) -> Iterator[None]:
         """New storages inside lie on this tier and are of this kind."""
         before, self._place = self._place, (tier, kind)
         try:
@@ -133,7 +143,7 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
         finally:
             self._place = before
 
-    def label(self, tensor: Tensor, kind: Kind, tier: TierName | None = None) -> None:
+    def label(self, tensor: Tensor, kind: Kind, tier: Place | None = None) -> None:
         """A storage's kind, and its tier if it is given, are these from now on."""
         self._add(tensor)
         storage = self._storages[tensor.untyped_storage()._cdata]
@@ -141,7 +151,7 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
         storage.kind, storage.tier = kind, tier or storage.tier
         self._count(storage.tier, storage.kind, storage.n_bytes)
 
-    def adopt(self, model: torch.nn.Module, tier: TierName = "device") -> None:
+    def adopt(self, model: torch.nn.Module, tier: Place = "device") -> None:
         """Counts a model's parameters and buffers as weights."""
         for tensor in [*model.parameters(), *model.buffers()]:
             self.label(tensor, "weights", tier)
@@ -181,7 +191,7 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
         self._storages[key] = _Storage(n_bytes, tier, kind, weakref.ref(storage, gone))
         self._count(tier, kind, n_bytes)
 
-    def _count(self, tier: TierName, kind: Kind, n_bytes: int) -> None:
+    def _count(self, tier: Place, kind: Kind, n_bytes: int) -> None:
         now = self._now[tier]
         now[kind] = now.get(kind, 0) + n_bytes
         self._total[tier] += n_bytes
@@ -220,6 +230,10 @@ class Simulation:
     def device_peak(self, *phases: Phase) -> Moment:
         """The moment the device held most; of all phases if none is named."""
         return max(self._of(phases), key=lambda moment: moment.device_bytes)
+
+    def disk_peak(self, *phases: Phase) -> Moment:
+        """The moment the disk held most; of all phases if none is named."""
+        return max(self._of(phases), key=lambda moment: moment.disk_bytes)
 
     def host_peak(self, *phases: Phase) -> Moment:
         """The moment the host held most; of all phases if none is named."""
@@ -303,9 +317,15 @@ class _Run:
         else:
             self._transformers()
 
-    def _tier(self, name: TierName, kind: Kind) -> Tier:
+    def _tier(self, name: Place, kind: Kind) -> Tier:
         is_pinned = name == "host" and self.strategy.device_type == "cuda"
-        return _TrackedTier(name, torch.device("cpu"), is_pinned, tracker=self.tracker, kind=kind)
+        return _TrackedTier(
+            name,  # type: ignore[arg-type, unused-ignore]
+            torch.device("cpu"),
+            is_pinned,
+            tracker=self.tracker,
+            kind=kind,
+        )
 
     def _engine(self) -> None:
         seam = _TracedSeam(self.model, self.tracker)
@@ -519,3 +539,63 @@ def _recurrent_layers_run_once(model: PreTrainedModel, tracker: MemoryTracker) -
     finally:
         for layer in layers:
             del layer.__dict__["forward"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecurrentBytes:
+    """What one recurrent layer holds beyond its input, taken from simulated runs of it.
+
+    Args:
+        state_bytes: of its state.
+        first: bytes it works with at most over a chunk at the beginning of a sequence: a fixed
+            part, and a part for each token of the chunk.
+        further: the same over a chunk with a state before it.
+    """
+
+    state_bytes: int
+    first: tuple[float, float]
+    further: tuple[float, float]
+
+    def working_bytes(self, tokens: int, *, is_first: bool) -> int:
+        """The most it works with over a chunk of so many tokens."""
+        fixed, per_token = self.first if is_first else self.further
+        return round(fixed + per_token * tokens)
+
+
+def recurrent_bytes(
+    config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16
+) -> RecurrentBytes | None:
+    """Of a model's recurrent layers, in transformers' reference code; None if it has none.
+
+    Chunks of two lengths tell what grows with the chunk and what does not.
+    """
+    with FakeTensorMode(), torch.no_grad():
+        model = model_without_weights(config, dtype)
+        recurrent = HFSeam(model).recurrent_layers
+        if not recurrent:
+            return None
+        short, long = (_recurrent_run(model, min(recurrent), n) for n in _RECURRENT_CHUNKS)
+    (short_tokens, long_tokens), lines = _RECURRENT_CHUNKS, []
+    for low, high in zip(short[:2], long[:2], strict=True):
+        per_token = (high - low) / (long_tokens - short_tokens)
+        lines.append((low - short_tokens * per_token, per_token))
+    return RecurrentBytes(state_bytes=short[2], first=lines[0], further=lines[1])
+
+
+def _recurrent_run(model: PreTrainedModel, index: int, tokens: int) -> tuple[int, int, int]:
+    """The most one layer works with over a first and a second chunk; the bytes of its state."""
+    tracker = MemoryTracker()
+    seam = HFSeam(model)
+    store = KVStore(len(seam.layers), Tier("device", torch.device("cpu")), seam.recurrent_layers)
+    cache = segment_cache(store.layers)
+    peaks = []
+    with tracker, without_kernels():
+        tracker.adopt(model)
+        ids = torch.zeros(1, tokens, dtype=torch.long)
+        hidden, calls = seam.embed(ids, 0, cache, 2 * tokens)
+        for _ in range(2):
+            tracker.step("prefill", index)
+            before = tracker.device_bytes
+            seam.run_layer(index, hidden, calls[index])
+            peaks.append(tracker.device_high_bytes - before)
+    return peaks[0], peaks[1], store.states[0].state_bytes

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 StrategyName = Literal["standard", "chunked", "offload", "mini-sequence", "mom", "layer-streaming"]
+Place = Literal["device", "host", "disk"]
 STRATEGY_NAMES: tuple[StrategyName, ...] = get_args(StrategyName)
-_KV_IN_PREFILL: dict[StrategyName, Literal["device", "host"]] = {
+_KV_IN_PREFILL: dict[StrategyName, Place] = {
     "standard": "device",
     "chunked": "device",
     "offload": "host",
@@ -34,6 +35,7 @@ class Strategy:
         kv: where keys and values live in prefill.
         hidden: where hidden states wait between layers (`layer-streaming`).
         decode: where keys and values live while answering.
+        weights: whether all lie on the device, or come layer by layer (`layer-streaming`).
         logits: whether prefill gives the last token's logits or all.
         device_type: "cuda", or "cpu" where device and host are one memory.
         reserved_tokens: room for an answer that is taken ahead (`layer-streaming`).
@@ -41,9 +43,10 @@ class Strategy:
 
     name: StrategyName
     chunk_tokens: int
-    kv: Literal["device", "host"]
-    hidden: Literal["device", "host"]
-    decode: Literal["device", "host"]
+    kv: Place
+    hidden: Place
+    decode: Place
+    weights: Literal["device", "stream"] = "device"
     logits: Literal["last", "all"] = "last"
     device_type: Literal["cuda", "cpu"] = "cuda"
     reserved_tokens: int = 1024
@@ -54,8 +57,9 @@ class Strategy:
         name: StrategyName,
         *,
         chunk_tokens: int = 4096,
-        kv: Literal["device", "host"] | None = None,
-        hidden: Literal["device", "host"] = "host",
+        kv: Place | None = None,
+        hidden: Place = "host",
+        weights: Literal["device", "stream"] = "device",
         logits: Literal["last", "all"] = "last",
         device_type: Literal["cuda", "cpu"] = "cuda",
     ) -> Strategy:
@@ -66,6 +70,7 @@ class Strategy:
             chunk_tokens: C.
             kv: for `layer-streaming`; the others have one place for it.
             hidden: for `layer-streaming`.
+            weights: for `layer-streaming`.
             logits: "all" is the paper's own baseline.
             device_type: of the machine.
         """
@@ -77,6 +82,7 @@ class Strategy:
             kv=place,
             hidden=hidden,
             decode=place if stays else "device",
+            weights=weights,
             logits=logits,
             device_type=device_type,
         )

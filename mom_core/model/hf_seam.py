@@ -265,6 +265,25 @@ class LayerCall:
     kwargs: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class LayerWidths:
+    """What a layer with attention is made of, as far as its working memory depends on it.
+
+    Args:
+        mlp: F; of experts, all that one token passes.
+        mlp_copies: how many `[C, F]` are alive at once.
+        has_gated_query: the query projection also gives a gate of the query's width.
+        has_head_norm: queries and keys are normed by head.
+        rotary_share: the share of D that is rotated.
+    """
+
+    mlp: int
+    mlp_copies: int
+    has_gated_query: bool
+    has_head_norm: bool
+    rotary_share: float
+
+
 class _StandIn(nn.Module):
     """Takes a layer's place in the list; knows the layer's attributes, runs `respond`."""
 
@@ -354,6 +373,24 @@ class HFSeam:
     def window_of_layer(self, index: int) -> int | None:
         """W of a layer with sliding-window attention, None for any other."""
         return self._kinds[index].window
+
+    def layer_widths(self) -> LayerWidths:
+        """Of the layers with attention, told by the modules of the first of them."""
+        index = next(i for i, kind in enumerate(self._kinds) if not kind.is_recurrent)
+        modules = {name.rsplit(".", 1)[-1]: m for name, m in self.layers[index].named_modules()}
+        query = modules.get("q_proj")
+        rows = query.weight.shape[0] if isinstance(query, nn.Linear) else 0
+        config = self.config
+        experts = getattr(config, "num_experts_per_tok", None)
+        wide = getattr(config, "moe_intermediate_size", None) if experts else None
+        rotary = getattr(config, "rope_parameters", None) or {}
+        return LayerWidths(
+            mlp=int(wide or config.intermediate_size) * int(experts or 1),
+            mlp_copies=4 if "gate_up_proj" in modules else 3,
+            has_gated_query=rows == 2 * self.heads * self.head_dim,
+            has_head_norm="q_norm" in modules,
+            rotary_share=float(rotary.get("partial_rotary_factor") or 1.0),
+        )
 
     def rope_limit(self) -> int | None:
         """The longest sequence before LongRoPE changes the rotation of every position.

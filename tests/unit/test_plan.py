@@ -1,0 +1,124 @@
+"""The closed form against the simulation, and what it says of the method."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+from transformers import AutoConfig, PretrainedConfig
+
+from mom_core.memory.plan import forecast_memory
+from mom_core.memory.shape import ModelShape
+from mom_core.memory.simulate import RecurrentBytes, recurrent_bytes, simulate
+from mom_core.memory.strategy import STRATEGY_NAMES, Strategy
+from mom_core.model.catalogue import catalogue
+
+# Four layers of a model show all that a layer takes, and its KV and weights count for more than
+# they do in all layers; full depth is compared once below.
+LAYERS = 4
+MODELS = ["llama-3-8b", "qwen3.5-9b", "qwen2.5-7b-1m", "mistral-nemo"]
+LENGTHS = [1_000, 9_000, 24_000, 70_000]
+TIERS = [("host", "host"), ("device", "device"), ("host", "device"), ("device", "host")]
+
+
+def config_of(name: str, layers: int | None = LAYERS) -> PretrainedConfig:
+    settings = dict(catalogue()[name].config)
+    if layers is not None:
+        settings["num_hidden_layers"] = layers
+        if "layer_types" in settings:
+            settings["layer_types"] = settings["layer_types"][:layers]
+    return AutoConfig.for_model(**settings)
+
+
+@functools.cache
+def shape_of(name: str, layers: int | None) -> tuple[ModelShape, RecurrentBytes | None]:
+    config = config_of(name, layers)
+    return ModelShape.of_config(config, name), recurrent_bytes(config)
+
+
+def compare(name: str, tokens: int, strategy: Strategy, layers: int | None = LAYERS) -> None:
+    shape, recurrent = shape_of(name, layers)
+    run = simulate(config_of(name, layers), tokens, strategy)
+    forecast = forecast_memory(shape, recurrent, tokens, strategy)
+    for phase, held in (("prefill", forecast.prefill), ("decode", forecast.decode)):
+        for tier in ("device", "host"):
+            simulated: Any = getattr(getattr(run, f"{tier}_peak")(phase), f"{tier}_bytes")
+            planned = getattr(held, f"{tier}_bytes")
+            what = f"{phase}, {tier}: {planned} planned at {held.moment}, {simulated} simulated"
+            # A megabyte beside gigabytes is no error of the model's.
+            assert planned == pytest.approx(simulated, rel=0.02, abs=1e6), what
+
+
+def settings_of(name: Any, chunk_tokens: int = 4096) -> list[Strategy]:
+    if name == "layer-streaming":
+        return [
+            Strategy.named(name, chunk_tokens=chunk_tokens, kv=kv, hidden=hidden)  # type: ignore[arg-type]
+            for kv, hidden in TIERS
+        ]
+    return [Strategy.named(name, chunk_tokens=chunk_tokens)]
+
+
+@pytest.mark.parametrize("name", STRATEGY_NAMES)
+@pytest.mark.parametrize("model", ["llama-3-8b", "qwen3.5-9b"])
+def test_plan_and_simulation_agree(model: str, name: Any) -> None:
+    for strategy in settings_of(name):
+        compare(model, 9_000, strategy)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tokens", LENGTHS)
+@pytest.mark.parametrize("name", STRATEGY_NAMES)
+@pytest.mark.parametrize("model", MODELS)
+def test_plan_and_simulation_agree_over_the_grid(model: str, name: Any, tokens: int) -> None:
+    for strategy in settings_of(name):
+        compare(model, tokens, strategy)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["qwen3-4b", "glm-4-9b-1m", "ministral-3-8b", "smollm2-135m"])
+@pytest.mark.parametrize("device_type", ["cuda", "cpu"])
+def test_other_shapes_and_the_cpu(model: str, device_type: Any) -> None:
+    for name in STRATEGY_NAMES:
+        compare(model, 9_000, Strategy.named(name, chunk_tokens=2048, device_type=device_type))
+
+
+@pytest.mark.parametrize("name", ["standard", "mom"])
+def test_plan_and_simulation_agree_in_full_depth(name: Any) -> None:
+    compare("llama-3-8b", 155_000, Strategy.named(name), layers=None)
+
+
+def test_the_papers_baseline_has_all_logits() -> None:
+    compare("llama-3-8b", 9_000, Strategy.named("standard", logits="all"))
+
+
+def test_a_token_costs_layer_streaming_one_layers_kv() -> None:
+    shape, recurrent = shape_of("llama-3-8b", None)
+    strategy = Strategy.named("layer-streaming")
+    short, long = (
+        forecast_memory(shape, recurrent, tokens, strategy).device_peak_bytes
+        for tokens in (400_000, 500_000)
+    )
+    assert long - short == 100_000 * 4096
+
+
+def test_streamed_weights_leave_two_layers_on_the_device() -> None:
+    shape, recurrent = shape_of("llama-3-8b", None)
+    held, streamed = (
+        forecast_memory(shape, recurrent, 9_000, Strategy.named("layer-streaming", weights=where))
+        for where in ("device", "stream")
+    )
+    layer = shape.layers_bytes[0]
+    assert held.device_peak_bytes - streamed.device_peak_bytes == 30 * layer
+    assert streamed.host_peak_bytes - held.host_peak_bytes == 32 * layer
+
+
+def test_on_disk_is_not_on_the_host() -> None:
+    shape, recurrent = shape_of("llama-3-8b", None)
+    host, disk = (
+        forecast_memory(shape, recurrent, 9_000, Strategy.named("layer-streaming", kv=kv))
+        for kv in ("host", "disk")
+    )
+    assert disk.device_peak_bytes == host.device_peak_bytes
+    assert disk.disk_bytes == host.prefill.host["KV"] == 32 * 4096 * (9_000 + 1024)
+    assert disk.host_peak_bytes == host.host_peak_bytes - disk.disk_bytes
