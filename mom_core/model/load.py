@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging as transformers_logging
 
@@ -22,6 +23,7 @@ from mom_core.errors import ModelUnavailable, UnsupportedModel
 from mom_core.memory.device import device_free_bytes
 from mom_core.memory.placement import fits
 from mom_core.model.builtin import BUILTIN_NAME, ensure_builtin
+from mom_core.model.catalogue import catalogue
 from mom_core.model.dtype_probe import ModelSize, fastest_cpu_dtype
 from mom_core.model.hf_seam import move_all_but_layers
 
@@ -99,6 +101,42 @@ def _read(source: str, dtype: torch.dtype | None) -> LoadedModel:
     if source.count("/") != 1 or source.startswith((".", "/", "~")) or os.sep * 2 in source:
         raise ModelUnavailable(f"There is no model {source!r}. {_WHAT_IS_ALLOWED}")
     return _from_folder(source, source, dtype)
+
+
+def find_config(source: str) -> tuple[PretrainedConfig, str]:
+    """The config of a model whose weights need not be here; nothing is fetched.
+
+    Args:
+        source: a short name of the catalogue or its id, a config.json, or what `load_model` takes
+            if it is on this machine.
+
+    Returns:
+        The config, and the model's name.
+
+    Raises:
+        ModelUnavailable: there is no such config here.
+        UnsupportedModel: transformers cannot read it.
+    """
+    for entry in catalogue().values():
+        if source in (entry.name, entry.id):
+            return AutoConfig.for_model(**entry.config), entry.name
+    path = Path(source).expanduser()
+    known = (
+        f"Give a short name ({', '.join(catalogue())}), a config.json, or a model on this machine."
+    )
+    try:
+        if path.suffix == ".gguf" and path.is_file():
+            return AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name), path.stem
+        if path.name.endswith(".json") and path.is_file():
+            return AutoConfig.from_pretrained(str(path)), path.resolve().parent.name
+        config = AutoConfig.from_pretrained(source, local_files_only=True)
+    except (OSError, HFValidationError) as error:
+        raise ModelUnavailable(f"There is no config of a model {source!r} here. {known}") from error
+    except (ValueError, KeyError, ImportError) as error:
+        raise UnsupportedModel(
+            f"The config of {source} is not one this program can read: {_first_line(error)} {known}"
+        ) from error
+    return config, path.resolve().name if path.is_dir() else source
 
 
 _WHAT_IS_ALLOWED = (

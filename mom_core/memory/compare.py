@@ -1,0 +1,84 @@
+"""The strategies side by side for one model, length and machine: what `mom plan` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mom_core.memory.decide import (
+    Candidate,
+    Decision,
+    Machine,
+    Refusal,
+    decide,
+    longest_context_tokens,
+)
+from mom_core.memory.plan import MemoryForecast, forecast_memory
+from mom_core.memory.strategy import STRATEGY_NAMES, Strategy, StrategyName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyRow:
+    """One strategy on one machine.
+
+    Args:
+        forecast: of its memory.
+        longest_context_tokens: that fit.
+        fits: whether the length asked for does.
+    """
+
+    forecast: MemoryForecast
+    longest_context_tokens: int
+    fits: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """All strategies, and what "auto" makes of it.
+
+    Args:
+        rows: by strategy, in their usual order.
+        auto: the engine's settings, or why nothing fits.
+    """
+
+    rows: dict[StrategyName, StrategyRow]
+    auto: Decision | Refusal
+
+    @property
+    def chosen(self) -> StrategyName | None:
+        """What the engine runs: layer-streaming, if it fits."""
+        return "layer-streaming" if isinstance(self.auto, Decision) else None
+
+
+def compare(
+    model: Candidate, tokens: int, machine: Machine, others: Sequence[Candidate] = ()
+) -> Comparison:
+    """Forecasts every strategy.
+
+    Args:
+        model: which.
+        tokens: S, of the prompt.
+        machine: what may be taken.
+        others: models to name if nothing fits.
+    """
+    auto = decide(model.shape, model.recurrent, tokens, machine, others=others)
+    rows: dict[StrategyName, StrategyRow] = {}
+    for name in STRATEGY_NAMES:
+        if name == "layer-streaming":
+            longest = longest_context_tokens(model.shape, model.recurrent, machine)
+            rows[name] = StrategyRow(
+                forecast=auto.forecast,
+                longest_context_tokens=longest,
+                fits=isinstance(auto, Decision),
+            )
+            continue
+        strategy = Strategy.named(name, device_type=machine.device_type)
+        forecast = forecast_memory(model.shape, model.recurrent, tokens, strategy)
+        rows[name] = StrategyRow(
+            forecast=forecast,
+            longest_context_tokens=longest_context_tokens(
+                model.shape, model.recurrent, machine, strategy
+            ),
+            fits=machine.has_room_for(forecast),
+        )
+    return Comparison(rows=rows, auto=auto)

@@ -1,0 +1,113 @@
+"""How fast this machine is at the three things a run consists of, by a short probe.
+
+Products of many rows (reading), attention of a chunk over earlier keys (reading), and products of
+one row, which are bound by memory (answering). Tables of a machine's figures would be wrong for
+the next: of two CPUs of one kind one multiplies bf16 forty times faster than the other.
+
+Source: ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mom_core.attention import partial_attention
+from mom_core.native import kernels
+
+_ROWS = 512
+_WIDTHS = (1024, 2048)
+# Together they are larger than a cache, as a model's weights are.
+_ONE_ROW_MATRICES = 16
+_KEYS = 4096
+# What a layer adds to its products: norms, rotation, activation, residuals.
+_ELEMENTS = 1 << 21
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Speeds in one dtype on one device.
+
+    Args:
+        linear_flops_per_second: of products of many rows.
+        attention_flops_per_second: of a chunk over earlier keys.
+        one_row_bytes_per_second: at which weights and KV are read for a single token.
+        elementwise_bytes_per_second: read and written by operations that only pass over memory.
+        operation_seconds: that any small operation takes.
+    """
+
+    linear_flops_per_second: float
+    attention_flops_per_second: float
+    one_row_bytes_per_second: float
+    elementwise_bytes_per_second: float
+    operation_seconds: float
+
+
+def measure_rates(
+    dtype: torch.dtype,
+    *,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    device: torch.device | None = None,
+    rows: int = _ROWS,
+    keys: int = _KEYS,
+) -> Rates:
+    """Times each kind of work, some tens to hundreds of milliseconds in all.
+
+    Args:
+        dtype: of weights and KV.
+        heads: H, for attention.
+        kv_heads: G.
+        head_dim: D.
+        device: where; the CPU if None.
+        rows: of a product of many rows, and queries of attention.
+        keys: that each query sees.
+    """
+    where = device or torch.device("cpu")
+
+    def ones(*shape: int) -> Tensor:
+        return torch.ones(shape, dtype=dtype, device=where)
+
+    width_in, width_out = _WIDTHS
+    chunk = ones(rows, width_in)
+    weights = [ones(width_out, width_in) for _ in range(_ONE_ROW_MATRICES)]
+    query, segment = ones(1, heads, rows, head_dim), ones(1, kv_heads, keys, head_dim)
+    flat, tiny = ones(_ELEMENTS), ones(1)
+
+    ours = kernels() if where.type == "cpu" else None
+
+    def one_row() -> None:
+        for weight in weights:
+            if ours is not None and ours.takes_linear(chunk[:1], weight, None):
+                ours.linear_rows(chunk[:1], weight, None)
+            else:
+                torch.nn.functional.linear(chunk[:1], weight)
+
+    linear = _best_seconds(lambda: torch.nn.functional.linear(chunk, weights[0]), where)
+    attention = _best_seconds(lambda: partial_attention(query, segment, segment, scale=1.0), where)
+    row = _best_seconds(one_row, where)
+    passing = _best_seconds(lambda: flat * flat, where)
+    return Rates(
+        linear_flops_per_second=2 * rows * width_in * width_out / linear,
+        attention_flops_per_second=4 * heads * head_dim * rows * keys / attention,
+        one_row_bytes_per_second=width_in * width_out * _ONE_ROW_MATRICES * dtype.itemsize / row,
+        elementwise_bytes_per_second=3 * _ELEMENTS * dtype.itemsize / passing,
+        operation_seconds=_best_seconds(lambda: tiny + tiny, where, repeats=20),
+    )
+
+
+def _best_seconds(work: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
+    def once() -> float:
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+
+    once()
+    return min(once() for _ in range(repeats))
