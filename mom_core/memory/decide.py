@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mom_core.config import TierName
 from mom_core.memory.plan import MemoryForecast, forecast_memory
 from mom_core.memory.shape import ModelShape
 from mom_core.memory.simulate import RecurrentBytes
-from mom_core.memory.strategy import Place, Strategy
+from mom_core.memory.strategy import Strategy
 
 # What an allocator, the GPU's context and other programs may take beside a forecast's bytes.
 DEVICE_SHARE = 0.95
@@ -55,14 +56,14 @@ class Machine:
         """Whether a run fits, with a margin."""
         return not self.missing(forecast)
 
-    def missing(self, forecast: MemoryForecast) -> dict[Place, int]:
+    def missing(self, forecast: MemoryForecast) -> dict[TierName, int]:
         """Bytes that a run needs beyond what there is, by tier, where it needs more."""
-        needed: dict[Place, int] = {
+        needed: dict[TierName, int] = {
             "device": forecast.device_peak_bytes,
             "host": forecast.host_peak_bytes,
             "disk": forecast.disk_bytes,
         }
-        room: dict[Place, float] = {
+        room: dict[TierName, float] = {
             "device": DEVICE_SHARE * (self.device_bytes or 0),
             "host": HOST_SHARE * self.host_bytes,
             "disk": max(0, self.disk_bytes - _KEPT_DISK_BYTES),
@@ -88,8 +89,8 @@ class Asked:
     """
 
     chunk_tokens: int | None = None
-    kv: Place | None = None
-    hidden: Place | None = None
+    kv: TierName | None = None
+    hidden: TierName | None = None
     weights: Literal["device", "stream"] | None = None
 
 
@@ -228,7 +229,7 @@ def _from_fast_to_small(shape: ModelShape, machine: Machine, asked: Asked) -> It
     else:
         chunks = _CUDA_CHUNKS
     # On one memory the host is no other place than the device.
-    places: tuple[Place, ...] = (
+    places: tuple[TierName, ...] = (
         ("device", "disk") if machine.device_bytes is None else ("device", "host", "disk")
     )
     kv_places = places if asked.kv is None else (asked.kv,)

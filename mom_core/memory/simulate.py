@@ -29,12 +29,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.cache_utils import Cache, DynamicCache
 
 from mom_core.attention import attention_as_on
+from mom_core.config import TierName
 from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
 from mom_core.generate.work import layer_shapes
 from mom_core.kv.store import KVStore
 from mom_core.kv.tiers import Tier
 from mom_core.kv.transfer import LayerStage
-from mom_core.memory.strategy import Place, Strategy
+from mom_core.memory.strategy import Strategy
 from mom_core.mini_sequence import saving
 from mom_core.model.hf_seam import HFSeam, LayerCall, StateCacheLayer, segment_cache
 from mom_core.native import without_kernels
@@ -89,7 +90,7 @@ class Moment:
 @dataclass(slots=True)
 class _Storage:
     n_bytes: int
-    tier: Place
+    tier: TierName
     kind: Kind
     watch: weakref.ref[Any]
 
@@ -100,11 +101,13 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._storages: dict[int, _Storage] = {}
-        self._now: dict[Place, BytesByKind] = {place: {} for place in get_args(Place)}
-        self._total: dict[Place, int] = dict.fromkeys(get_args(Place), 0)
-        self._high: dict[Place, int] = dict(self._total)
-        self._high_by_kind: dict[Place, BytesByKind] = {place: {} for place in get_args(Place)}
-        self._place: tuple[Place, Kind] = ("device", "activations")
+        self._now: dict[TierName, BytesByKind] = {place: {} for place in get_args(TierName)}
+        self._total: dict[TierName, int] = dict.fromkeys(get_args(TierName), 0)
+        self._high: dict[TierName, int] = dict(self._total)
+        self._high_by_kind: dict[TierName, BytesByKind] = {
+            place: {} for place in get_args(TierName)
+        }
+        self._place: tuple[TierName, Kind] = ("device", "activations")
         self._phase: Phase = "load"
         self._layer: int | None = None
         self.timeline: list[Moment] = []
@@ -135,7 +138,7 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
             self._high_by_kind[tier] = dict(now)
 
     @contextmanager
-    def creating(self, tier: Place, kind: Kind) -> Iterator[None]:
+    def creating(self, tier: TierName, kind: Kind) -> Iterator[None]:
         """New storages inside lie on this tier and are of this kind."""
         before, self._place = self._place, (tier, kind)
         try:
@@ -143,7 +146,7 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
         finally:
             self._place = before
 
-    def label(self, tensor: Tensor, kind: Kind, tier: Place | None = None) -> None:
+    def label(self, tensor: Tensor, kind: Kind, tier: TierName | None = None) -> None:
         """A storage's kind, and its tier if it is given, are these from now on."""
         self._add(tensor)
         storage = self._storages[tensor.untyped_storage()._cdata]
@@ -151,7 +154,7 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
         storage.kind, storage.tier = kind, tier or storage.tier
         self._count(storage.tier, storage.kind, storage.n_bytes)
 
-    def adopt(self, model: torch.nn.Module, tier: Place = "device") -> None:
+    def adopt(self, model: torch.nn.Module, tier: TierName = "device") -> None:
         """Counts a model's parameters and buffers as weights."""
         for tensor in [*model.parameters(), *model.buffers()]:
             self.label(tensor, "weights", tier)
@@ -191,7 +194,7 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
         self._storages[key] = _Storage(n_bytes, tier, kind, weakref.ref(storage, gone))
         self._count(tier, kind, n_bytes)
 
-    def _count(self, tier: Place, kind: Kind, n_bytes: int) -> None:
+    def _count(self, tier: TierName, kind: Kind, n_bytes: int) -> None:
         now = self._now[tier]
         now[kind] = now.get(kind, 0) + n_bytes
         self._total[tier] += n_bytes
@@ -317,10 +320,10 @@ class _Run:
         else:
             self._transformers()
 
-    def _tier(self, name: Place, kind: Kind) -> Tier:
+    def _tier(self, name: TierName, kind: Kind) -> Tier:
         is_pinned = name == "host" and self.strategy.device_type == "cuda"
         return _TrackedTier(
-            name,  # type: ignore[arg-type, unused-ignore]
+            name,
             torch.device("cpu"),
             is_pinned,
             tracker=self.tracker,

@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from mom_core.config import TierName
+
 StrategyName = Literal["standard", "chunked", "offload", "mini-sequence", "mom", "layer-streaming"]
-Place = Literal["device", "host", "disk"]
 STRATEGY_NAMES: tuple[StrategyName, ...] = get_args(StrategyName)
-_KV_IN_PREFILL: dict[StrategyName, Place] = {
+_KV_IN_PREFILL: dict[StrategyName, TierName] = {
     "standard": "device",
     "chunked": "device",
     "offload": "host",
@@ -43,9 +44,9 @@ class Strategy:
 
     name: StrategyName
     chunk_tokens: int
-    kv: Place
-    hidden: Place
-    decode: Place
+    kv: TierName
+    hidden: TierName
+    decode: TierName
     weights: Literal["device", "stream"] = "device"
     logits: Literal["last", "all"] = "last"
     device_type: Literal["cuda", "cpu"] = "cuda"
@@ -57,8 +58,8 @@ class Strategy:
         name: StrategyName,
         *,
         chunk_tokens: int = 4096,
-        kv: Place | None = None,
-        hidden: Place = "host",
+        kv: TierName | None = None,
+        hidden: TierName = "host",
         weights: Literal["device", "stream"] = "device",
         logits: Literal["last", "all"] = "last",
         device_type: Literal["cuda", "cpu"] = "cuda",

@@ -17,6 +17,8 @@ RANKS = [
     ("mom_core.events", 1),
     ("mom_core.memory.meter", 2),
     ("mom_core.memory.allocator", 2),
+    ("mom_core.memory.host", 2),
+    ("mom_core.memory.placement", 2),
     ("mom_core.memory.strategy", 2),
     ("mom_core.memory.rates", 3),
     ("mom_core.memory", 5),

@@ -1,0 +1,32 @@
+"""Sizes of memory as people write them: `24GiB`, `24GB`, `512MiB`, `1.5 TiB`, `24`."""
+
+from __future__ import annotations
+
+import re
+
+from mom_core.errors import InvalidSetting
+
+_UNITS = {
+    **{f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", 1)},
+    **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)},
+    # Without a unit, what memory is counted in.
+    "": 1024**3,
+}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size; a bare number counts GiB.
+
+    Raises:
+        InvalidSetting: it is not a size, or nothing.
+    """
+    match = _SIZE.fullmatch(text.strip().lower())
+    factor = _UNITS.get(match[2]) if match else None
+    size_bytes = int(float(match[1]) * factor) if match and factor else 0
+    if not size_bytes:
+        raise InvalidSetting(
+            f"{text!r} is not a size of memory; write a number above 0 with a unit, such as 24GiB, "
+            "24GB or 512MiB. Without a unit it counts GiB."
+        )
+    return size_bytes
