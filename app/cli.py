@@ -1,4 +1,4 @@
-"""The command line: `mom` (the page) and `mom ask` (one question, for scripts).
+"""The command line: `mom` (the page), `mom ask` (one question) and `mom plan` (what it takes).
 
 Heavy imports wait inside the commands, so that `mom --help` is instant and `mom ask` never
 imports the page.
@@ -260,6 +260,40 @@ def ask(
     if as_json:
         report = _report(answer, finished, run.peak(), tokenized)
         click.echo(json.dumps(report, ensure_ascii=False))
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--tokens", type=click.IntRange(min=1), help="Instead of files: how many tokens.")
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="A short name such as llama-3-8b or qwen3.5-9b, a config.json, or as for `mom ask`.",
+)
+@click.option("--device-memory", callback=_size, help="Of the GPU, such as 24GiB. Default: yours.")
+@click.option("--host-memory", callback=_size, help="Such as 64GiB. Default: this machine's.")
+@click.option(
+    "--scratch-folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the files of the tier disk would lie. Default: in your cache folder.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def plan(
+    paths: tuple[Path, ...],
+    tokens: int | None,
+    model: str,
+    device_memory: int | None,
+    host_memory: int | None,
+    scratch_folder: Path | None,
+    as_json: bool,
+) -> None:
+    """Tell what reading takes in memory and time, and what fits. Loads no weights."""
+    from app.plan_command import PlanRequest
+    from app.plan_command import plan as print_plan
+
+    request = PlanRequest(paths, tokens, model, device_memory, host_memory, scratch_folder)
+    print_plan(request, as_json=as_json)
 
 
 class _Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mom_core.memory.decide import (
@@ -13,7 +13,9 @@ from mom_core.memory.decide import (
     decide,
     longest_context_tokens,
 )
+from mom_core.memory.duration import Duration, forecast_duration
 from mom_core.memory.plan import MemoryForecast, forecast_memory
+from mom_core.memory.rates import Rates
 from mom_core.memory.strategy import STRATEGY_NAMES, Strategy, StrategyName
 
 
@@ -23,11 +25,13 @@ class StrategyRow:
 
     Args:
         forecast: of its memory.
+        duration: of its run; None where the machine's rates are not known.
         longest_context_tokens: that fit.
         fits: whether the length asked for does.
     """
 
     forecast: MemoryForecast
+    duration: Duration | None
     longest_context_tokens: int
     fits: bool
 
@@ -51,7 +55,12 @@ class Comparison:
 
 
 def compare(
-    model: Candidate, tokens: int, machine: Machine, others: Sequence[Candidate] = ()
+    model: Candidate,
+    tokens: int,
+    machine: Machine,
+    *,
+    others: Callable[[], Sequence[Candidate]] = tuple,
+    rates: Rates | None = None,
 ) -> Comparison:
     """Forecasts every strategy.
 
@@ -59,8 +68,13 @@ def compare(
         model: which.
         tokens: S, of the prompt.
         machine: what may be taken.
-        others: models to name if nothing fits.
+        others: gives models to name if nothing fits.
+        rates: of this machine, if it is the one to run on.
     """
+
+    def duration(strategy: Strategy) -> Duration | None:
+        return forecast_duration(model.shape, tokens, strategy, rates) if rates else None
+
     auto = decide(model.shape, model.recurrent, tokens, machine, others=others)
     rows: dict[StrategyName, StrategyRow] = {}
     for name in STRATEGY_NAMES:
@@ -68,6 +82,7 @@ def compare(
             longest = longest_context_tokens(model.shape, model.recurrent, machine)
             rows[name] = StrategyRow(
                 forecast=auto.forecast,
+                duration=duration(auto.forecast.strategy),
                 longest_context_tokens=longest,
                 fits=isinstance(auto, Decision),
             )
@@ -76,6 +91,7 @@ def compare(
         forecast = forecast_memory(model.shape, model.recurrent, tokens, strategy)
         rows[name] = StrategyRow(
             forecast=forecast,
+            duration=duration(strategy),
             longest_context_tokens=longest_context_tokens(
                 model.shape, model.recurrent, machine, strategy
             ),

@@ -9,7 +9,7 @@ Source: ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -139,7 +139,7 @@ def decide(
     machine: Machine,
     *,
     asked: Asked | None = None,
-    others: Sequence[Candidate] = (),
+    others: Callable[[], Sequence[Candidate]] = tuple,
 ) -> Decision | Refusal:
     """The fastest settings that fit.
 
@@ -149,7 +149,7 @@ def decide(
         tokens: S, of the prompt.
         machine: what may be taken.
         asked: what a person has chosen.
-        others: models to name in a refusal.
+        others: gives models to name in a refusal; only asked for then.
     """
     forecast: MemoryForecast | None = None
     least: MemoryForecast | None = None
@@ -295,7 +295,7 @@ def _refusal(
     least: MemoryForecast,
     machine: Machine,
     asked: Asked,
-    others: Sequence[Candidate],
+    others: Callable[[], Sequence[Candidate]],
 ) -> str:
     terms = {
         "device": least.prefill.device
@@ -327,7 +327,7 @@ def _refusal(
     ways = [f"a document of at most {longest:,} tokens"] if longest else []
     fitting = [
         other.shape
-        for other in others
+        for other in others()
         if other.shape.kv_bytes_per_token < shape.kv_bytes_per_token
         and isinstance(decide(other.shape, other.recurrent, least.tokens, machine), Decision)
     ]

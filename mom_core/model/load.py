@@ -209,6 +209,17 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Nothing is said about a model that is only measured and not run."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+
+
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """No progress bars of transformers: progress is the app's to show."""
     was_on = transformers_logging.is_progress_bar_enabled()

@@ -1,0 +1,281 @@
+"""`mom plan`: what reading a document takes and what fits, before anything is loaded.
+
+Works without weights: the recommended models' configs ship with the program.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mom_core.errors import InvalidSetting
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from mom_core.memory.compare import Comparison
+    from mom_core.memory.decide import Candidate, Machine
+
+# Of English text and code, for models whose tokenizer is not here.
+_BYTES_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What the command was called with.
+
+    Args:
+        paths: documents.
+        tokens: instead of documents.
+        model: short name, hub id, folder or config.json.
+        device_memory: bytes of a GPU; None is this machine's own device.
+        host_memory: bytes of CPU memory; None is this machine's.
+        scratch_folder: where files of the disk tier would lie.
+    """
+
+    paths: tuple[Path, ...]
+    tokens: int | None
+    model: str
+    device_memory: int | None
+    host_memory: int | None
+    scratch_folder: Path | None
+
+
+def plan(request: PlanRequest, *, as_json: bool) -> None:
+    """Prints the plan.
+
+    Raises:
+        MomError: a document or a model cannot be read, or nothing says how long the prompt is.
+    """
+    from mom_core.memory.compare import compare
+    from mom_core.memory.decide import Candidate
+    from mom_core.memory.shape import ModelShape
+    from mom_core.memory.simulate import recurrent_bytes
+    from mom_core.model.load import find_config, without_warnings
+
+    tokens, is_estimate = _tokens(request)
+    config, name = find_config(request.model)
+    machine, is_here = _machine(request)
+    dtype = _dtype(config, machine, is_here)
+    with without_warnings():
+        model = Candidate(ModelShape.of_config(config, name, dtype), recurrent_bytes(config, dtype))
+        comparison = compare(
+            model,
+            tokens,
+            machine,
+            others=lambda: _others(name, dtype),
+            rates=_rates(model, dtype, machine) if is_here else None,
+        )
+    report = _report(name, tokens, machine, comparison, is_here=is_here)
+    if as_json:
+        click.echo(json.dumps(report))
+        return
+    click.echo(_heading(model, tokens, machine, is_estimate=is_estimate))
+    click.echo(_table(report))
+    click.echo(_verdict(comparison, model, tokens))
+
+
+def _tokens(request: PlanRequest) -> tuple[int, bool]:
+    """How long the prompt is, and whether that is a guess."""
+    if request.paths and request.tokens is not None:
+        raise InvalidSetting("Give either files or --tokens, not both.")
+    if request.tokens is not None:
+        return request.tokens, False
+    if not request.paths:
+        raise InvalidSetting(
+            "Say what is to be read: name files or folders, or give --tokens, such as "
+            "--tokens 400000."
+        )
+    from app.documents import read
+
+    documents = [read(path) for path in request.paths]
+    tokenizer = _tokenizer(request.model)
+    if tokenizer is None:
+        sizes = (len(s.text.encode()) for document in documents for s in document.sections)
+        return max(1, sum(sizes) // _BYTES_PER_TOKEN), True
+    from app.prompt import PromptBuilder
+
+    builder = PromptBuilder(tokenizer)
+    return max(1, sum(builder.tokenize(document).tokens for document in documents)), False
+
+
+def _tokenizer(model: str) -> PreTrainedTokenizerBase | None:
+    """The model's tokenizer if it is on this machine."""
+    from transformers import AutoTokenizer
+
+    from mom_core.model.builtin import BUILTIN_NAME, builtin_folder
+    from mom_core.model.catalogue import catalogue
+
+    where = str(builtin_folder()) if model == BUILTIN_NAME else model
+    entry = catalogue().get(where)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            entry.id if entry else where, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, ImportError):
+        return None
+    return tokenizer
+
+
+def _machine(request: PlanRequest) -> tuple[Machine, bool]:
+    """What there is, and whether it is this machine as it is."""
+    import torch
+
+    from mom_core.kv.scratch import default_scratch_folder
+    from mom_core.memory.decide import Machine
+    from mom_core.memory.host import host_total_bytes
+
+    device = request.device_memory
+    if device is None and torch.cuda.is_available():
+        device = int(torch.cuda.mem_get_info()[1])
+    folder = request.scratch_folder or default_scratch_folder()
+    while not folder.exists():
+        folder = folder.parent
+    machine = Machine(
+        device_bytes=device,
+        host_bytes=request.host_memory or host_total_bytes(),
+        disk_bytes=shutil.disk_usage(folder).free,
+    )
+    return machine, request.device_memory is None or torch.cuda.is_available()
+
+
+def _dtype(config: PretrainedConfig, machine: Machine, is_here: bool) -> Any:
+    import torch
+
+    from mom_core.model.dtype_probe import ModelSize, fastest_cpu_dtype
+
+    if machine.device_bytes is not None or not is_here:
+        return torch.bfloat16
+    return fastest_cpu_dtype(ModelSize.of(config.get_text_config()))
+
+
+def _others(name: str, dtype: Any) -> list[Candidate]:
+    """The recommended models, to name one if nothing fits."""
+    from transformers import AutoConfig
+
+    from mom_core.memory.decide import Candidate
+    from mom_core.memory.shape import ModelShape
+    from mom_core.memory.simulate import recurrent_bytes
+    from mom_core.model.catalogue import catalogue
+
+    configs = {
+        entry.name: AutoConfig.for_model(**entry.config)
+        for entry in catalogue().values()
+        if entry.name != name
+    }
+    return [
+        Candidate(ModelShape.of_config(config, other, dtype), recurrent_bytes(config, dtype))
+        for other, config in configs.items()
+    ]
+
+
+def _rates(model: Candidate, dtype: Any, machine: Machine) -> Any:
+    import torch
+
+    from mom_core.memory.rates import rates_here
+
+    shape = model.shape
+    device = torch.device("cpu" if machine.device_bytes is None else "cuda")
+    return rates_here(
+        dtype,
+        heads=shape.heads,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        device=device,
+    )
+
+
+def _report(
+    name: str, tokens: int, machine: Machine, comparison: Comparison, *, is_here: bool
+) -> dict[str, Any]:
+    from mom_core.memory.rates import correction
+
+    factor = correction(name, "prefill") if is_here else 1.0
+    return {
+        "model": name,
+        "tokens": tokens,
+        # Without a GPU the device is the host.
+        "device_memory_bytes": machine.device_bytes or machine.host_bytes,
+        "host_memory_bytes": machine.host_bytes,
+        "strategies": [
+            {
+                "name": strategy,
+                "device_peak_bytes": row.forecast.device_peak_bytes,
+                "host_peak_bytes": row.forecast.host_peak_bytes,
+                "disk_bytes": row.forecast.disk_bytes,
+                "minutes": (
+                    None if row.duration is None else row.duration.prefill_seconds * factor / 60
+                ),
+                "longest_context_tokens": row.longest_context_tokens,
+                "prefill_device_peak_bytes": row.forecast.prefill.device_bytes,
+                "fits": row.fits,
+            }
+            for strategy, row in comparison.rows.items()
+        ],
+        "chosen": comparison.chosen,
+    }
+
+
+def _heading(model: Candidate, tokens: int, machine: Machine, *, is_estimate: bool) -> str:
+    device = (
+        "no GPU: the device is the host"
+        if machine.device_bytes is None
+        else f"device {_gib(machine.device_bytes)}"
+    )
+    about = "about " if is_estimate else ""
+    shape = model.shape
+    lines = [
+        f"{shape.name}: {about}{tokens:,} tokens; weights {_gib(shape.weights_bytes)}, keys and "
+        f"values {shape.kv_bytes_per_token / 1024:g} KiB a token",
+        f"{device}, host {_gib(machine.host_bytes)}, disk {_gib(machine.disk_bytes)} free",
+    ]
+    if is_estimate:
+        lines.append(
+            "The model's tokenizer is not on this machine: tokens are counted as four bytes each."
+        )
+    return "\n".join(lines)
+
+
+def _table(report: dict[str, Any]) -> str:
+    rows = [["strategy", "device", "host", "disk", "minutes", "longest context", "fits"]]
+    for row in report["strategies"]:
+        minutes = row["minutes"]
+        rows.append(
+            [
+                row["name"],
+                _gib(row["device_peak_bytes"]),
+                _gib(row["host_peak_bytes"]),
+                _gib(row["disk_bytes"]),
+                "-" if minutes is None else f"{minutes:.1f}",
+                f"{row['longest_context_tokens']:,}",
+                "yes" if row["fits"] else "no",
+            ]
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _verdict(comparison: Comparison, model: Candidate, tokens: int) -> str:
+    from mom_core.memory.decide import Refusal
+
+    auto = comparison.auto
+    told = auto.sentence if isinstance(auto, Refusal) else f"Auto: {auto.reason}."
+    window = model.shape.window_tokens
+    if tokens > window:
+        told += f" {model.shape.name} was made for {window:,} tokens; beyond, answers get worse."
+    return told
+
+
+def _gib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:,.1f} GiB"

@@ -1,0 +1,124 @@
+"""`mom plan`: the table, the JSON, and a sentence for a mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from app.cli import cli
+from mom_core.errors import MomError
+from mom_core.model.catalogue import catalogue
+
+
+def mom_plan(*arguments: str) -> str:
+    result = CliRunner().invoke(cli, ["plan", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def report(*arguments: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(mom_plan(*arguments, "--json"))
+    return found
+
+
+def test_json_for_llama_at_24_gib() -> None:
+    found = report(
+        *("--model", "llama-3-8b", "--tokens", "455000"),
+        *("--device-memory", "24GiB", "--host-memory", "128GiB"),
+    )
+    assert set(found) == {
+        "model",
+        "tokens",
+        "device_memory_bytes",
+        "host_memory_bytes",
+        "strategies",
+        "chosen",
+    }
+    assert (found["model"], found["tokens"]) == ("llama-3-8b", 455_000)
+    assert found["device_memory_bytes"] == 24 * 2**30
+    assert found["host_memory_bytes"] == 128 * 2**30
+    rows = {row["name"]: row for row in found["strategies"]}
+    assert list(rows) == [
+        *("standard", "chunked", "offload", "mini-sequence", "mom", "layer-streaming")
+    ]
+    for row in rows.values():
+        assert set(row) == {
+            "name",
+            "device_peak_bytes",
+            "host_peak_bytes",
+            "disk_bytes",
+            "minutes",
+            "longest_context_tokens",
+            "prefill_device_peak_bytes",
+            "fits",
+        }
+        assert row["prefill_device_peak_bytes"] <= row["device_peak_bytes"]
+    assert rows["layer-streaming"]["fits"]
+    assert rows["layer-streaming"]["device_peak_bytes"] <= 19 * 2**30
+    assert not rows["standard"]["fits"]
+    assert found["chosen"] == "layer-streaming"
+
+
+def test_a_table_for_people(samples: Path) -> None:
+    text = mom_plan(
+        str(samples / "beekeeping-guide.md"),
+        *("--model", "llama-3-8b", "--device-memory", "24", "--host-memory", "64GB"),
+    )
+    lines = text.splitlines()
+    assert "about" in lines[0] and "four bytes each" in lines[2]
+    assert lines[3].split() == [
+        *("strategy", "device", "host", "disk", "minutes", "longest", "context", "fits")
+    ]
+    assert lines[-1].startswith("Auto: keys and values of all layers fit on the device;")
+
+
+def test_what_does_not_fit_is_told_with_a_way_out() -> None:
+    text = mom_plan(
+        *("--model", "mistral-nemo", "--tokens", "128000", "--scratch-folder", "/proc"),
+        *("--device-memory", "16GiB", "--host-memory", "8GiB"),
+    )
+    assert "128,000 tokens of mistral-nemo do not fit" in text
+
+
+def test_a_config_file_will_do(tmp_path: Path) -> None:
+    path = tmp_path / "tiny" / "config.json"
+    path.parent.mkdir()
+    settings = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128}
+    settings |= {"num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}
+    path.write_text(json.dumps(settings))
+    found = report("--model", str(path), "--tokens", "1000", "--device-memory", "1GiB")
+    assert found["model"] == "tiny"
+    assert all(row["fits"] for row in found["strategies"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "Say what is to be read"),
+        (["pyproject.toml", "--tokens", "5"], "not both"),
+        (["--tokens", "5", "--device-memory", "much"], "is not a size of memory"),
+        (["--tokens", "5", "--model", "no-such-model"], "There is no config of a model"),
+        (["nothing.pdf"], "nothing.pdf was not found"),
+    ],
+)
+def test_mistakes_get_one_sentence(arguments: list[str], words: str) -> None:
+    result = CliRunner().invoke(cli, ["plan", *arguments])
+    assert isinstance(result.exception, MomError)
+    assert words in str(result.exception)
+
+
+def test_every_recommended_model_says_what_its_config_says() -> None:
+    from transformers import AutoConfig
+
+    from mom_core.memory.shape import ModelShape
+
+    for name, entry in catalogue().items():
+        shape = ModelShape.of_config(AutoConfig.for_model(**entry.config), name)
+        assert shape.kv_bytes_per_token == entry.kv_bytes_per_token, name
+        assert shape.window_tokens == entry.window_tokens, name
+        assert len(shape.layers) == entry.layers, name
+        assert entry.licence and entry.good_for and "/" in entry.id
