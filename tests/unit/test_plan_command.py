@@ -69,7 +69,8 @@ def test_a_table_for_people(samples: Path) -> None:
         *("--model", "llama-3-8b", "--device-memory", "24", "--host-memory", "64GB"),
     )
     lines = text.splitlines()
-    assert "about" in lines[0] and "four bytes each" in lines[2]
+    assert "about" in lines[0]
+    assert "four bytes each" in lines[2]
     assert lines[3].split() == [
         *("strategy", "device", "host", "disk", "minutes", "longest", "context", "fits")
     ]
@@ -121,4 +122,6 @@ def test_every_recommended_model_says_what_its_config_says() -> None:
         assert shape.kv_bytes_per_token == entry.kv_bytes_per_token, name
         assert shape.window_tokens == entry.window_tokens, name
         assert len(shape.layers) == entry.layers, name
-        assert entry.licence and entry.good_for and "/" in entry.id
+        assert entry.licence
+        assert entry.good_for
+        assert "/" in entry.id
