@@ -312,6 +312,7 @@ class _Run:
         return self._meter.sample()
 
     def answer(self, prompt: Prompt, max_new_tokens: int, sampling: Any) -> tuple[str, Finished]:
+        from app.timing import learn
         from mom_core.events import Finished, PrefillProgress, Token
 
         pieces = []
@@ -335,6 +336,7 @@ class _Run:
                     if self._streams:
                         _write("\n")
                     self._status.line(self._summary(event))
+                    learn(self._engine, event)
                     return "".join(pieces), event
         raise AssertionError("an engine's run ends with Finished")
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from mom_core.memory.compare import Comparison
     from mom_core.memory.decide import Candidate, Machine
+    from mom_core.memory.duration import Duration
+    from mom_core.memory.strategy import StrategyName
 
 # Of English text and code, for models whose tokenizer is not here.
 _BYTES_PER_TOKEN = 4
@@ -52,6 +54,9 @@ def plan(request: PlanRequest, *, as_json: bool) -> None:
     Raises:
         MomError: a document or a model cannot be read, or nothing says how long the prompt is.
     """
+    import torch
+
+    from app.timing import corrected, rates_for
     from mom_core.memory.compare import compare
     from mom_core.memory.decide import Candidate
     from mom_core.memory.shape import ModelShape
@@ -62,6 +67,7 @@ def plan(request: PlanRequest, *, as_json: bool) -> None:
     config, name = find_config(request.model)
     machine, is_here = _machine(request)
     dtype = _dtype(config, machine, is_here)
+    device = torch.device(machine.device_type)
     with without_warnings():
         model = Candidate(ModelShape.of_config(config, name, dtype), recurrent_bytes(config, dtype))
         comparison = compare(
@@ -69,15 +75,20 @@ def plan(request: PlanRequest, *, as_json: bool) -> None:
             tokens,
             machine,
             others=lambda: _others(name, dtype),
-            rates=_rates(model, dtype, machine) if is_here else None,
+            rates=rates_for(model.shape, dtype, device) if is_here else None,
         )
-    report = _report(name, tokens, machine, comparison, is_here=is_here)
+    durations = {
+        strategy: corrected(row.duration, model.shape, device)
+        for strategy, row in comparison.rows.items()
+        if row.duration is not None
+    }
+    report = _report(name, tokens, machine, comparison, durations)
     if as_json:
         click.echo(json.dumps(report))
         return
     click.echo(_heading(model, tokens, machine, is_estimate=is_estimate))
     click.echo(_table(report))
-    click.echo(_verdict(comparison, model, tokens))
+    click.echo(_verdict(comparison, model, tokens, durations))
 
 
 def _tokens(request: PlanRequest) -> tuple[int, bool]:
@@ -174,28 +185,13 @@ def _others(name: str, dtype: Any) -> list[Candidate]:
     ]
 
 
-def _rates(model: Candidate, dtype: Any, machine: Machine) -> Any:
-    import torch
-
-    from mom_core.memory.rates import rates_here
-
-    shape = model.shape
-    device = torch.device("cpu" if machine.device_bytes is None else "cuda")
-    return rates_here(
-        dtype,
-        heads=shape.heads,
-        kv_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        device=device,
-    )
-
-
 def _report(
-    name: str, tokens: int, machine: Machine, comparison: Comparison, *, is_here: bool
+    name: str,
+    tokens: int,
+    machine: Machine,
+    comparison: Comparison,
+    durations: dict[StrategyName, Duration],
 ) -> dict[str, Any]:
-    from mom_core.memory.rates import correction
-
-    factor = correction(name, "prefill") if is_here else 1.0
     return {
         "model": name,
         "tokens": tokens,
@@ -209,7 +205,7 @@ def _report(
                 "host_peak_bytes": row.forecast.host_peak_bytes,
                 "disk_bytes": row.forecast.disk_bytes,
                 "minutes": (
-                    None if row.duration is None else row.duration.prefill_seconds * factor / 60
+                    durations[strategy].prefill_seconds / 60 if strategy in durations else None
                 ),
                 "longest_context_tokens": row.longest_context_tokens,
                 "prefill_device_peak_bytes": row.forecast.prefill.device_bytes,
@@ -266,11 +262,22 @@ def _table(report: dict[str, Any]) -> str:
     )
 
 
-def _verdict(comparison: Comparison, model: Candidate, tokens: int) -> str:
+def _verdict(
+    comparison: Comparison,
+    model: Candidate,
+    tokens: int,
+    durations: dict[StrategyName, Duration],
+) -> str:
     from mom_core.memory.decide import Refusal
 
     auto = comparison.auto
     told = auto.sentence if isinstance(auto, Refusal) else f"Auto: {auto.reason}."
+    ours = durations.get("layer-streaming")
+    if ours is not None and not isinstance(auto, Refusal):
+        told += (
+            f" About {ours.prefill_seconds / 60:.1f} minutes to read, "
+            f"{ours.token_seconds:.2g} s for each token of the answer."
+        )
     window = model.shape.window_tokens
     if tokens > window:
         told += f" {model.shape.name} was made for {window:,} tokens; beyond, answers get worse."

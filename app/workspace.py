@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING
 from app.documents import Document, read, receipt
 from app.jobs import Failed, Job, Worker
 from app.prompt import Prompt, PromptBuilder, TokenizedDocument, Turn
+from app.timing import learn
 from app.ui import view_state, wording
 from app.ui.view_state import DocumentState, RunView
 from mom_core.config import EngineConfig, HiddenTier, KVTier, SamplingConfig
 from mom_core.errors import ContextTooLong, InvalidSetting, MomError
-from mom_core.events import Event, MemorySample, PrefillProgress
+from mom_core.events import Event, Finished, MemorySample, PrefillProgress
 from mom_core.memory.meter import Meter
 
 if TYPE_CHECKING:
@@ -356,6 +357,9 @@ class Workspace:
                 turn = Turn(run.question, run.answer_ids, run.text)
                 self._answered.append(_Answered(turn, run.status))
             self._touch()
+        last = job.events()[-1:]
+        if self._engine is not None and last and isinstance(last[0], Finished):
+            learn(self._engine, last[0])
 
     # What the page is told.
 

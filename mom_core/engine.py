@@ -7,6 +7,7 @@ and frees what it held.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from mom_core.memory.allocator import keep_freed_memory
 from mom_core.memory.device import device_free_bytes
 from mom_core.memory.host import host_free_bytes, host_total_bytes, own_bytes
 from mom_core.memory.placement import Room, fits, place
+from mom_core.memory.shape import ModelShape
 from mom_core.model.extend import set_context_window
 from mom_core.model.hf_seam import HFSeam, segment_cache
 from mom_core.verify import (
@@ -248,6 +250,11 @@ class Engine:
     def dtype(self) -> torch.dtype:
         """Of weights and keys and values."""
         return self._seam.dtype
+
+    @functools.cached_property
+    def shape(self) -> ModelShape:
+        """The model's numbers that memory and time depend on."""
+        return ModelShape.of(self._seam, self.name)
 
     @property
     def context_window_tokens(self) -> int:

@@ -75,7 +75,8 @@ def rates_here(
     """`measure_rates` on this machine, or what it gave before."""
     key = f"{_machine(device)} {dtype} {heads}/{kv_heads}/{head_dim}"
     known = _read().get("rates", {}).get(key)
-    if known is not None:
+    if isinstance(known, dict):
+        # Written by another version of this program, it may have other fields.
         with contextlib.suppress(TypeError):
             return Rates(**known)
     rates = measure_rates(dtype, heads=heads, kv_heads=kv_heads, head_dim=head_dim, device=device)
@@ -94,7 +95,7 @@ def correct(
     """Tells what a run really took, for later forecasts of the same model on this machine.
 
     Args:
-        model: its name.
+        model: what tells it from others; see `ModelShape.signature`.
         phase: what was timed.
         forecast_seconds: by the rates alone, without a correction.
         real_seconds: what it took.

@@ -66,6 +66,11 @@ class ModelShape:
     layers_bytes: tuple[int, ...]
 
     @property
+    def signature(self) -> str:
+        """Tells models of different speed apart, under whatever name they are known."""
+        return f"{self.model_type} {len(self.layers)}x{self.hidden} {self.weights_bytes}"
+
+    @property
     def kv_layers(self) -> int:
         """Layers that keep keys and values."""
         return len(self.layers) - len(self.recurrent)
