@@ -34,6 +34,8 @@ _WIDTHS = (1024, 2048)
 # Together they are larger than a cache, as a model's weights are.
 _ONE_ROW_MATRICES = 16
 _KEYS = 4096
+# Of each kind of work.
+_LEAST_RUNS, _MOST_RUNS, _PROBE_SECONDS = 3, 50, 0.1
 # What a layer adds to its products: norms, rotation, activation, residuals.
 _ELEMENTS = 1 << 21
 
@@ -184,7 +186,7 @@ def measure_rates(
     chunk = ones(rows, width_in)
     weights = [ones(width_out, width_in) for _ in range(_ONE_ROW_MATRICES)]
     query, segment = ones(1, heads, rows, head_dim), ones(1, kv_heads, keys, head_dim)
-    flat, tiny = ones(_ELEMENTS), ones(1)
+    flat, product, tiny = ones(_ELEMENTS), ones(_ELEMENTS), ones(1)
 
     ours = kernels() if where.type == "cpu" else None
 
@@ -198,17 +200,19 @@ def measure_rates(
     linear = _best_seconds(lambda: torch.nn.functional.linear(chunk, weights[0]), where)
     attention = _best_seconds(lambda: partial_attention(query, segment, segment, scale=1.0), where)
     row = _best_seconds(one_row, where)
-    passing = _best_seconds(lambda: flat * flat, where)
+    passing = _best_seconds(lambda: torch.mul(flat, flat, out=product), where)
     return Rates(
         linear_flops_per_second=2 * rows * width_in * width_out / linear,
         attention_flops_per_second=4 * heads * head_dim * rows * keys / attention,
         one_row_bytes_per_second=width_in * width_out * _ONE_ROW_MATRICES * dtype.itemsize / row,
         elementwise_bytes_per_second=3 * _ELEMENTS * dtype.itemsize / passing,
-        operation_seconds=_best_seconds(lambda: tiny + tiny, where, repeats=20),
+        operation_seconds=_best_seconds(lambda: tiny + tiny, where),
     )
 
 
-def _best_seconds(work: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
+def _best_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """The best of several runs: others on the machine only ever make one slower."""
+
     def once() -> float:
         started = time.perf_counter()
         work()
@@ -217,4 +221,7 @@ def _best_seconds(work: Callable[[], object], device: torch.device, repeats: int
         return time.perf_counter() - started
 
     once()
-    return min(once() for _ in range(repeats))
+    runs = [once() for _ in range(_LEAST_RUNS)]
+    while sum(runs) < _PROBE_SECONDS and len(runs) < _MOST_RUNS:
+        runs.append(once())
+    return min(runs)
