@@ -6,7 +6,6 @@ Works without weights: the recommended models' configs ship with the program.
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,17 +139,15 @@ def _machine(request: PlanRequest) -> tuple[Machine, bool]:
     from mom_core.kv.scratch import default_scratch_folder
     from mom_core.memory.decide import Machine
     from mom_core.memory.host import host_total_bytes
+    from mom_core.memory.placement import free_disk_bytes
 
     device = request.device_memory
     if device is None and torch.cuda.is_available():
         device = int(torch.cuda.mem_get_info()[1])
-    folder = request.scratch_folder or default_scratch_folder()
-    while not folder.exists():
-        folder = folder.parent
     machine = Machine(
         device_bytes=device,
         host_bytes=request.host_memory or host_total_bytes(),
-        disk_bytes=shutil.disk_usage(folder).free,
+        disk_bytes=free_disk_bytes(request.scratch_folder or default_scratch_folder()),
     )
     return machine, request.device_memory is None or torch.cuda.is_available()
 

@@ -33,10 +33,13 @@ from mom_core.kv.scratch import default_scratch_folder, sweep
 from mom_core.kv.store import KVStore, kv_bytes_per_token
 from mom_core.kv.tiers import Tier, device_tier, disk_tier, host_tier
 from mom_core.memory.allocator import keep_freed_memory
+from mom_core.memory.decide import Asked, Decision, Machine, decide
 from mom_core.memory.device import device_free_bytes
 from mom_core.memory.host import host_free_bytes, host_total_bytes, own_bytes
-from mom_core.memory.placement import Room, fits, place
+from mom_core.memory.placement import Room, fits, free_disk_bytes
 from mom_core.memory.shape import ModelShape
+from mom_core.memory.simulate import RecurrentBytes, recurrent_bytes
+from mom_core.memory.strategy import Strategy
 from mom_core.model.extend import set_context_window
 from mom_core.model.hf_seam import HFSeam, segment_cache
 from mom_core.verify import (
@@ -51,10 +54,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from transformers.cache_utils import Cache
 
-# A chunk of one layer should take no longer than a person waits for Stop.
-_CPU_CHUNK_FLOPS = 5e10
-_CPU_CHUNK_RANGE = (64, 2048)
-_CUDA_CHUNK_TOKENS = 4096
 # The tiers from fast to large.
 _DOWNWARDS: tuple[TierName, ...] = get_args(TierName)
 # Recurrent states are kept no nearer than this, and not so often that they take more than this
@@ -711,13 +710,16 @@ class Engine:
             context.crop(0)
         reserved = self._reserved_tokens(total)
         store.reserve(reserved)
-        to_come = {store.tier.name: self._kv_bytes_per_token() * (reserved - context.tokens)}
-        hidden_bytes = len(token_ids) * self._seam.hidden_size * self.dtype.itemsize
-        hidden = self._hidden_tier_name(hidden_bytes, to_come)
-        self._prepare_files(to_come.get("disk", 0) + (hidden_bytes if hidden == "disk" else 0))
+        strategy = self._strategy(total, store.tier.name)
+        files_bytes = 0
+        if store.tier.name == "disk":
+            files_bytes += self._kv_bytes_per_token() * (reserved - context.tokens)
+        if strategy.hidden == "disk":
+            files_bytes += len(token_ids) * self._seam.hidden_size * self.dtype.itemsize
+        self._prepare_files(files_bytes)
         plan = PrefillPlan(
-            chunk_tokens=self._chunk_tokens(total),
-            hidden_tier=self._tier(hidden),
+            chunk_tokens=strategy.chunk_tokens,
+            hidden_tier=self._tier(strategy.hidden),
             keep_states_at=self._keep_states_at(total, boundaries),
         )
         with _memory_errors_as_sentences():
@@ -803,24 +805,6 @@ class Engine:
 
     # "auto", decided.
 
-    def _chunk_tokens(self, total: int) -> int:
-        """C for a context that comes to `total` tokens.
-
-        On the CPU as large as Stop can wait for, attention to half of them counted in; a power of
-        two.
-        """
-        if self._config.chunk_tokens != "auto":
-            return int(self._config.chunk_tokens)
-        if self.device.type != "cpu":
-            return _CUDA_CHUNK_TOKENS
-        largest = max(
-            chunk_flops(shape, total // 2, total // 2 + 1, is_last_layer=False)
-            for shape in self._shapes
-        )
-        wanted = _CPU_CHUNK_FLOPS / max(1.0, largest)
-        low, high = _CPU_CHUNK_RANGE
-        return 1 << (int(min(max(wanted, low), high)).bit_length() - 1)
-
     def _tier(self, name: TierName) -> Tier:
         if name == "disk":
             return disk_tier(self._files)
@@ -830,7 +814,7 @@ class Engine:
         """Where keys and values of a prompt belong."""
         if self._config.kv != "auto":
             return self._config.kv
-        return place(self._kv_bytes_per_token() * self._reserved_tokens(tokens), self._room())
+        return self._strategy(tokens).kv
 
     def _decode_mode(self, store: KVStore, new_tokens: int) -> DecodeMode:
         """How keys and values away from the device are attended to."""
@@ -839,18 +823,52 @@ class Engine:
         if self.device.type == "cpu" or store.tier.name == "device":
             return "host"
         wanted_bytes = store.used_bytes // max(1, store.tokens) * (store.tokens + new_tokens)
-        return "device" if place(wanted_bytes, self._room()) == "device" else "host"
+        device_bytes = self._room().device_bytes
+        return "device" if device_bytes and fits(wanted_bytes, device_bytes) else "host"
 
-    def _hidden_tier_name(
-        self, hidden_bytes: int, kv_bytes_to_come: dict[TierName, int]
-    ) -> TierName:
-        """Where hidden states belong between layers, beside keys and values not written yet."""
-        if self._config.hidden != "auto":
-            return self._config.hidden
-        room = self._room(counts_kv_as_free=False)
-        for tier, taken_bytes in kv_bytes_to_come.items():
-            room = room.without(taken_bytes, tier)
-        return place(hidden_bytes, room)
+    def _strategy(self, total: int, kv: TierName | None = None) -> Strategy:
+        """The fastest settings that fit a context, beside those that were asked for.
+
+        Args:
+            total: tokens that the context comes to.
+            kv: where its keys and values lie, if that is settled.
+
+        Raises:
+            OutOfMemory: the GPU has no room for it, whatever the settings.
+        """
+        config, room, device_bytes = self._config, self._room(), None
+        is_streamed = self._seam.weights is not None
+        # The forecast counts the weights, which are there already.
+        host_bytes = room.host_bytes
+        if room.device_bytes is None:
+            host_bytes += self._weights_bytes
+        else:
+            away_bytes = sum(self.shape.layers_bytes) if is_streamed else 0
+            device_bytes = room.device_bytes + self._weights_bytes - away_bytes
+            host_bytes += away_bytes
+        machine = Machine(
+            device_bytes=device_bytes,
+            host_bytes=host_bytes,
+            disk_bytes=free_disk_bytes(self._scratch_root()),
+        )
+        asked = Asked(
+            chunk_tokens=None if config.chunk_tokens == "auto" else int(config.chunk_tokens),
+            kv=kv or (None if config.kv == "auto" else config.kv),
+            hidden=None if config.hidden == "auto" else config.hidden,
+            weights="stream" if is_streamed else "device",
+        )
+        recurrent = None if room.device_bytes is None else self._recurrent
+        found = decide(self.shape, recurrent, max(1, total), machine, asked=asked)
+        if isinstance(found, Decision):
+            return found.strategy
+        if machine.device_bytes is not None and total:
+            raise OutOfMemory(found.sentence)
+        # A CPU's memory has more to give than is free; what needs least is tried.
+        return found.forecast.strategy
+
+    @functools.cached_property
+    def _recurrent(self) -> RecurrentBytes | None:
+        return recurrent_bytes(self.model.config, self.dtype)
 
     def _reserved_tokens(self, tokens: int) -> int:
         return min(tokens + _RESERVED_NEW_TOKENS, self.context_window_tokens)
@@ -860,12 +878,8 @@ class Engine:
         layers = len(seam.layers) - len(seam.recurrent_layers)
         return kv_bytes_per_token(seam.kv_heads, seam.head_dim, layers, self.dtype)
 
-    def _room(self, *, counts_kv_as_free: bool = True) -> Room:
-        """What may still be taken on device and host.
-
-        Args:
-            counts_kv_as_free: also what the engine's own keys and values take now.
-        """
+    def _room(self) -> Room:
+        """What may still be taken, also in place of the engine's own keys and values."""
         config, is_cuda = self._config, self.device.type == "cuda"
         resident_bytes = psutil.Process().memory_info().rss
         host_bytes = host_free_bytes(host_total_bytes(), resident_bytes)
@@ -876,10 +890,8 @@ class Engine:
         if is_cuda:
             device_bytes = device_free_bytes(self.device, config.device_memory)
         room = Room(device_bytes=device_bytes, host_bytes=host_bytes)
-        if counts_kv_as_free:
-            store = self._context._store
-            room = room.without(-store.used_bytes, store.tier.name)
-        return room
+        store = self._context._store
+        return room.without(-store.used_bytes, store.tier.name)
 
     def _place_weights(self) -> None:
         """Weights of the layers on the device, or at home to be streamed."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mom_core.config import TierName
+from mom_core.generate.work import chunk_flops
 from mom_core.memory.plan import MemoryForecast, forecast_memory
 from mom_core.memory.shape import ModelShape
 from mom_core.memory.simulate import RecurrentBytes
@@ -153,7 +154,7 @@ def decide(
     """
     forecast: MemoryForecast | None = None
     least: MemoryForecast | None = None
-    for strategy in _from_fast_to_small(shape, machine, asked or Asked()):
+    for strategy in _from_fast_to_small(shape, tokens, machine, asked or Asked()):
         forecast = forecast_memory(shape, recurrent, tokens, strategy)
         if machine.has_room_for(forecast):
             return Decision(
@@ -194,7 +195,7 @@ def longest_context_tokens(
             return machine.has_room_for(forecast_memory(shape, recurrent, tokens, strategy))
         return any(
             machine.has_room_for(forecast_memory(shape, recurrent, tokens, way))
-            for way in _from_fast_to_small(shape, machine, asked or Asked())
+            for way in _from_fast_to_small(shape, tokens, machine, asked or Asked())
         )
 
     low, high = 0, 1
@@ -212,19 +213,32 @@ def _lack(machine: Machine, forecast: MemoryForecast) -> tuple[bool, int]:
     return "device" in missing, sum(missing.values())
 
 
-def cpu_chunk_tokens(shape: ModelShape) -> int:
-    """C on a CPU: as large as Stop can wait for; a power of two."""
-    largest = max(layer.linear_parameters for layer in shape.layers)
-    wanted = _CPU_CHUNK_FLOPS / (2 * max(1, largest))
+def cpu_chunk_tokens(shape: ModelShape, tokens: int) -> int:
+    """C on a CPU: as large as Stop can wait for, attention to half of all tokens counted in.
+
+    Args:
+        shape: of the model.
+        tokens: that the context comes to.
+
+    Returns:
+        A power of two.
+    """
+    middle = tokens // 2
+    largest = max(
+        chunk_flops(layer, middle, middle + 1, is_last_layer=False) for layer in shape.layers
+    )
+    wanted = _CPU_CHUNK_FLOPS / max(1.0, largest)
     low, high = _CPU_CHUNK_RANGE
     return 1 << (int(min(max(wanted, low), high)).bit_length() - 1)
 
 
-def _from_fast_to_small(shape: ModelShape, machine: Machine, asked: Asked) -> Iterator[Strategy]:
+def _from_fast_to_small(
+    shape: ModelShape, tokens: int, machine: Machine, asked: Asked
+) -> Iterator[Strategy]:
     if asked.chunk_tokens is not None:
         chunks: tuple[int, ...] = (asked.chunk_tokens,)
     elif machine.device_bytes is None:
-        largest = cpu_chunk_tokens(shape)
+        largest = cpu_chunk_tokens(shape, tokens)
         chunks = tuple(c for c in (largest, largest // 4) if c >= _CPU_CHUNK_RANGE[0])
     else:
         chunks = _CUDA_CHUNKS

@@ -1,12 +1,14 @@
-"""Where "auto" puts things: on the device while they fit, else on the host, else on the disk."""
+"""What a run may still take of device, host and disk."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from mom_core.config import TierName
 
-# Share of the free memory that "auto" fills.
+# Share of free memory that is filled.
 _MARGIN = 0.85
 
 
@@ -39,10 +41,8 @@ def fits(wanted_bytes: int, free_bytes: int) -> bool:
     return wanted_bytes <= free_bytes * _MARGIN
 
 
-def place(wanted_bytes: int, room: Room) -> TierName:
-    """The first tier that has room, with a margin; the disk says itself when it has none."""
-    if room.device_bytes is None:
-        return "device" if wanted_bytes <= room.host_bytes * _MARGIN else "disk"
-    if fits(wanted_bytes, room.device_bytes):
-        return "device"
-    return "host" if wanted_bytes <= room.host_bytes * _MARGIN else "disk"
+def free_disk_bytes(folder: Path) -> int:
+    """What the disk has free where this folder is, or will be made."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

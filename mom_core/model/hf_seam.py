@@ -376,16 +376,19 @@ class HFSeam:
 
     def layer_widths(self) -> LayerWidths:
         """Of the layers with attention, told by the modules of the first of them."""
-        index = next(i for i, kind in enumerate(self._kinds) if not kind.is_recurrent)
+        index = next((i for i, kind in enumerate(self._kinds) if not kind.is_recurrent), 0)
         modules = {name.rsplit(".", 1)[-1]: m for name, m in self.layers[index].named_modules()}
         query = modules.get("q_proj")
         rows = query.weight.shape[0] if isinstance(query, nn.Linear) else 0
         config = self.config
         experts = getattr(config, "num_experts_per_tok", None)
         wide = getattr(config, "moe_intermediate_size", None) if experts else None
+        # Where a config says nothing, or not one number for all layers, what is usual.
+        wide = wide or getattr(config, "intermediate_size", None)
+        width = wide if isinstance(wide, int) else 4 * self.hidden_size
         rotary = getattr(config, "rope_parameters", None) or {}
         return LayerWidths(
-            mlp=int(wide or config.intermediate_size) * int(experts or 1),
+            mlp=width * int(experts or 1),
             mlp_copies=4 if "gate_up_proj" in modules else 3,
             has_gated_query=rows == 2 * self.heads * self.head_dim,
             has_head_norm="q_norm" in modules,

@@ -7,8 +7,10 @@ import functools
 import pytest
 from transformers import AutoConfig
 
+from mom_core import Engine, EngineConfig, OutOfMemory
 from mom_core.memory.compare import compare
 from mom_core.memory.decide import (
+    DEVICE_SHARE,
     Asked,
     Candidate,
     Decision,
@@ -17,9 +19,13 @@ from mom_core.memory.decide import (
     decide,
     longest_context_tokens,
 )
+from mom_core.memory.placement import Room
+from mom_core.memory.plan import forecast_memory
 from mom_core.memory.shape import ModelShape
 from mom_core.memory.simulate import recurrent_bytes
+from mom_core.memory.strategy import Strategy
 from mom_core.model.catalogue import catalogue
+from tests.equivalence.models import make_model
 
 GIB = 2**30
 
@@ -131,3 +137,28 @@ def test_strategies_side_by_side() -> None:
     assert [name for name, row in rows.items() if row.fits] == ["layer-streaming"]
     for name, row in rows.items():
         assert row.fits == (row.longest_context_tokens >= 455_000), name
+
+
+def test_the_engine_does_what_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(make_model("llama"))
+    needed = forecast_memory(
+        engine.shape, None, 400, Strategy.named("layer-streaming", chunk_tokens=256)
+    ).device_peak_bytes
+    # Beside the weights, with the margin, and a little more.
+    tight = int(needed / DEVICE_SHARE) + 1000 - engine.weights_bytes
+
+    def settings(device: int | None, host: int = GIB) -> tuple[str, str, int]:
+        monkeypatch.setattr(engine, "_room", lambda: Room(device_bytes=device, host_bytes=host))
+        strategy = engine._strategy(400)
+        return strategy.kv, strategy.hidden, strategy.chunk_tokens
+
+    assert settings(None) == ("device", "device", 2048)
+    assert settings(None, host=1000)[:2] == ("disk", "disk")
+    assert settings(2**30) == ("device", "device", 4096)
+    # Less than the keys and values of all layers, more than those of one.
+    assert settings(tight) == ("host", "host", 256)
+    assert settings(tight, host=50_000)[:2] == ("disk", "disk")
+    with pytest.raises(OutOfMemory, match=r"400 tokens of .* do not fit"):
+        settings(tight // 2)
+    engine.configure(EngineConfig(chunk_tokens=7, kv="host", hidden="disk"))
+    assert settings(2**30) == ("host", "disk", 7)
