@@ -157,10 +157,15 @@ class _Forecast:
             layer = self._layer_moments(rows, rows)
             if seen > rows:
                 layer["attention"] = (self.shape.kv_layers, self._masked_attention(rows, seen))
-            moments |= {
-                f"{name} of a chunk of {rows}": self._plain(kv_layers, working, rows, seen)
-                for name, (kv_layers, working) in layer.items()
-            }
+            for name, (kv_layers, working) in layer.items():
+                held = self._plain(kv_layers, working, rows, seen)
+                # Layers that have not run yet hold what earlier chunks left.
+                later = self.shape.kv_layers - kv_layers
+                held["KV"] += later * (seen - rows) * self.shape.layer_kv_bytes_per_token
+                if seen > rows:
+                    # One bool for each pair, made before the first layer.
+                    held["mask"] = rows * seen
+                moments[f"{name} of a chunk of {rows}"] = held
         return self._highest(moments), self._plain_decode()
 
     def memory_saving(self) -> tuple[Held, Held]:
@@ -193,7 +198,7 @@ class _Forecast:
         strategy, shape = self.strategy, self.shape
         rows = min(strategy.chunk_tokens, self.tokens)
         per_token = shape.layer_kv_bytes_per_token
-        stored = (self.tokens + strategy.reserved_tokens) * per_token
+        stored = self._kv_with_reservation()
         hidden = self.tokens * shape.hidden * self.width
         tiers: dict[str, Terms] = {
             "device": {
@@ -229,12 +234,18 @@ class _Forecast:
                 # In the last layer, all chunks but the last only store keys and values.
                 if place == "last layer" and name in ("attention", "MLP"):
                     continue
-                moments[f"{name}, {place}"] = {
+                terms = {
                     **tiers["device"],
                     "chunks of hidden states": copies * shape.hidden * self.width,
                     "layer's working memory": n_bytes,
                     "KV": kv_layers * stored if strategy.kv == "device" else 0,
                 }
+                if name == "recurrent layer":
+                    # Before the first layer with keys and values there are none.
+                    terms["KV"] = min(terms["KV"], self._kv_before_recurrent() * stored)
+                    if not self._kv_before_recurrent():
+                        terms.pop("one layer's KV", None)
+                moments[f"{name}, {place}"] = terms
         prefill = self._highest(moments, tiers["host"], tiers["disk"])
         after: dict[str, Terms] = {"device": self._decode_terms(), "host": {}, "disk": {}}
         after[strategy.kv]["KV"] = shape.kv_layers * stored
@@ -300,10 +311,8 @@ class _Forecast:
             ),
         }
         if self.recurrent is not None:
-            last = max(shape.recurrent)
-            before = last - sum(index < last for index in shape.recurrent)
             moments["recurrent layer"] = (
-                before,
+                self._kv_before_recurrent(),
                 tokens * held * width
                 + self.recurrent.working_bytes(tokens, is_first=tokens == self.tokens),
             )
@@ -311,6 +320,11 @@ class _Forecast:
             name: (kv_layers, {"hidden states and activations": n_bytes})
             for name, (kv_layers, n_bytes) in moments.items()
         }
+
+    def _kv_before_recurrent(self) -> int:
+        """Layers with keys and values before the last recurrent one."""
+        last = max(self.shape.recurrent)
+        return last - sum(index < last for index in self.shape.recurrent)
 
     def _norm(self) -> int:
         """The input in fp32 and its square (or its scaled form): two `[., E]` in fp32."""
@@ -340,7 +354,7 @@ class _Forecast:
         return self._attention() + self.query + 3 * self.query * _FP32 // self.width
 
     def _masked_attention(self, rows: int, seen: int) -> Terms:
-        """Attention with a mask: keys and values repeated for every head, the mask twice."""
+        """Attention with a mask: keys and values repeated for every head, the mask as numbers."""
         shape, width = self.shape, self.width
         repeated = 2 * seen * self.query if shape.heads != shape.kv_heads else 0
         return {
@@ -348,7 +362,7 @@ class _Forecast:
             * (3 * shape.hidden + self._attention() - 2 * self.keys)
             * width,
             "repeated keys and values": repeated * width,
-            "mask": rows * seen * (1 + width),
+            "mask as numbers": rows * seen * width,
         }
 
     def _mlp(self) -> int:
@@ -395,12 +409,23 @@ class _Forecast:
         per_token = self.shape.layer_kv_bytes_per_token
         if tier == "device" or self.strategy.device_type == "cpu":
             return (self.tokens + _SPARE_TOKENS) * per_token
-        piece = max(1, PINNED_PIECE_BYTES // (per_token // 2))
+        piece = self._pinned_piece_tokens()
         full, rest = divmod(self.tokens, piece)
         if not rest:
             return self.tokens * per_token
         spare = max(_SPARE_TOKENS, full * piece // _SPARE_SHARE)
         return (full * piece + min(rest + spare, piece)) * per_token
+
+    def _kv_with_reservation(self) -> int:
+        """Of one layer, with room for an answer; in pinned pieces only the last has some."""
+        tokens = self.tokens + self.strategy.reserved_tokens
+        if self.strategy.kv == "host" and self.strategy.device_type == "cuda":
+            piece = self._pinned_piece_tokens()
+            tokens = min(tokens, -(-self.tokens // piece) * piece)
+        return tokens * self.shape.layer_kv_bytes_per_token
+
+    def _pinned_piece_tokens(self) -> int:
+        return max(1, PINNED_PIECE_BYTES // (self.shape.layer_kv_bytes_per_token // 2))
 
     def _table_bytes(self) -> int:
         """Of the cosines and sines of one token."""

@@ -18,7 +18,7 @@ from mom_core.model.catalogue import catalogue
 # they do in all layers; full depth is compared once below.
 LAYERS = 4
 MODELS = ["llama-3-8b", "qwen3.5-9b", "qwen2.5-7b-1m", "mistral-nemo"]
-LENGTHS = [1_000, 9_000, 24_000, 70_000]
+LENGTHS = [1_000, 6_000, 16_000, 40_000]
 TIERS = [("host", "host"), ("device", "device"), ("host", "device"), ("device", "host")]
 
 
