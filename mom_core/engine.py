@@ -26,7 +26,7 @@ from mom_core.generate.detokenize import StreamDetokenizer
 from mom_core.generate.lookup import PromptLookup
 from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
 from mom_core.generate.sampling import Sampler
-from mom_core.generate.work import chunk_flops, layer_shapes
+from mom_core.generate.work import layer_shapes
 from mom_core.kv.decode_kv import DecodeKV
 from mom_core.kv.mapped import MappedFiles
 from mom_core.kv.scratch import default_scratch_folder, sweep

@@ -32,8 +32,6 @@ from mom_core.model.hf_seam import HFSeam, is_empty_cache, refuse_padding, segme
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Room for an answer, where keys and values come back to the device for it.
-_SPARE_TOKENS = 256
 # Under these names the families keep what runs on every token by itself.
 _TOKENWISE = ("mlp", "feed_forward", "block_sparse_moe")
 
@@ -55,8 +53,7 @@ class _OffloadedKV:
 
     def append(self, keys: Tensor, values: Tensor) -> None:
         if self._returns_to is not None and self.tokens and self._home.tier != self._returns_to:
-            self._home.reserve(self.tokens + _SPARE_TOKENS)
-            self._home.move_to(self._returns_to)
+            self._home = self._home.moved_to(self._returns_to)
         self._newest = Segment(self._home.tokens, keys, values)
         self._home.append(keys, values)
 
