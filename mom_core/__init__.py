@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mom_core.events import Event, Finished, MemorySample, PrefillProgress, Token
     from mom_core.memory.meter import Meter
     from mom_core.mini_sequence import memory_saving
+    from mom_core.model.hf_seam import mom_attention
     from mom_core.verify import ExactnessReceipt
 
 _HOME = {
@@ -52,6 +53,7 @@ _HOME = {
     "Token": "events",
     "UnsupportedModel": "errors",
     "memory_saving": "mini_sequence",
+    "mom_attention": "model.hf_seam",
 }
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "Token",
     "UnsupportedModel",
     "memory_saving",
+    "mom_attention",
 ]
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mom_core.config import DecodeMode, EngineConfig, SamplingConfig, TierName
-from mom_core.errors import ContextTooLong, InvalidSetting, OutOfMemory, UnsupportedModel
+from mom_core.errors import ContextTooLong, InvalidSetting, OutOfMemory
 from mom_core.events import Event, Finished, PrefillProgress, Token
 from mom_core.generate.decode import decode
 from mom_core.generate.detokenize import StreamDetokenizer
@@ -48,6 +48,7 @@ from mom_core.verify import (
     made_up_tokens,
     plain_next_logits,
     receipt,
+    refuse_unless_exact,
 )
 
 if TYPE_CHECKING:
@@ -175,7 +176,9 @@ class Engine:
         if self.device.type == "cpu":
             keep_freed_memory()
         if self._seam.config.model_type not in TESTED_MODEL_TYPES:
-            self._refuse_unless_exact()
+            made_up = made_up_tokens(self._seam.vocabulary_size)
+            kind = self._seam.config.model_type
+            refuse_unless_exact(lambda: self.verify(made_up), self.name, kind)
 
     @classmethod
     def load(cls, source: str, config: EngineConfig | None = None) -> Engine:
@@ -622,30 +625,6 @@ class Engine:
         by_yarn = self._config.extend == "yarn"
         warning = set_context_window(self._seam, self.name, tokens, by_yarn=by_yarn)
         return (warning,) if warning else ()
-
-    def _refuse_unless_exact(self) -> None:
-        """A family without a test of its own is tried once; it never answers wrongly.
-
-        Raises:
-            UnsupportedModel: it cannot be run, or not exactly.
-        """
-        kind = self._seam.config.model_type
-        try:
-            found = self.verify(made_up_tokens(self._seam.vocabulary_size))
-        except UnsupportedModel:
-            raise
-        except Exception as error:
-            # Whatever a foreign model does when it is run in parts, it ends in a sentence.
-            raise UnsupportedModel(
-                f"{self.name} is of a kind ({kind}) that mom-chat has no test for, and reading a "
-                f"short made-up prompt in parts failed: {type(error).__name__}: {error}. Use a "
-                "model of a tested family (see the README)."
-            ) from error
-        if not found.is_exact:
-            raise UnsupportedModel(
-                f"{self.name} is of a kind ({kind}) that mom-chat has no test for, and on a short "
-                f"made-up prompt it is {found}. Use a model of a tested family (see the README)."
-            )
 
     def _reuse(self, prompt_ids: Sequence[int], context: Context | None) -> tuple[Context, int]:
         """The context cropped to what it shares with the prompt, and how many tokens that is."""

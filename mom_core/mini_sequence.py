@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +29,24 @@ from mom_core.config import EngineConfig
 from mom_core.kv.store import KVStore, LayerKV
 from mom_core.kv.tiers import Tier, device_tier, host_tier
 from mom_core.model.hf_seam import HFSeam, is_empty_cache, refuse_padding, segment_cache
+from mom_core.verify import (
+    TESTED_MODEL_TYPES,
+    ExactnessReceipt,
+    made_up_tokens,
+    plain_next_logits,
+    receipt,
+    refuse_unless_exact,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # Under these names the families keep what runs on every token by itself.
 _TOKENWISE = ("mlp", "feed_forward", "block_sparse_moe")
+# What marks the tokens of an image, which see each other.
+_IMAGE_MARKS = ("token_type_ids", "mm_token_type_ids")
+# Models of families without a test that were tried.
+_FOUND_EXACT: WeakSet[nn.Module] = WeakSet()
 
 
 class _OffloadedKV:
@@ -56,6 +69,9 @@ class _OffloadedKV:
             self._home = self._home.moved_to(self._returns_to)
         self._newest = Segment(self._home.tokens, keys, values)
         self._home.append(keys, values)
+
+    def crop(self, tokens: int) -> None:
+        self._home.crop(tokens)
 
     def segments(self) -> list[Segment]:
         # Asked for once, right after `append`: then the newest need not be held any longer.
@@ -92,14 +108,35 @@ def memory_saving(
 
     Raises:
         InvalidSetting: a setting is not allowed.
-        UnsupportedModel: the model is not one `Engine` could run, or a call is padded or batched.
+        UnsupportedModel: the model is not one `Engine` could run (one of a family without a test
+            is tried first, once), or a call is padded, batched or masked otherwise.
     """
     config = EngineConfig(chunk_tokens=chunk_tokens, kv=kv)
     seam = HFSeam(model)
     device = device_tier(seam.device)
     tier = host_tier(seam.device) if config.kv == "host" else device
+    if seam.config.model_type not in TESTED_MODEL_TYPES and model not in _FOUND_EXACT:
+        name = model.config.name_or_path or type(model).__name__
+        refuse_unless_exact(lambda: _receipt(seam, tier), name, seam.config.model_type)
+        _FOUND_EXACT.add(model)
     with saving(seam, tier, chunk_tokens=chunk_tokens, returns_to=device if kv_returns else None):
         yield model
+
+
+def _receipt(seam: HFSeam, tier: Tier) -> ExactnessReceipt:
+    """A made-up prompt whole and in three calls, against plain transformers."""
+    model, ids = seam.model, made_up_tokens(seam.vocabulary_size)
+    plain = plain_next_logits(model, ids)
+    ways: list[Tensor] = []
+    with saving(seam, tier, chunk_tokens=len(ids) // 3, returns_to=None):
+        for parts in ([ids], [ids[:15], ids[15:-1], ids[-1:]]):
+            cache = None
+            for part in parts:
+                called = torch.tensor([part], device=seam.device)
+                output = model(called, past_key_values=cache)
+                cache = output.past_key_values
+            ways.append(output.logits[0, -1].float())
+    return receipt(plain, ways, len(ids), seam.dtype)
 
 
 @contextmanager
@@ -155,9 +192,14 @@ class _Run:
                 [
                     _OffloadedKV(layer, self._returns_to) if isinstance(layer, LayerKV) else layer
                     for layer in store.layers
-                ]
+                ],
+                seam.config,
             )
             kwargs["use_cache"] = True
+        for name in _IMAGE_MARKS:
+            # Where nothing is marked the mask they stand for is the causal one.
+            if kwargs.get(name) is not None and not kwargs[name].any():
+                del kwargs[name]
         if kwargs.get("labels") is None:
             kwargs.setdefault("logits_to_keep", 1)
         wants_states = kwargs.get(

@@ -5,11 +5,14 @@ Source: ours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from mom_core.errors import UnsupportedModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -122,3 +125,32 @@ def plain_next_logits(model: PreTrainedModel, token_ids: list[int]) -> Tensor:
         return logits
     finally:
         config._attn_implementation_internal = before
+
+
+def refuse_unless_exact(verify: Callable[[], ExactnessReceipt], name: str, kind: str) -> None:
+    """A family without a test of its own is tried; it never answers wrongly.
+
+    Args:
+        verify: runs the model both ways.
+        name: of the model.
+        kind: its family, in transformers' words.
+
+    Raises:
+        UnsupportedModel: it cannot be run, or not exactly.
+    """
+    try:
+        found = verify()
+    except UnsupportedModel:
+        raise
+    except Exception as error:
+        # Whatever a foreign model does when it is run in parts, it ends in a sentence.
+        raise UnsupportedModel(
+            f"{name} is of a kind ({kind}) that mom-chat has no test for, and reading a short "
+            f"made-up prompt in parts failed: {type(error).__name__}: {error}. Use a model of a "
+            "tested family (see the README)."
+        ) from error
+    if not found.is_exact:
+        raise UnsupportedModel(
+            f"{name} is of a kind ({kind}) that mom-chat has no test for, and on a short made-up "
+            f"prompt it is {found}. Use a model of a tested family (see the README)."
+        )

@@ -12,7 +12,7 @@ streaming of hidden states are ours.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -31,6 +31,13 @@ class KVSink(Protocol):
     def append(self, keys: Tensor, values: Tensor) -> None: ...
 
     def segments(self) -> list[Segment]: ...
+
+
+@runtime_checkable
+class CroppableKV(Protocol):
+    """Keys and values whose last tokens can be taken back."""
+
+    def crop(self, tokens: int) -> None: ...
 
 
 class Lane:

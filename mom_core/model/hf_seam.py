@@ -15,16 +15,23 @@ Source: ours.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from threading import RLock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.cache_utils import (
     Cache,
     CacheLayerMixin,
@@ -33,13 +40,14 @@ from transformers.cache_utils import (
     DynamicSlidingWindowLayer,
     LinearAttentionLayer,
 )
+from transformers.masking_utils import and_masks, causal_mask_function, sliding_window_overlay
 
 from mom_core.attention import Segment, segment_attention
 from mom_core.errors import UnsupportedModel
 from mom_core.kv.state import LayerState
 from mom_core.kv.store import LayerKV
 from mom_core.kv.tiers import Tier
-from mom_core.kv.transfer import KVSink
+from mom_core.kv.transfer import CroppableKV, KVSink
 from mom_core.model.cpu_linear import bf16_linear, is_wide_faster
 from mom_core.model.row_layer import AttentionArguments, RowLayer, fingerprint, row_layer
 from mom_core.model.weight_stream import WeightStream
@@ -85,9 +93,50 @@ def is_empty_cache(cache: object) -> bool:
     )
 
 
-def _no_mask(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> None:
-    """In place of transformers' masks: none is made, and none that matters is lost."""
+def _no_mask(
+    *args: Any,
+    q_length: int,
+    kv_length: int,
+    q_offset: int | Tensor = 0,
+    kv_offset: int | Tensor = 0,
+    mask_function: Callable[..., Any] = causal_mask_function,
+    attention_mask: Tensor | None = None,
+    **kwargs: Any,
+) -> None:
+    """In place of transformers' masks: none is made, and none that matters is lost.
+
+    Raises:
+        UnsupportedModel: a mask would hide or show more than causality and a window do, or the
+            keys reach beyond the queries.
+    """
     refuse_padding(attention_mask)
+    if not _is_causal_or_window(mask_function):
+        raise UnsupportedModel(
+            "The attention 'mom' sees all tokens before, or those of a window. This call wants "
+            "another mask (packed sequences, images, or one of its own): pass one plain text."
+        )
+    if int(kv_offset) + kv_length != int(q_offset) + q_length:
+        raise UnsupportedModel(
+            "The attention 'mom' got a cache with room for tokens to come (a static cache). Use "
+            "transformers' dynamic cache, or none."
+        )
+
+
+def _is_causal_or_window(mask: Callable[..., Any]) -> bool:
+    """Whether a mask function of transformers is its causal one, maybe with a sliding window.
+
+    They are closures, told apart by their code.
+    """
+    if mask is causal_mask_function:
+        return True
+    code = getattr(mask, "__code__", None)
+    if code is sliding_window_overlay(1).__code__:
+        return True
+    if code is not and_masks(causal_mask_function).__code__:
+        return False
+    return all(
+        _is_causal_or_window(m) for m in inspect.getclosurevars(mask).nonlocals["mask_functions"]
+    )
 
 
 class KVStored(Exception):
@@ -103,11 +152,12 @@ class SegmentCacheLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
 
     is_croppable = True
 
-    def __init__(self, kv: KVSink) -> None:
+    def __init__(self, kv: KVSink, config: PretrainedConfig | None = None) -> None:
         super().__init__()
         self.kv = kv
         self.stop_once_stored = False
         self.is_initialized = True
+        self._config = config
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing to do: the store takes its shape from the first tokens."""
@@ -115,7 +165,18 @@ class SegmentCacheLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Stores keys and values `[1, G, N, D]`; returns the keys with their layer attached."""
+        """Stores keys and values `[1, G, N, D]`; returns the keys with their layer attached.
+
+        Raises:
+            KVStored: the layer was told to stop once it has stored them.
+            UnsupportedModel: the model's attention is not ours: it would see the new keys alone.
+        """
+        config = self._config
+        if config is not None and config._attn_implementation_internal != ATTENTION_NAME:
+            raise UnsupportedModel(
+                "A cache made inside memory_saving was used outside. It can only be used inside "
+                "such a block: go on inside one, or begin with a new cache."
+            )
         self.kv.append(key_states, value_states)
         if self.stop_once_stored:
             raise KVStored
@@ -133,6 +194,38 @@ class SegmentCacheLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
     def get_max_length(self) -> int:
         """No limit of its own."""
         return -1
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Takes back the last tokens, as transformers' assisted generation does.
+
+        Args:
+            tokens_to_remove: their number, negative; 0 leaves all.
+        """
+        if tokens_to_remove:
+            self._crop_to(self.kv.tokens - abs(tokens_to_remove))
+
+    def reset(self) -> None:
+        """Forgets all tokens."""
+        self._crop_to(0)
+
+    def offload(self) -> None:
+        """Nothing to do: keys and values live on their tier."""
+
+    def prefetch(self) -> None:
+        """Nothing to do: keys and values are attended to where they are."""
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """There is one sequence only.
+
+        Raises:
+            UnsupportedModel: always.
+        """
+        raise UnsupportedModel(_PADDED)
+
+    def _crop_to(self, tokens: int) -> None:
+        if not isinstance(self.kv, CroppableKV):
+            raise UnsupportedModel("The keys and values of this cache cannot be taken back.")
+        self.kv.crop(tokens)
 
     def get_max_cache_shape(self) -> int:
         """The same, under the name transformers 5.17 knows."""
@@ -159,11 +252,21 @@ class StateCacheLayer(LinearAttentionLayer):  # type: ignore[misc, unused-ignore
             setattr(self, name, part)
 
 
-def segment_cache(layers: Sequence[KVSink | LayerState]) -> Cache:
-    """A transformers cache over these layers' KV and states."""
+def segment_cache(
+    layers: Sequence[KVSink | LayerState], config: PretrainedConfig | None = None
+) -> Cache:
+    """A transformers cache over these layers' KV and states.
+
+    Args:
+        layers: one for each decoder layer.
+        config: of the model, where somebody else calls it: then use without our attention is
+            refused.
+    """
     return Cache(
         layers=[
-            StateCacheLayer(layer) if isinstance(layer, LayerState) else SegmentCacheLayer(layer)
+            StateCacheLayer(layer)
+            if isinstance(layer, LayerState)
+            else SegmentCacheLayer(layer, config)
             for layer in layers
         ]
     )
@@ -205,10 +308,12 @@ def mom_attention(
         raise UnsupportedModel(_PADDED)
     if not getattr(module, "is_causal", True):
         raise UnsupportedModel("The attention 'mom' is causal, and this layer's is not.")
-    if sliding_window is None and _should_have_window(module):
+    expected = _expected_window(module)
+    if expected is not _UNKNOWN and expected != sliding_window:
         raise UnsupportedModel(
-            f"A layer of {type(module).__name__} is to have a sliding window, and does not tell "
-            "the attention 'mom' how long it is. This model cannot be run exactly."
+            f"A layer of {type(module).__name__} is to have {_window_words(expected)} by its "
+            f"configuration, and asks the attention 'mom' for {_window_words(sliding_window)}. "
+            "This model cannot be run exactly."
         )
     layer: KVSink | None = getattr(key, "mom_layer", None)
     segments = [Segment(0, key, value)] if layer is None else layer.segments()
@@ -224,17 +329,32 @@ def mom_attention(
     return output.transpose(1, 2), None
 
 
-def _should_have_window(module: nn.Module) -> bool:
-    """Whether the configuration gives this module a window; then it must also ask for it."""
-    config = getattr(module, "config", None)
-    kinds = getattr(config, "layer_types", None)
-    index = getattr(module, "layer_idx", None)
-    return (
-        kinds is not None
-        and index is not None
-        and kinds[index] == "sliding_attention"
-        and getattr(config, "sliding_window", None) is not None
-    )
+class _Unknown:
+    """A module that does not say which layer it is of, or has no configuration."""
+
+
+_UNKNOWN = _Unknown()
+_EXPECTED_WINDOWS: WeakKeyDictionary[nn.Module, int | _Unknown | None] = WeakKeyDictionary()
+
+
+def _expected_window(module: nn.Module) -> int | _Unknown | None:
+    """The window that transformers' masks would give this attention module.
+
+    Some families tell only the mask of it, and not the attention.
+    """
+    if module not in _EXPECTED_WINDOWS:
+        config, index = getattr(module, "config", None), getattr(module, "layer_idx", None)
+        found: int | _Unknown | None = _UNKNOWN
+        if isinstance(config, PretrainedConfig) and isinstance(index, int):
+            layers = DynamicCache(config=config).layers
+            if index < len(layers):
+                found = getattr(layers[index], "sliding_window", None)
+        _EXPECTED_WINDOWS[module] = found
+    return _EXPECTED_WINDOWS[module]
+
+
+def _window_words(window: int | _Unknown | None) -> str:
+    return "no window" if window is None else f"a window of {window} tokens"
 
 
 def _probe_attention(
@@ -766,11 +886,15 @@ def _layer_kinds(model: PreTrainedModel, layers: int) -> list[_LayerKind]:
 
 @contextmanager
 def _forwards(replacements: Sequence[_Forward]) -> Iterator[None]:
-    """Modules with another forward; put back afterwards."""
+    """Modules with another forward; put back afterwards, also one that was somebody's own."""
+    before = [(module, module.__dict__.get("forward")) for module, _ in replacements]
     for module, forward in replacements:
         module.__dict__["forward"] = forward
     try:
         yield
     finally:
-        for module, _ in replacements:
-            del module.__dict__["forward"]
+        for module, own in before:
+            if own is None:
+                del module.__dict__["forward"]
+            else:
+                module.__dict__["forward"] = own

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+import mom_core.mini_sequence as mini_sequence
 from mom_core import InvalidSetting, UnsupportedModel, memory_saving
+from mom_core.verify import plain_next_logits
 from tests.equivalence.models import (
     FAMILIES,
     make_model,
@@ -18,6 +21,7 @@ from tests.equivalence.models import (
     relative_error,
     shared_model,
 )
+from tests.equivalence.test_families import without
 
 LENGTH = 29
 
@@ -117,6 +121,96 @@ def test_what_cannot_be_exact_is_refused() -> None:
         memory_saving(model, chunk_tokens=0),
     ):
         pass
+
+
+def test_somebodys_own_forward_is_used_and_put_back() -> None:
+    """Hooks of accelerate, adapters and the like replace a module's forward, too."""
+    model, ids = make_model("llama"), torch.tensor([make_prompt(20)])
+    mlp = model.model.layers[1].mlp
+    plain, calls = mlp.forward, []
+
+    def own(hidden: Any) -> Any:
+        calls.append(hidden.shape[1])
+        return 2 * plain(hidden)
+
+    mlp.forward = own
+    truth = plain_logits(model, make_prompt(20))
+    calls.clear()
+    with memory_saving(model, chunk_tokens=8), memory_saving(model, chunk_tokens=8):
+        assert relative_error(model(ids).logits[0, -1], truth) < 1e-4
+    assert calls == [8, 8, 4]
+    assert mlp.forward is own
+    assert torch.equal(plain_logits(model, make_prompt(20)), truth)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+def test_assisted_generation_takes_drafts_back(family: str) -> None:
+    model, prompt = make_model(family), make_prompt(12) * 3
+    ids = torch.tensor([prompt])
+    settings = {"max_new_tokens": 16, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    truth = plain_greedy(model, prompt, 16)
+    with memory_saving(model):
+        mask = torch.ones_like(ids)
+        found = model.generate(ids, attention_mask=mask, prompt_lookup_num_tokens=3, **settings)
+    assert found[0, len(prompt) :].tolist() == truth
+
+
+@torch.no_grad()
+def test_masks_that_are_more_than_causal_are_refused() -> None:
+    model, ids = make_model("llama"), torch.tensor([make_prompt(20)])
+    packed = torch.arange(20).remainder(10)[None]
+    alone = make_model("llama")
+    alone.set_attn_implementation("mom")
+    with memory_saving(model):
+        # Only without a mask of its own does transformers look for packed sequences.
+        with pytest.raises(UnsupportedModel, match="wants another mask"):
+            model(ids, position_ids=packed, use_cache=False)
+        with pytest.raises(UnsupportedModel, match="static cache"):
+            model.generate(ids, max_new_tokens=3, cache_implementation="static", pad_token_id=0)
+    with pytest.raises(UnsupportedModel, match="wants another mask"):
+        alone(ids, position_ids=packed, use_cache=False)
+    with pytest.raises(UnsupportedModel, match="static cache"):
+        alone.generate(ids, max_new_tokens=3, cache_implementation="static", pad_token_id=0)
+
+
+@torch.no_grad()
+def test_images_are_refused() -> None:
+    model, ids = make_model("gemma3-vision"), torch.tensor([make_prompt(20)])
+    marks = torch.zeros_like(ids)
+    with memory_saving(model):
+        model(ids, token_type_ids=marks)
+        marks[0, 4:9] = 1
+        with pytest.raises(UnsupportedModel, match="wants another mask"):
+            model(ids, token_type_ids=marks)
+
+
+@torch.no_grad()
+def test_a_cache_of_the_block_is_refused_outside() -> None:
+    model, ids = make_model("llama"), torch.tensor([make_prompt(20)])
+    with memory_saving(model):
+        cache = model(ids).past_key_values
+    with pytest.raises(UnsupportedModel, match="cache made inside memory_saving was used outside"):
+        model(ids[:, :1], past_key_values=cache)
+    with memory_saving(model):
+        model(ids[:, :1], past_key_values=cache)
+
+
+def test_an_unknown_family_is_tried_once_and_refused_unless_exact() -> None:
+    model = make_model("gemma2")
+    with mock.patch.object(mini_sequence, "TESTED_MODEL_TYPES", frozenset()):
+        with (
+            without("softcap", model),
+            pytest.raises(UnsupportedModel, match=r"gemma2.*NOT exact"),
+            memory_saving(model),
+        ):
+            pass
+        with mock.patch.object(
+            mini_sequence, "plain_next_logits", wraps=plain_next_logits
+        ) as tried:
+            for _ in range(2):
+                with memory_saving(model):
+                    plain_greedy(model, make_prompt(5), 2)
+        assert tried.call_count == 1
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "qwen3.5"])

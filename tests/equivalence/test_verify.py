@@ -10,7 +10,7 @@ import torch
 import transformers
 
 import mom_core.engine as engine_module
-from mom_core import Engine, InvalidSetting, UnsupportedModel
+from mom_core import Engine, InvalidSetting, UnsupportedModel, memory_saving
 from mom_core.verify import TESTED_MODEL_TYPES
 from tests.equivalence.models import FAMILIES, make_model, make_prompt, shared_model
 from tests.equivalence.test_families import without
@@ -94,6 +94,17 @@ def test_a_model_that_breaks_when_run_in_parts_is_refused() -> None:
         pytest.raises(UnsupportedModel, match="failed: IndexError: the whole sequence"),
     ):
         Engine(model)
+
+
+def test_a_window_that_only_the_mask_knows_of_is_refused() -> None:
+    """PhiMoE's window is longer than the made-up prompt, and its attention is not told of it."""
+    config = transformers.PhimoeConfig(**_TINY, sliding_window=64, num_local_experts=2)
+    model = transformers.PhimoeForCausalLM(config).eval()
+    words = "a window of 64 tokens by its configuration, and asks the attention 'mom' for no window"
+    with pytest.raises(UnsupportedModel, match=words):
+        Engine(model)
+    with pytest.raises(UnsupportedModel, match=words), memory_saving(model):
+        pass
 
 
 @pytest.mark.parametrize(
