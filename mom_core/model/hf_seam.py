@@ -195,14 +195,15 @@ class SegmentCacheLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
         """No limit of its own."""
         return -1
 
-    def crop(self, tokens_to_remove: int) -> None:
+    def crop(self, tokens_to_remove: int | Tensor) -> None:
         """Takes back the last tokens, as transformers' assisted generation does.
 
         Args:
-            tokens_to_remove: their number, negative; 0 leaves all.
+            tokens_to_remove: their number, negative; 0 leaves all. Some versions give a tensor.
         """
-        if tokens_to_remove:
-            self._crop_to(self.kv.tokens - abs(tokens_to_remove))
+        number = abs(int(tokens_to_remove))
+        if number:
+            self._crop_to(self.kv.tokens - number)
 
     def reset(self) -> None:
         """Forgets all tokens."""
