@@ -1,4 +1,4 @@
-"""The command line: `mom` (the page), `mom ask` (one question) and `mom plan` (what it takes).
+"""The command line: `mom` (the page), `mom ask` (one question), `mom read` and `mom plan`.
 
 Heavy imports wait inside the commands, so that `mom --help` is instant and `mom ask` never
 imports the page.
@@ -13,11 +13,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
+from app.document_options import document_options
+from app.read_command import read, read_all
 from app.sizes import parse_size
 from mom_core.config import (
     DecodeMode,
@@ -31,6 +34,7 @@ from mom_core.config import (
 from mom_core.errors import ContextTooLong, InvalidSetting, MomError
 
 if TYPE_CHECKING:
+    from app.documents import Limits, ReadOptions
     from app.prompt import Prompt, TokenizedDocument
     from mom_core.engine import Engine
     from mom_core.events import Finished, MemorySample, PrefillProgress
@@ -131,10 +135,12 @@ def cli() -> None:
 @cli.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="Default 7860, or the next free one.")
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="See `mom ask --help`.")
+@click.option("--limit", multiple=True, metavar="NAME=N", help="Raise a limit of reading.")
 @_engine_options
 def chat(
     port: int | None,
     model: str,
+    limit: tuple[str, ...],
     decode: DecodeMode,
     weights: Weights,
     host_memory: int | None,
@@ -144,6 +150,7 @@ def chat(
     extend: Extension,
 ) -> None:
     """Serve the page on this machine until interrupted."""
+    from app.documents import parse_limits
     from app.server import serve
 
     config = EngineConfig(
@@ -155,13 +162,19 @@ def chat(
         context_tokens=context_tokens,
         extend=extend,
     )
-    serve(port=port, model=model, config=config)
+    serve(port=port, model=model, config=config, limits=parse_limits(limit))
+
+
+cli.add_command(read)
 
 
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--question", "-q", required=True, help="What to ask about the documents.")
-@click.option("--pages", help='Pages of the PDFs, counted from 1: "1-20,25". Default: all.')
+@document_options
+@click.option(
+    "--fit", is_flag=True, help="Over the model's context: read the parts that match best (BM25)."
+)
 @click.option(
     "--model",
     default=DEFAULT_MODEL,
@@ -199,7 +212,10 @@ def chat(
 def ask(
     paths: tuple[Path, ...],
     question: str,
-    pages: str | None,
+    options: ReadOptions,
+    limits: Limits,
+    keeps_cache: bool,
+    fit: bool,
     model: str,
     chunk_tokens: int | Literal["auto"],
     kv: KVTier,
@@ -218,7 +234,9 @@ def ask(
     """Ask one question about files or folders; the answer goes to stdout."""
     if not question.strip():
         raise InvalidSetting('The question is empty; write one, such as --question "What is it?".')
-    from app.documents import read, receipt
+    from app.citations import find_citations
+    from app.documents import DiskCache, receipt
+    from app.fitting import fit as fit_documents
 
     config = EngineConfig(
         chunk_tokens=chunk_tokens,
@@ -233,7 +251,8 @@ def ask(
         extend=extend,
     )
     sampling = SamplingConfig(temperature=temperature)
-    documents = [read(path, pages=pages) for path in paths]
+    cache = DiskCache() if keeps_cache else None
+    documents = read_all(paths, options, limits, cache)
 
     status = _Status()
     status.line(f"Loading {model} …")
@@ -245,20 +264,36 @@ def ask(
         status.line(f"Note: {warning}")
     if engine.tokenizer is None:
         raise InvalidSetting(f"{model} comes without a tokenizer, so it cannot read text.")
-    builder = PromptBuilder(engine.tokenizer)
+    builder = PromptBuilder(engine.tokenizer, cache)
     tokenized = [builder.tokenize(document) for document in documents]
     for entry in tokenized:
         status.line(f"{entry.document.name}: {receipt(entry.document, entry.tokens)}")
     prompt = builder.build(tokenized, [], question)
+    notice = ""
+    if fit:
+        others = len(prompt.token_ids) - sum(entry.tokens for entry in tokenized)
+        room = engine.context_window_tokens - others - max_new_tokens
+        fitted = fit_documents(tokenized, question, room)
+        prompt, notice = builder.build(fitted.documents, [], question), fitted.sentence
+        if notice:
+            status.line(notice)
     try:
         run = _Run(engine, status, streams=not as_json)
         answer, finished = run.answer(prompt, max_new_tokens, sampling)
     except ContextTooLong as fault:
         if any(document.kind == "pdf" for document in documents):
-            raise ContextTooLong(f"{fault} With --pages you can read some pages only.") from fault
-        raise
+            raise ContextTooLong(
+                f"{fault} With --pages you can read some pages only, with --fit those parts that "
+                "match the question best."
+            ) from fault
+        raise ContextTooLong(
+            f"{fault} With --exclude you can leave files out, with --fit only those parts are read "
+            "that match the question best."
+        ) from fault
     if as_json:
         report = _report(answer, finished, run.peak(), tokenized)
+        citations = find_citations(answer, documents)
+        report |= {"notice": notice, "citations": [asdict(citation) for citation in citations]}
         click.echo(json.dumps(report, ensure_ascii=False))
 
 

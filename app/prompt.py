@@ -11,11 +11,14 @@ person can become one of the template's marks.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from app.documents.document import Document
+from app.documents.cache import DiskCache
+from app.documents.document import Chapter, Document, Section
+from app.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,18 +44,40 @@ class TokenizedDocument:
 
     Args:
         document: what was tokenized.
-        intro_ids: introduce it by name.
+        intro_ids: introduce it by name, with its header.
         section_ids: each section's ids, its mark included.
     """
 
     document: Document
-    intro_ids: tuple[int, ...]
-    section_ids: tuple[tuple[int, ...], ...]
+    intro_ids: Sequence[int]
+    section_ids: Sequence[Sequence[int]]
 
     @property
     def tokens(self) -> int:
         """Exactly what it adds to a prompt."""
         return len(self.intro_ids) + sum(len(ids) for ids in self.section_ids)
+
+    def keeping(self, chosen: Collection[int]) -> TokenizedDocument:
+        """The document with some of its sections only; what precedes the first that is missing
+        stays as it was, token by token.
+
+        Args:
+            chosen: numbers of sections, from 0.
+        """
+        kept = [number for number in range(len(self.section_ids)) if number in chosen]
+        places = {number: place for place, number in enumerate(kept)}
+        document = replace(
+            self.document,
+            sections=tuple(self.document.sections[number] for number in kept),
+            chapters=tuple(
+                Chapter(chapter.title, chapter.level, places[chapter.unit])
+                for chapter in self.document.chapters
+                if chapter.unit in places
+            ),
+        )
+        return TokenizedDocument(
+            document, self.intro_ids, [self.section_ids[number] for number in kept]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,22 +129,28 @@ class PromptBuilder:
 
     Args:
         tokenizer: of the model that will read them; with or without a chat template.
+        cache: where the ids of documents are kept between runs; None keeps nothing.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, cache: DiskCache | None = None) -> None:
         self._tokenizer: Any = tokenizer
-        self._marks = _template_marks(self._tokenizer)
-        self._mark_ids = frozenset(self._marks)
+        marks = template_marks(
+            self._tokenizer.added_tokens_decoder,
+            str(getattr(self._tokenizer, "chat_template", None) or ""),
+            self._tokenizer.unk_token_id,
+        )
+        self._mark_ids = frozenset(marks)
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        self._encoder = (
+            TextEncoder(self._encode_pieces, marks)
+            if backend is None
+            else TextEncoder.of_backend(backend, marks, cache)
+        )
         self._glues: dict[bool, _Glue] = {}
 
     def tokenize(self, document: Document) -> TokenizedDocument:
         """Encodes a document: its name once, then each section after a mark such as `[p. 12]`."""
-        texts = [f"Document: {_one_line(document.name)}\n\n"]
-        texts += [
-            f"[{_one_line(section.label)}]\n{section.text}\n\n" for section in document.sections
-        ]
-        intro_ids, *section_ids = self._encode_plain(texts)
-        return TokenizedDocument(document, intro_ids, tuple(section_ids))
+        return tokenize(document, self._encoder)
 
     def build(
         self, documents: Sequence[TokenizedDocument], turns: Sequence[Turn], question: str
@@ -142,12 +173,12 @@ class PromptBuilder:
             boundaries.append(len(ids))
         prefix = _QUESTION_PREFIX if documents else ""
         for turn in turns:
-            ids += self._encode_plain([prefix + turn.question])[0]
+            ids += self._encoder.encode([prefix + turn.question])[0]
             ids += glue.open
             ids += self._without_end_mark(turn.answer_ids)
             ids += glue.between
             boundaries.append(len(ids))
-        ids += self._encode_plain([prefix + question])[0]
+        ids += self._encoder.encode([prefix + question])[0]
         ids += glue.open
         return Prompt(tuple(ids), tuple(spans), tuple(boundaries))
 
@@ -157,26 +188,11 @@ class PromptBuilder:
             return answer_ids[:-1]
         return answer_ids
 
-    def _encode_plain(self, texts: list[str]) -> list[tuple[int, ...]]:
-        """Ids of texts in which no mark of the template means anything."""
-        encoded = self._tokenizer(
-            texts, add_special_tokens=False, split_special_tokens=True, verbose=False
-        ).input_ids
-        return [
-            tuple(self._encode_broken(text)) if self._mark_ids.intersection(ids) else tuple(ids)
-            for text, ids in zip(texts, encoded, strict=True)
-        ]
-
-    def _encode_broken(self, text: str) -> list[int]:
-        """Some tokenizers find marks in any text: break each one after its first character."""
-        mark = re.compile("|".join(re.escape(mark) for mark in self._marks.values()))
-        ends = [match.start() + 1 for match in mark.finditer(text)]
-        pieces = [text[i:j] for i, j in zip([0, *ends], [*ends, len(text)], strict=True)]
-        ids: list[int] = []
-        for piece_ids in self._tokenizer(
+    def _encode_pieces(self, pieces: list[str]) -> list[list[int]]:
+        """For tokenizers written in Python."""
+        ids: list[list[int]] = self._tokenizer(
             pieces, add_special_tokens=False, split_special_tokens=True, verbose=False
-        ).input_ids:
-            ids += [token_id for token_id in piece_ids if token_id not in self._mark_ids]
+        ).input_ids
         return ids
 
     def _glue(self, *, with_documents: bool) -> _Glue:
@@ -229,16 +245,55 @@ class PromptBuilder:
         return tuple(self._tokenizer(text, add_special_tokens=False).input_ids)
 
 
-def _template_marks(tokenizer: Any) -> dict[int, str]:
-    """Tokens that structure a conversation: the special ones, and others the template writes."""
-    template = str(getattr(tokenizer, "chat_template", None) or "")
+def tokenize(document: Document, encoder: TextEncoder) -> TokenizedDocument:
+    """Encodes a document: marks and texts apart, so that texts keep their ids under any name."""
+    intro = f"Document: {_one_line(document.name)}\n\n"
+    if document.header:
+        intro += f"{document.header}\n\n"
+    marks = [_mark(section) for section in document.sections]
+    # Many marks are alike but for a number: encoding them costs next to nothing.
+    intro_ids, *mark_ids = encoder.encode([intro, *marks])
+    text_ids = encoder.encode_known([f"{section.text}\n\n" for section in document.sections])
+    section_ids = [
+        array("I", [*mark, *text]) for mark, text in zip(mark_ids, text_ids, strict=True)
+    ]
+    return TokenizedDocument(_count_left_out(document, encoder), intro_ids, section_ids)
+
+
+def _count_left_out(document: Document, encoder: TextEncoder) -> Document:
+    """What it would cost to put files back; their texts have served then."""
+    texts = [f"[{one.path}]\n{one.text}\n\n" for one in document.left_out if one.text is not None]
+    counts = iter(encoder.encode_known(texts))
+    left_out = tuple(
+        one if one.text is None else replace(one, text=None, tokens=len(next(counts)))
+        for one in document.left_out
+    )
+    return replace(document, left_out=left_out)
+
+
+def template_marks(
+    added_tokens: dict[int, Any], chat_template: str, unknown_id: int | None
+) -> dict[int, str]:
+    """Tokens that structure a conversation: the special ones, and others the template writes.
+
+    Args:
+        added_tokens: the tokenizer's, by id.
+        chat_template: the model's, "" if it has none.
+        unknown_id: the token for unknown characters, which is no mark.
+    """
     return {
         token_id: str(token.content)
-        for token_id, token in tokenizer.added_tokens_decoder.items()
-        if (token.special or str(token.content) in template)
+        for token_id, token in added_tokens.items()
+        if (token.special or str(token.content) in chat_template)
         and str(token.content).strip()
-        and token_id != tokenizer.unk_token_id
+        and token_id != unknown_id
     }
+
+
+def _mark(section: Section) -> str:
+    """ "[p. 12]", "[src/main.py] Python"."""
+    language = f" {section.language}" if section.language else ""
+    return f"[{_one_line(section.label)}]{language}\n"
 
 
 def _one_line(name: str) -> str:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import functools
+import contextlib
 import json
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
-from app.documents import Document, Entry, read, read_entries
-from app.ui import view_state
+from app.documents import EXTRACTORS
+from app.documents.folder import MANIFEST
+from app.shelf import Source
+from app.ui import view_state, wording
 from app.workspace import Workspace
-from mom_core.errors import DocumentError
+from mom_core.errors import DocumentError, InvalidSetting, MomError
 
 STATIC = Path(__file__).parent / "ui" / "static"
 
@@ -26,8 +30,11 @@ _MEMORY_EVERY_TICKS = 5
 _IDLE_MEMORY_EVERY_TICKS = 12
 _BATCH_ID = re.compile(r"[0-9a-f]{32}")
 _PATH_CHARACTERS = 1024
-_FILES_MAX = 20_000
-_BATCH_BYTES_MAX = 4 * 1024**3
+# Reading has limits of its own; these only keep a drop from filling the disk.
+_FILES_MAX = 200_000
+_BATCH_BYTES_MAX = 16 * 1024**3
+_CHANGES = frozenset({"password", "extractor", "drops_running_lines", "joins_hyphens"})
+_CHANGES_LISTS = frozenset({"include", "exclude"})
 
 
 class Uploads:
@@ -82,8 +89,8 @@ class Uploads:
         if self._paths.pop(batch, None) is not None:
             shutil.rmtree(self._folder / batch, ignore_errors=True)
 
-    def finish(self, batch: str) -> tuple[str, Callable[[], Document]]:
-        """The name of a whole batch and how to read it.
+    def finish(self, batch: str) -> Source:
+        """What has arrived whole.
 
         Raises:
             DocumentError: nothing was uploaded.
@@ -94,13 +101,12 @@ class Uploads:
             raise DocumentError("Nothing arrived; drop the file again.")
         first_path, first_place = files[0]
         if len(files) == 1 and "/" not in first_path:
-            return first_path, functools.partial(read, first_place, first_path)
+            return Source(first_place, first_path)
         name = first_path.split("/", 1)[0]
-        entries = [
-            Entry(path.removeprefix(name + "/"), place.stat().st_size, place.read_bytes)
-            for path, place in files
-        ]
-        return name, functools.partial(read_entries, entries, name)
+        names = [path.removeprefix(name + "/") for path, _ in files]
+        folder = self._folder / batch
+        (folder / MANIFEST).write_text(json.dumps(names), "utf-8")
+        return Source(folder, name, is_upload=True)
 
 
 def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
@@ -112,11 +118,16 @@ def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
     """
     router = APIRouter()
     uploads = Uploads(workspace.folder)
+    shelf = workspace.shelf
 
     @router.put("/uploads/{batch}")
     async def upload(batch: str, path: str, request: Request) -> Response:
         try:
             place = uploads.place(batch, path)
+        except DocumentError as fault:
+            # The other files of the batch may be as they should.
+            raise HTTPException(400, str(fault)) from fault
+        try:
             with place.open("wb") as file:
                 async for block in request.stream():
                     uploads.count(batch, len(block))
@@ -133,15 +144,81 @@ def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
     @router.post("/uploads/{batch}")
     async def uploaded(batch: str) -> Response:
         try:
-            name, load = uploads.finish(batch)
+            source = uploads.finish(batch)
         except DocumentError as fault:
             raise HTTPException(400, str(fault)) from fault
-        workspace.add(batch, name, load)
+        shelf.add(batch, source)
+        return Response(status_code=204)
+
+    @router.post("/documents")
+    async def open_here(request: Request) -> Response:
+        """Opens a path of this machine without copying it."""
+        path = Path(str((await request.json()).get("path", "")).strip()).expanduser()
+        if not path.is_absolute():
+            raise HTTPException(400, f"{str(path)[:80]!r} is no full path, such as /home/me/a.pdf.")
+        if not path.exists():
+            raise HTTPException(400, f"There is nothing at {str(path)[:200]}. Check the path.")
+        shelf.add(uuid.uuid4().hex, Source(path, path.name or str(path)))
         return Response(status_code=204)
 
     @router.delete("/documents/{document_id}")
     async def remove(document_id: str) -> Response:
-        workspace.remove(document_id)
+        shelf.remove(document_id)
+        return Response(status_code=204)
+
+    @router.put("/documents/order")
+    async def order(request: Request) -> Response:
+        shelf.put_in_order([str(key) for key in await request.json()])
+        return Response(status_code=204)
+
+    @router.get("/documents/{document_id}/parts")
+    async def parts(document_id: str) -> Any:
+        with _refusals():
+            return [asdict(part) for part in shelf.parts(document_id)]
+
+    @router.get("/documents/{document_id}/parts/{number}")
+    async def text(document_id: str, number: int) -> Any:
+        with _refusals():
+            section = shelf.section(document_id, number)
+        doubt = wording.doubts(section.health, bool(section.text.strip()))
+        return {"label": section.label, "text": section.text, "doubt": doubt}
+
+    @router.get("/documents/{document_id}/find")
+    def find(document_id: str, words: str) -> Any:
+        with _refusals():
+            return shelf.find(document_id, words)
+
+    @router.put("/documents/{document_id}/choice")
+    async def choose(document_id: str, request: Request) -> Response:
+        wanted = await request.json()
+        with _refusals():
+            if "pages" in wanted:
+                shelf.choose_pages(document_id, str(wanted["pages"]))
+            else:
+                shelf.choose(document_id, [int(number) for number in wanted["unticked"]])
+        return Response(status_code=204)
+
+    @router.put("/documents/{document_id}/options")
+    async def reread(document_id: str, request: Request) -> Response:
+        """Reads anew: with a password, another extractor, or something put back."""
+        wanted = await request.json()
+        with _refusals():
+            if "put_back" in wanted:
+                shelf.put_back(document_id, str(wanted["put_back"]))
+            else:
+                changes = {key: wanted[key] for key in _CHANGES & set(wanted)}
+                changes |= {
+                    key: tuple(map(str, wanted[key])) for key in _CHANGES_LISTS & set(wanted)
+                }
+                if changes.get("extractor", EXTRACTORS[0]) not in EXTRACTORS:
+                    raise InvalidSetting(f"The extractor must be one of {', '.join(EXTRACTORS)}.")
+                shelf.reread(document_id, **changes)
+        return Response(status_code=204)
+
+    @router.put("/fit")
+    async def fit(request: Request) -> Response:
+        """Whether only the parts that match best are read when there is too much."""
+        workspace.configure(fits_best_parts=bool(await request.json()))
         return Response(status_code=204)
 
     @router.get("/events")
@@ -154,11 +231,22 @@ def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
 
     @router.get("/static/{name}")
     async def static(name: str) -> FileResponse:
-        if name not in {"page.js", "page.css"}:
+        if name not in {"page.js", "documents.js", "page.css"}:
             raise HTTPException(404, f"There is no file {name!r} here.")
         return FileResponse(STATIC / name, headers={"Cache-Control": "no-cache"})
 
     return router
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What a person did wrong is a sentence; anything else that is malformed is a refusal too."""
+    try:
+        yield
+    except MomError as fault:
+        raise HTTPException(400, str(fault)) from fault
+    except (KeyError, TypeError, ValueError) as fault:
+        raise HTTPException(400, f"The request cannot be understood: {fault}.") from fault
 
 
 async def _updates(workspace: Workspace, is_closing: Callable[[], bool]) -> AsyncIterator[str]:

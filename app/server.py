@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from app.documents import DEFAULT_LIMITS, DiskCache, Limits
 from app.workspace import Workspace
 from mom_core.config import EngineConfig
 from mom_core.errors import InvalidSetting
@@ -72,13 +73,16 @@ def bind(port: int | None) -> socket.socket:
     raise InvalidSetting(f"Ports {first} to {last} are all taken; name a free one with --port.")
 
 
-def serve(*, port: int | None, model: str, config: EngineConfig) -> None:
+def serve(
+    *, port: int | None, model: str, config: EngineConfig, limits: Limits = DEFAULT_LIMITS
+) -> None:
     """Serves the page; returns after SIGINT or SIGTERM.
 
     Args:
         port: None takes the first free one from 7860.
         model: source of the model, as for `Engine.load`.
         config: what the page's settings are put into.
+        limits: of reading documents.
 
     Raises:
         InvalidSetting: the port cannot be had.
@@ -93,7 +97,7 @@ def serve(*, port: int | None, model: str, config: EngineConfig) -> None:
 
         return Engine.load(model, config)
 
-    workspace = Workspace(load_engine, model, config)
+    workspace = Workspace(load_engine, model, config, DiskCache(), limits)
     try:
         asyncio.run(_serve(listener, workspace, f"http://{ADDRESS}:{actual}"))
     finally:

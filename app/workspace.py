@@ -1,15 +1,13 @@
 """What the page looks at, kept on the server: model, documents, conversation, settings, run.
 
-One person, one workspace. Every method returns at once; reading files happens in one thread,
-the model's work in the worker. Document text never leaves this object for the page.
+One person, one workspace. Every method returns at once; files are read in threads of the shelf, the
+model's work happens in the worker.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
-import queue
 import shutil
 import tempfile
 import threading
@@ -19,14 +17,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.documents import Document, read, receipt
+from app.citations import Citation, find_citations
+from app.documents import DEFAULT_LIMITS, DiskCache, Limits
+from app.fitting import fit
 from app.jobs import Failed, Job, Worker
-from app.prompt import Prompt, PromptBuilder, TokenizedDocument, Turn
+from app.prompt import Prompt, PromptBuilder, Turn
+from app.shelf import Shelf
 from app.timing import learn
 from app.ui import view_state, wording
-from app.ui.view_state import DocumentState, RunView
+from app.ui.view_state import RunView
 from mom_core.config import EngineConfig, HiddenTier, KVTier, SamplingConfig
-from mom_core.errors import ContextTooLong, InvalidSetting, MomError
+from mom_core.errors import ContextTooLong, InvalidSetting
 from mom_core.events import Event, Finished, MemorySample, PrefillProgress
 from mom_core.memory.meter import Meter
 
@@ -53,6 +54,7 @@ class Settings:
     chunk: str = "auto"
     max_new_tokens: int = 512
     temperature: float = 0.0
+    fits_best_parts: bool = False
 
     def engine_config(self, base: EngineConfig) -> EngineConfig:
         """These settings put into others.
@@ -82,6 +84,7 @@ class _Answered:
 
     turn: Turn
     figures: str
+    citations: tuple[Citation, ...] = ()
 
 
 class Workspace:
@@ -91,6 +94,8 @@ class Workspace:
         load_engine: makes the engine; called once, in the worker's thread.
         model_name: shown while it loads.
         config: what the page's settings are put into.
+        cache: of texts and tokens between runs; None keeps nothing.
+        limits: of reading documents.
     """
 
     def __init__(
@@ -98,6 +103,8 @@ class Workspace:
         load_engine: Callable[[], Engine],
         model_name: str,
         config: EngineConfig | None = None,
+        cache: DiskCache | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._config = config or EngineConfig()
         self._lock = threading.RLock()
@@ -108,24 +115,21 @@ class Workspace:
         self._builder: PromptBuilder | None = None
         self._model_error = ""
         self._settings = Settings()
-        self._documents: dict[str, DocumentState] = {}
-        self._read: dict[str, Document] = {}
-        self._tokenized: dict[str, TokenizedDocument] = {}
+        self._cache = cache
+        self.shelf = Shelf(self.folder, self._touch, cache, limits)
+        self._notice = ""
         self._answered: list[_Answered] = []
         self._job: Job | None = None
         self._run = RunView()
         self._seen_events = 0
         self._meter = Meter()
         self._sample: MemorySample | None = None
-        self._chores: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._do_chores, name="mom-reader", daemon=True)
-        self._reader.start()
         self._worker = Worker(self._touch)
         self._worker.submit(lambda: self._load(load_engine), self._loaded)
 
     def close(self) -> None:
         """Stops the run and deletes the uploaded files."""
-        self._chores.put(None)
+        self.shelf.close()
         self._worker.close()
         if self._engine is not None:
             self._engine.close()
@@ -139,7 +143,7 @@ class Workspace:
             raise InvalidSetting(f"{engine.name} comes without a tokenizer; it cannot read text.")
         with self._lock:
             self._engine = engine
-            self._builder = PromptBuilder(engine.tokenizer)
+            self._builder = PromptBuilder(engine.tokenizer, self._cache)
             self._meter.engine = engine
             self.model_name = engine.name
         yield from ()
@@ -150,92 +154,13 @@ class Workspace:
                 if isinstance(event, Failed):
                     self._model_error = event.sentence
             self._touch()
-        for document_id in list(self._read):
-            self._chores.put(functools.partial(self._count, document_id))
+            if self._builder is not None:
+                self.shelf.use(self._builder)
 
     @property
     def is_ready(self) -> bool:
         """Whether the model is loaded."""
         return self._engine is not None
-
-    # Documents.
-
-    def add(self, document_id: str, name: str, load: Callable[[], Document]) -> None:
-        """Reads and counts a document in the background.
-
-        Args:
-            document_id: chosen by the caller, unique.
-            name: for people.
-            load: reads it; may raise `DocumentError`.
-        """
-        with self._lock:
-            self._documents[document_id] = DocumentState(document_id, name)
-            self._touch()
-        self._chores.put(lambda: self._load_document(document_id, load))
-
-    def add_path(self, document_id: str, path: Path, name: str) -> None:
-        """Reads a file or folder of this machine in the background."""
-        self.add(document_id, name, lambda: read(path, name))
-
-    def remove(self, document_id: str) -> None:
-        """Forgets a document and its uploaded files."""
-        with self._lock:
-            self._documents.pop(document_id, None)
-            self._read.pop(document_id, None)
-            self._tokenized.pop(document_id, None)
-            self._touch()
-        if document_id.isalnum():
-            shutil.rmtree(self.folder / document_id, ignore_errors=True)
-
-    def _do_chores(self) -> None:
-        while (chore := self._chores.get()) is not None:
-            chore()
-
-    def _load_document(self, document_id: str, load: Callable[[], Document]) -> None:
-        try:
-            document = load()
-        except MomError as fault:
-            self._update(document_id, error=str(fault))
-            return
-        except Exception as fault:  # noqa: BLE001 - one bad file must not stop the others
-            _LOG.exception("A document could not be read")
-            self._update(
-                document_id,
-                error=f"It cannot be read: an unexpected error ({type(fault).__name__}: {fault}).",
-            )
-            return
-        with self._lock:
-            if document_id not in self._documents:
-                return
-            self._read[document_id] = document
-        self._update(
-            document_id,
-            sections=wording.sections(len(document.sections), document.kind),
-            left_out=tuple(f"{entry.path} ({entry.reason})" for entry in document.left_out),
-        )
-        if self.is_ready:
-            self._count(document_id)
-
-    def _count(self, document_id: str) -> None:
-        with self._lock:
-            document, builder = self._read.get(document_id), self._builder
-            if document is None or builder is None or document_id in self._tokenized:
-                return
-        tokenized = builder.tokenize(document)
-        with self._lock:
-            if document_id not in self._documents:
-                return
-            self._tokenized[document_id] = tokenized
-        self._update(
-            document_id, tokens=tokenized.tokens, receipt=receipt(document, tokenized.tokens)
-        )
-
-    def _update(self, document_id: str, **changes: object) -> None:
-        with self._lock:
-            if document_id in self._documents:
-                state = self._documents[document_id]
-                self._documents[document_id] = replace(state, **changes)  # type: ignore[arg-type]
-                self._touch()
 
     # Conversation.
 
@@ -287,26 +212,29 @@ class Workspace:
         with self._lock:
             if self._model_error:
                 return False
-            return self._engine is None or any(
-                not state.error and key not in self._tokenized
-                for key, state in self._documents.items()
-            )
+            return self._engine is None or self.shelf.is_preparing
 
     def _prompt(self, question: str) -> Prompt:
         with self._lock:
             if self._engine is None or self._builder is None:
                 raise InvalidSetting(self._model_error)
-            prompt = self._builder.build(
-                [self._tokenized[key] for key, state in self._documents.items() if not state.error],
-                [answered.turn for answered in self._answered],
-                question,
-            )
+            documents = self.shelf.chosen()
+            turns = [answered.turn for answered in self._answered]
+            prompt = self._builder.build(documents, turns, question)
             window = self._engine.context_window_tokens
+            self._notice = ""
+            if len(prompt.token_ids) > window and self._settings.fits_best_parts:
+                others = len(prompt.token_ids) - sum(document.tokens for document in documents)
+                room = window - others - self._settings.max_new_tokens
+                fitted = fit(documents, question, room)
+                self._notice = fitted.sentence
+                prompt = self._builder.build(fitted.documents, turns, question)
             if len(prompt.token_ids) > window:
                 raise ContextTooLong(
                     f"Documents and conversation are {len(prompt.token_ids):,} tokens, and "
-                    f"{self.model_name} reads at most {window:,}. Nothing was cut: remove a "
-                    "document, start a new conversation, or use a model with a larger context."
+                    f"{self.model_name} reads at most {window:,}. Nothing was cut: untick parts, "
+                    "remove a document, start a new conversation, or use a model with a larger "
+                    "context."
                 )
             return prompt
 
@@ -355,7 +283,14 @@ class Workspace:
             run = self._run
             if run.run_id == job.id and run.answer_ids:
                 turn = Turn(run.question, run.answer_ids, run.text)
-                self._answered.append(_Answered(turn, run.status))
+                documents = [one.document for one in self.shelf.chosen()]
+                self._answered.append(
+                    _Answered(
+                        turn,
+                        f"{self._notice} {run.status}".strip(),
+                        tuple(find_citations(run.text, documents)),
+                    )
+                )
             self._touch()
         last = job.events()[-1:]
         if self._engine is not None and last and isinstance(last[0], Finished):
@@ -401,7 +336,13 @@ class Workspace:
                     "error": self._model_error,
                     "is_ready": self.is_ready,
                 },
-                "documents": view_state.documents_view(list(self._documents.values()), window),
+                "documents": view_state.documents_view(
+                    self.shelf.states(),
+                    window,
+                    self.shelf.largest_parts,
+                    self._settings.fits_best_parts,
+                ),
+                "citations": self._citations(),
                 "run": {**view_state.run_view(run), "is_busy": is_busy},
                 "turns": len(self._answered),
             }
@@ -410,6 +351,19 @@ class Workspace:
         if self._engine is not None:
             return " ".join(self._engine.warnings)
         return "" if self._model_error else wording.LOADING
+
+    def _citations(self) -> list[dict[str, object]]:
+        """Those of the last answer, each with the place that a click on it opens."""
+        last = self._answered[-1].citations if self._answered else ()
+        return [
+            {
+                "text": wording.citation(citation),
+                "found": citation.found,
+                "quote": citation.quote or "",
+                "place": self.shelf.place_of(citation.document, citation.section),
+            }
+            for citation in last
+        ]
 
     def answered(self) -> list[tuple[str, str, str]]:
         """Question, answer and figures of each finished turn."""

@@ -3,19 +3,32 @@
 Nothing here knows models or tokens; torch is never imported.
 """
 
-from app.documents.document import Document, DocumentKind, LeftOut, Section
-from app.documents.folder import read_entries
-from app.documents.read import read
+from app.documents.cache import DiskCache
+from app.documents.document import UNITS, Chapter, Document, DocumentKind, Health, LeftOut, Section
+from app.documents.limits import DEFAULT_LIMITS, Limits, parse_limits
+from app.documents.options import DEFAULT_OPTIONS, EXTRACTORS, Extractor, ReadOptions
+from app.documents.read import DocumentLocked, ReadProgress, read, stream
 from app.documents.receipt import receipt
-from app.documents.selection import Entry
 
 __all__ = [
+    "DEFAULT_LIMITS",
+    "DEFAULT_OPTIONS",
+    "EXTRACTORS",
+    "UNITS",
+    "Chapter",
+    "DiskCache",
     "Document",
     "DocumentKind",
-    "Entry",
+    "DocumentLocked",
+    "Extractor",
+    "Health",
     "LeftOut",
+    "Limits",
+    "ReadOptions",
+    "ReadProgress",
     "Section",
+    "parse_limits",
     "read",
-    "read_entries",
     "receipt",
+    "stream",
 ]

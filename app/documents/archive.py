@@ -1,109 +1,211 @@
-"""A .zip of source files or texts as one document, read without unpacking it to disk.
+"""A .zip or .tar of any compression as entries, read without unpacking its files to disk.
 
 An archive is never believed: bytes are counted while they are inflated, names that lead out of
-the archive are left out, and limits on entries, bytes and ratio end a bomb early.
+the archive are left out, and limits on files, bytes and ratio end a bomb early.
 """
 
 from __future__ import annotations
 
+import bz2
+import functools
+import gzip
+import io
+import lzma
+import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
 
-from app.documents.document import Document
-from app.documents.folder import FILES_MAX, read_entries
-from app.documents.selection import FILE_BYTES_MAX, Entry
+from app.documents.folder import too_many_files
+from app.documents.parts import Job
+from app.documents.selection import Entry, readable_path
 from mom_core.errors import DocumentError
 
-TOTAL_BYTES_MAX = 512 * 1024 * 1024
-_RATIO_MAX = 200
 _RATIO_COUNTS_FROM_BYTES = 1024 * 1024
 _ENCRYPTED_FLAG = 0x1
 _LINK_MODE = 0o120000
+_BLOCK_BYTES = 1024 * 1024
+BROKEN = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+)
 
 
-def read_archive(path: Path, name: str) -> Document:
-    """Reads all text files of a .zip, one section per file.
+class _Budget:
+    """Bytes that an archive may still inflate to."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._left_bytes = job.limits.unpacked_mb * 1024**2
+
+    def take(self, size_bytes: int, file_bytes: int, packed_bytes: int, member: str) -> None:
+        """Counts what was inflated just now.
+
+        Raises:
+            DocumentError: it is too much.
+        """
+        self._left_bytes -= size_bytes
+        limits = self._job.limits
+        too_far = file_bytes > _RATIO_COUNTS_FROM_BYTES and file_bytes > limits.ratio * max(
+            1, packed_bytes
+        )
+        if self._left_bytes < 0 or too_far:
+            limit = "ratio" if too_far else "unpacked_mb"
+            raise DocumentError(
+                f"{self._job.name} unpacks to far more than it should ({member[:80]}); at most "
+                f"{limits.unpacked_mb:,} MB and {limits.ratio} times the packed size are read. "
+                f"Unpack it yourself if you trust it, and drop the folder; {limits.raising(limit)}."
+            )
+
+
+class _Counted(io.RawIOBase):
+    """A file in an archive, counted while it is inflated: what the archive says of it may lie."""
+
+    def __init__(self, file: BinaryIO, budget: _Budget, packed_bytes: int, member: str) -> None:
+        self._file = file
+        self._budget = budget
+        self._packed_bytes = packed_bytes
+        self._member = member
+        self._read_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        try:
+            data = self._file.read(min(len(buffer), _BLOCK_BYTES))
+        except BROKEN as fault:
+            raise OSError(f"damaged ({fault})") from fault
+        except RuntimeError as fault:
+            raise OSError(str(fault)) from fault
+        self._read_bytes += len(data)
+        self._budget.take(len(data), self._read_bytes, self._packed_bytes, self._member)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def zip_entries(job: Job, archive: zipfile.ZipFile) -> Iterator[Entry]:
+    """The files of a .zip.
 
     Raises:
-        DocumentError: damaged, locked, too large when unpacked, or without a text file.
+        DocumentError: too many files, or all locked.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _refuse_office(archive, name)
-            return read_entries(_entries(archive, name), name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as fault:
-        raise DocumentError(
-            f"{name} cannot be unpacked: it is damaged or not a .zip archive ({fault}). "
-            "Pack it again, or drop the folder itself."
-        ) from fault
-
-
-def _refuse_office(archive: zipfile.ZipFile, name: str) -> None:
-    """Word processors, spreadsheets and e-books are archives too, but of markup nobody reads."""
-    if {"[Content_Types].xml", "mimetype"} & set(archive.namelist()):
-        raise DocumentError(
-            f"{name} is an office document or e-book, which mom-chat does not read yet. "
-            "Save it as a PDF or as plain text, and drop that."
-        )
-
-
-def _entries(archive: zipfile.ZipFile, name: str) -> Iterator[Entry]:
     infos = [info for info in archive.infolist() if not info.is_dir()]
-    if len(infos) > FILES_MAX:
-        raise DocumentError(
-            f"{name} holds {len(infos):,} files; at most {FILES_MAX:,} are read. "
-            "Pack the part of it that you want to ask about."
-        )
+    if len(infos) > job.limits.files:
+        raise too_many_files(job, f"{len(infos):,}")
     if infos and all(info.flag_bits & _ENCRYPTED_FLAG for info in infos):
         raise DocumentError(
-            f"{name} is locked with a password. Unpack it, and drop the folder instead."
+            f"{job.name} is locked with a password. Unpack it, and drop the folder instead."
         )
     prefix = _common_folder([info.filename for info in infos])
-    budget = [TOTAL_BYTES_MAX]
+    budget = _Budget(job)
     for info in infos:
         relative = info.filename.replace("\\", "/").removeprefix(prefix)
-        yield Entry(
-            relative, info.file_size, _loader(archive, info, name, budget), _refusal(info, relative)
-        )
+        refused = _leads_out(relative)
+        if info.flag_bits & _ENCRYPTED_FLAG:
+            refused = "locked with a password"
+        elif (info.external_attr >> 16) & 0o170000 == _LINK_MODE:
+            refused = "link to another file"
+        opener = functools.partial(_open_zipped, archive, info, budget)
+        yield Entry(readable_path(relative), info.file_size, opener, refused=refused)
 
 
-def _refusal(info: zipfile.ZipInfo, relative: str) -> str | None:
-    if relative.startswith("/") or ".." in PurePosixPath(relative).parts or ":" in relative[:3]:
+def _open_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: _Budget) -> BinaryIO:
+    try:
+        file = cast(BinaryIO, archive.open(info))
+    except (*BROKEN, RuntimeError) as fault:
+        raise OSError(f"damaged ({fault})") from fault
+    return _counted(file, budget, info.compress_size, info.filename)
+
+
+def _counted(file: BinaryIO, budget: _Budget, packed_bytes: int, member: str) -> BinaryIO:
+    return io.BufferedReader(  # type: ignore[type-var]
+        _Counted(file, budget, packed_bytes, member), 64 * 1024
+    )
+
+
+def inflate(job: Job, kind: str, place: Path) -> None:
+    """Inflates a compressed file to `place`, counting.
+
+    Raises:
+        DocumentError: damaged, or too large when unpacked.
+    """
+    opener: Any = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}[kind]
+    budget = _Budget(job)
+    packed = job.path.stat().st_size
+    try:
+        with (
+            cast(BinaryIO, opener(job.path, "rb")) as file,
+            _counted(file, budget, packed, job.name) as counted,
+            place.open("wb") as out,
+        ):
+            while block := counted.read(_BLOCK_BYTES):
+                out.write(block)
+    except OSError as fault:
+        raise damaged(job, fault) from fault
+
+
+def tar_entries(job: Job, archive: tarfile.TarFile) -> Iterator[Entry]:
+    """The files of a .tar that lies on this machine uncompressed.
+
+    Raises:
+        DocumentError: too many files.
+    """
+    members = []
+    for member in archive:
+        if not member.isdir():
+            members.append(member)
+            if len(members) > job.limits.files:
+                raise too_many_files(job, f"more than {job.limits.files:,}")
+    prefix = _common_folder([member.name for member in members])
+    budget = _Budget(job)
+    for member in members:
+        relative = member.name.removeprefix("./").removeprefix(prefix)
+        refused = _leads_out(relative)
+        if member.issym() or member.islnk():
+            refused = "link to another file"
+        elif not member.isreg():
+            refused = "not a regular file"
+        opener = functools.partial(_open_in_tar, archive, member, budget)
+        yield Entry(readable_path(relative), member.size, opener, refused=refused)
+
+
+def _open_in_tar(archive: tarfile.TarFile, member: tarfile.TarInfo, budget: _Budget) -> BinaryIO:
+    file = archive.extractfile(member)
+    assert file is not None, "only regular files are opened"
+    return _counted(cast(BinaryIO, file), budget, member.size, member.name)
+
+
+def damaged(job: Job, fault: Exception) -> DocumentError:
+    """The refusal of an archive that cannot be unpacked."""
+    return DocumentError(
+        f"{job.name} cannot be unpacked: it is damaged or not an archive ({fault}). "
+        "Pack it again, or drop the folder itself."
+    )
+
+
+def _leads_out(relative: str) -> str | None:
+    path = PurePosixPath(relative)
+    if relative.startswith("/") or ".." in path.parts or ":" in relative[:3] or not path.parts:
         return "its path leads out of the archive"
-    if info.flag_bits & _ENCRYPTED_FLAG:
-        return "locked with a password"
-    if (info.external_attr >> 16) & 0o170000 == _LINK_MODE:
-        return "link to another file"
     return None
-
-
-def _loader(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, budget: list[int]
-) -> Callable[[], bytes]:
-    def load() -> bytes:
-        with archive.open(info) as stream:
-            data = stream.read(FILE_BYTES_MAX + 1)
-        budget[0] -= len(data)
-        inflated_too_far = len(data) > _RATIO_COUNTS_FROM_BYTES and len(data) > _RATIO_MAX * max(
-            1, info.compress_size
-        )
-        if len(data) > FILE_BYTES_MAX or inflated_too_far or budget[0] < 0:
-            raise DocumentError(
-                f"{name} unpacks to far more than it says ({info.filename[:80]}); at most "
-                f"{TOTAL_BYTES_MAX // 1024**2} MB of text are read from an archive. "
-                "Unpack it yourself if you trust it, and drop the folder."
-            )
-        return data
-
-    return load
 
 
 def _common_folder(names: list[str]) -> str:
     """The one folder that holds everything, as archives of repositories have it, or ""."""
-    firsts = {name.replace("\\", "/").split("/", 1)[0] for name in names}
-    inside = all("/" in name.replace("\\", "/") for name in names)
-    if len(firsts) == 1 and inside and (first := firsts.pop()) not in ("", ".."):
-        return first + "/"
+    names = [name.replace("\\", "/").removeprefix("./") for name in names]
+    firsts = {name.split("/", 1)[0] for name in names}
+    if len(firsts) == 1 and all("/" in name for name in names):
+        first = firsts.pop()
+        return "" if first in ("", "..") else first + "/"
     return ""

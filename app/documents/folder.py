@@ -1,70 +1,90 @@
-"""A folder of source files or texts as one document."""
+"""A folder of this machine, or an uploaded one, as entries of a collection."""
 
 from __future__ import annotations
 
+import functools
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from app.documents.document import Document
-from app.documents.selection import Entry, select, skipped_folder
+from app.documents.parts import Job
+from app.documents.selection import Entry, is_put_back, readable_path, skipped_folder
 from mom_core.errors import DocumentError
 
-FILES_MAX = 50_000
+MANIFEST = "manifest.json"
 
 
-def read_folder(root: Path, name: str) -> Document:
-    """Reads all text files below a folder, one section per file.
-
-    Raises:
-        DocumentError: there is no text file in it, or far too many files.
-    """
-    return read_entries(_entries(root, name), name)
-
-
-def read_entries(entries: Iterable[Entry], name: str) -> Document:
-    """Reads files that lie elsewhere than in a folder, such as uploaded ones.
+def folder_entries(job: Job) -> Iterator[Entry]:
+    """Every file below a folder.
 
     Raises:
-        DocumentError: there is no text file among them, or far too many files.
+        DocumentError: far too many files.
     """
-    sections, left_out = select(entries)
-    if not sections:
-        raise DocumentError(
-            f"{name} holds no text file to read ({len(left_out):,} left out as binary, ignored, "
-            "generated or empty). Choose a folder with source code or texts."
-        )
-    return Document(name, "code", sections, left_out)
-
-
-def _entries(root: Path, name: str) -> Iterator[Entry]:
     found = 0
+    root = job.path
     for folder, folder_names, file_names in os.walk(root):
         here = Path(folder)
         for folder_name in list(folder_names):
             path = here / folder_name
-            if skipped_folder(folder_name) is not None or path.is_symlink():
+            relative = readable_path(path.relative_to(root).as_posix())
+            if path.is_symlink():
+                folder_names.remove(folder_name)
+                yield Entry(relative, 0, _nothing, refused="link to another folder")
+            elif skipped_folder(folder_name) is not None and not any(
+                is_put_back(f"{relative}/", job.options) or wanted.startswith(f"{relative}/")
+                for wanted in job.options.put_back
+            ):
                 # Not entered, only named: a folder of packages may hold 100,000 files.
                 folder_names.remove(folder_name)
-                relative = path.relative_to(root).as_posix()
-                if path.is_symlink():
-                    yield Entry(relative, 0, bytes, "link to another folder")
-                else:
-                    yield Entry(f"{relative}/…", 0, bytes)
+                yield Entry(f"{relative}/…", 0, _nothing)
         for file_name in file_names:
             found += 1
-            if found > FILES_MAX:
-                raise DocumentError(
-                    f"{name} holds more than {FILES_MAX:,} files. "
-                    "Choose the part of it that you want to ask about."
-                )
-            path = here / file_name
-            relative = path.relative_to(root).as_posix()
-            if path.is_symlink():
-                yield Entry(relative, 0, bytes, "link to another file")
-            elif not path.is_file():
-                yield Entry(relative, 0, bytes, "not a regular file")
-            elif not os.access(path, os.R_OK):
-                yield Entry(relative, 0, bytes, "may not be read")
-            else:
-                yield Entry(relative, path.stat().st_size, path.read_bytes)
+            if found > job.limits.files:
+                raise too_many_files(job, "more than " + f"{job.limits.files:,}")
+            yield _entry(here / file_name, (here / file_name).relative_to(root).as_posix())
+
+
+def uploaded_entries(job: Job) -> Iterator[Entry]:
+    """The files of an upload, which lie under numbers beside the list of their names.
+
+    Raises:
+        DocumentError: far too many files.
+    """
+    names: list[str] = json.loads((job.path / MANIFEST).read_text("utf-8"))
+    if len(names) > job.limits.files:
+        raise too_many_files(job, f"{len(names):,}")
+    for number, name in enumerate(names):
+        yield _entry(job.path / str(number), name)
+
+
+def too_many_files(job: Job, found: str) -> DocumentError:
+    """The refusal of a folder or archive with too many files."""
+    return DocumentError(
+        f"{job.name} holds {found} files; at most {job.limits.files:,} are read. "
+        f"Choose the part of it that you want to ask about, or {job.limits.raising('files')}."
+    )
+
+
+def _entry(path: Path, relative: str) -> Entry:
+    shown = readable_path(relative)
+    refused = None
+    if path.is_symlink():
+        refused = "link to another file"
+    elif not path.is_file():
+        # A pipe or device might never end.
+        refused = "not a regular file"
+    elif not os.access(path, os.R_OK):
+        refused = "may not be read"
+    if refused is not None:
+        return Entry(shown, 0, _nothing, refused=refused)
+    return Entry(shown, path.stat().st_size, functools.partial(_open, path), path)
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _nothing() -> BinaryIO:
+    raise AssertionError("an entry that is refused is never opened")

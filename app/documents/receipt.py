@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
-from app.documents.document import Document
+from collections.abc import Sequence
 
-_NAMED_PAGES = 8
+from app.documents.document import UNITS, Document, Section
+from app.documents.wording import count
+
+_NAMED = 8
+_UNDECODABLE_SHARE = 0.02
 
 
-def receipt(document: Document, tokens: int) -> str:
-    """Says how much was read, counted, cut (never anything) and found without text.
+def receipt(document: Document, tokens: int | None) -> str:
+    """Says how much was read, counted, cut (never anything) and what is doubtful about it.
 
     Args:
         document: as read.
-        tokens: what it adds to a prompt, counted with the model's own tokenizer.
+        tokens: what it adds to a prompt, counted with the model's own tokenizer; None if that
+            is not here.
     """
-    total = len(document.sections)
-    unit = {"pdf": "page", "code": "file", "text": "file"}[document.kind]
-    parts = [
-        f"{total:,} of {total:,} {_plural(unit, total)}",
-        f"{tokens:,} {_plural('token', tokens)}",
-        "nothing cut",
-    ]
-    silent = [section.label for section in document.sections if not section.text.strip()]
-    if silent:
-        named = ", ".join(silent[:_NAMED_PAGES]) + (", …" if len(silent) > _NAMED_PAGES else "")
-        parts.append(f"{len(silent):,} {_plural(unit, len(silent))} without text ({named})")
+    sections = document.sections
+    total = len(sections)
+    unit = UNITS[document.kind]
+    parts = [f"{total:,} of {count(total, unit)}"]
+    parts += [] if tokens is None else [count(tokens, "token")]
+    parts += ["nothing cut"]
+    parts += _doubts(sections, unit)
+    dropped = sum(section.health.running_characters > 0 for section in sections)
+    if dropped:
+        parts.append(f"running headers and footers left out on {count(dropped, unit)}")
     if document.left_out:
-        number = len(document.left_out)
-        parts.append(f"{number:,} {_plural('entry', number)} left out")
-    return ", ".join(parts)
+        parts.append(f"{count(len(document.left_out), 'entry')} left out")
+    return ", ".join([*parts, *document.notes])
 
 
-def _plural(noun: str, number: int) -> str:
-    if number == 1:
-        return noun
-    return noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+def _doubts(sections: Sequence[Section], unit: str) -> list[str]:
+    """What may be wrong with the text, each with the sections it was seen in."""
+    seen = {
+        "without text": [s for s in sections if not s.text.strip() and not s.health.fault],
+        "not readable": [s for s in sections if s.health.fault],
+        "with undecodable characters": [
+            s
+            for s in sections
+            if s.health.undecodable_characters > _UNDECODABLE_SHARE * max(1, len(s.text))
+        ],
+        "with invisible text": [s for s in sections if s.health.invisible_characters],
+    }
+    doubts = [
+        f"{count(len(found), unit)} {words} ({_named(found)})"
+        for words, found in seen.items()
+        if found
+    ]
+    columns = sum(section.health.has_two_columns for section in sections)
+    recognised = sum(section.health.extractor == "tesseract" for section in sections)
+    if columns:
+        doubts.append(f"two columns on {count(columns, unit)}")
+    if recognised:
+        doubts.append(f"text of {count(recognised, unit)} recognised by Tesseract")
+    return doubts
+
+
+def _named(sections: Sequence[Section]) -> str:
+    named = [section.label for section in sections[:_NAMED]]
+    return ", ".join(named) + (", …" if len(sections) > _NAMED else "")

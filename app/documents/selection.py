@@ -9,14 +9,17 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 import pathspec
 
-from app.documents.document import LeftOut, Section
-from app.documents.text import decode_text
+from app.documents.encoding import decode_text
+from app.documents.limits import Limits
+from app.documents.options import ReadOptions
+from app.documents.secrets import secret_by_name
 
-FILE_BYTES_MAX = 8 * 1024 * 1024
-
+_IGNORE_FILE_BYTES_MAX = 1024 * 1024
 _FOLDERS = {
     ".git": "version control",
     ".hg": "version control",
@@ -59,8 +62,17 @@ _LOCK_FILES = {
     "podfile.lock",
 }
 _GENERATED = re.compile(r"\.min\.(js|css)$|\.(map|pyc|snap)$|^\.ds_store$", re.IGNORECASE)
+_BINARY = re.compile(
+    r"\.(png|jpe?g|gif|bmp|ico|webp|tiff?|psd|mp[34]|wav|flac|ogg|avi|mov|mkv|webm|ttf|otf|woff2?|eot"
+    r"|so|dll|dylib|exe|o|a|lib|class|jar|wasm|pyd|npy|npz|pt|pth|onnx|safetensors|gguf|sqlite3?|db"
+    r"|bin|dat|pack|idx)$",
+    re.IGNORECASE,
+)
 _MINIFIED_LINE_CHARACTERS = 5_000
 _README = re.compile(r"^readme(\.|$)", re.IGNORECASE)
+_UNREADABLE_IN_NAMES = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,37 +82,73 @@ class Entry:
     Args:
         path: inside the folder or archive, with "/" between its parts.
         size_bytes: unpacked, as announced.
-        load: gives its bytes.
+        open: gives its bytes.
+        place: where it lies on this machine, None inside an archive.
         refused: why it must not be read, None if it may.
     """
 
     path: str
     size_bytes: int
-    load: Callable[[], bytes]
+    open: Callable[[], BinaryIO]
+    place: Path | None = None
     refused: str | None = None
 
 
-def select(entries: Iterable[Entry]) -> tuple[tuple[Section, ...], tuple[LeftOut, ...]]:
-    """Reads the files worth reading, a read-me file first, then by path."""
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An entry that is not read, or the whole folder it lies in (`where` ends with "/")."""
+
+    where: str
+    reason: str
+    can_be_put_back: bool
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is read, in order, and what is not, by path."""
+
+    chosen: tuple[Entry, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def select(entries: Iterable[Entry], options: ReadOptions, limits: Limits) -> Selection:
+    """Decides by names and sizes alone: a read-me file first, then by path."""
     by_path = {entry.path: entry for entry in entries}
-    rules = _ignore_rules(by_path)
-    sections: list[Section] = []
-    left_out: dict[str, LeftOut] = {}
+    rules = _Rules(by_path, options, limits)
+    chosen: list[Entry] = []
+    skipped: dict[str, Skipped] = {}
     for path in sorted(by_path, key=_order):
-        where, reason = _skipped(path, by_path[path], rules)
-        if reason is None:
-            text = decode_text(by_path[path].load())
-            reason = _unreadable(text)
-            if reason is None and text is not None:
-                sections.append(Section(path, text))
-                continue
-        left_out.setdefault(where, LeftOut(where, str(reason)))
-    return tuple(sections), tuple(left_out[path] for path in sorted(left_out))
+        verdict = rules.verdict(path, by_path[path])
+        if verdict is None:
+            chosen.append(by_path[path])
+        else:
+            skipped.setdefault(verdict.where, verdict)
+    return Selection(tuple(chosen), tuple(skipped[path] for path in sorted(skipped)))
 
 
 def skipped_folder(name: str) -> str | None:
-    """Why a folder of this name is never entered, None if it is."""
+    """Why a folder of this name is not entered, None if it is."""
     return _FOLDERS.get(name)
+
+
+def is_put_back(path: str, options: ReadOptions) -> bool:
+    """Whether a path, or a folder it lies in, is to be read whatever speaks against it."""
+    return any(
+        path == wanted or (wanted.endswith("/") and path.startswith(wanted))
+        for wanted in options.put_back
+    )
+
+
+def minified(text: str) -> bool:
+    """Whether its lines are too long for a person to have written them."""
+    lines = text.count("\n") + 1
+    return lines < 10 and len(text) > _MINIFIED_LINE_CHARACTERS * lines
+
+
+def readable_path(path: str) -> str:
+    """The path without what would garble a line: controls, reversals, broken characters."""
+    return _UNREADABLE_IN_NAMES.sub("\ufffd", path)
 
 
 def _order(path: str) -> tuple[str, bool, str]:
@@ -108,49 +156,81 @@ def _order(path: str) -> tuple[str, bool, str]:
     return folder, not _README.match(name), name
 
 
-def _skipped(
-    path: str, entry: Entry, rules: list[tuple[str, pathspec.PathSpec]]
-) -> tuple[str, str | None]:
-    """What is left out (the file, or the whole folder it lies in) and why; None: read it."""
-    parts = path.split("/")
-    for depth, name in enumerate(parts[:-1]):
-        folder = "/".join(parts[: depth + 1])
-        if (reason := skipped_folder(name)) is not None:
-            return folder + "/", reason
-        if _is_ignored(folder + "/", rules):
-            return folder + "/", "ignored by .gitignore"
-    name = parts[-1]
-    if entry.refused is not None:
-        return path, entry.refused
-    if _is_ignored(path, rules):
-        return path, "ignored by .gitignore"
-    if name.lower() in _LOCK_FILES:
-        return path, "lock file"
-    if _GENERATED.search(name):
-        return path, "generated file"
-    if entry.size_bytes > FILE_BYTES_MAX:
-        return path, f"larger than {FILE_BYTES_MAX // 1024**2} MB"
-    return path, None
+class _Rules:
+    """Everything that may speak against a file."""
+
+    def __init__(self, by_path: dict[str, Entry], options: ReadOptions, limits: Limits) -> None:
+        self._options = options
+        self._limits = limits
+        self._ignored = _ignore_rules(by_path)
+        self._include = pathspec.GitIgnoreSpec.from_lines(options.include)
+        self._exclude = pathspec.GitIgnoreSpec.from_lines(options.exclude)
+        self._folders: dict[str, tuple[str, str] | None] = {}
+
+    def verdict(self, path: str, entry: Entry) -> Skipped | None:
+        """None: it is read."""
+        if entry.refused is not None:
+            return Skipped(path, entry.refused, False, entry)
+        if not is_put_back(path, self._options):
+            folder, _, name = path.rpartition("/")
+            if folder and (found := self._folder(folder)) is not None:
+                return Skipped(*found, True, entry)
+            if (reason := self._by_name(path, name)) is not None:
+                return Skipped(path, reason, True, entry)
+        if _BINARY.search(path):
+            return Skipped(path, "not text", False, entry)
+        if entry.size_bytes > self._limits.member_mb * 1024**2:
+            reason = f"larger than {self._limits.member_mb} MB; {self._limits.raising('member_mb')}"
+            return Skipped(path, reason, False, entry)
+        return None
+
+    def _folder(self, folder: str) -> tuple[str, str] | None:
+        """The outermost of the folders around a file that is left out as a whole, and why."""
+        if folder not in self._folders:
+            above, _, name = folder.rpartition("/")
+            found = self._folder(above) if above else None
+            if found is None and (reason := skipped_folder(name)) is not None:
+                found = folder + "/", reason
+            elif found is None and self._is_ignored(folder + "/"):
+                found = folder + "/", "ignored by .gitignore"
+            self._folders[folder] = found
+        return self._folders[folder]
+
+    def _by_name(self, path: str, name: str) -> str | None:
+        # Secrets come first: no other rule may hide that there was one.
+        if (reason := secret_by_name(name)) is not None:
+            return reason
+        if self._is_ignored(path):
+            return "ignored by .gitignore"
+        if name.lower() in _LOCK_FILES:
+            return "lock file"
+        if _GENERATED.search(name):
+            return "generated file"
+        if self._options.include and not self._include.match_file(path):
+            return "not among the files included"
+        if self._exclude.match_file(path):
+            return "excluded"
+        return None
+
+    def _is_ignored(self, path: str) -> bool:
+        ignored = False
+        for folder, spec in self._ignored:
+            if path.startswith(folder) and path != folder:
+                verdict = spec.check_file(path[len(folder) :]).include
+                if verdict is not None:
+                    ignored = verdict
+        return ignored
 
 
-def _unreadable(text: str | None) -> str | None:
-    if text is None:
-        return "not text"
-    if not text.strip():
-        return "empty"
-    if text.count("\n") < 10 and len(text) > _MINIFIED_LINE_CHARACTERS * (text.count("\n") + 1):
-        return "minified or generated"
-    return None
-
-
-def _ignore_rules(by_path: dict[str, Entry]) -> list[tuple[str, pathspec.PathSpec]]:
+def _ignore_rules(by_path: dict[str, Entry]) -> list[tuple[str, pathspec.GitIgnoreSpec]]:
     """Each `.gitignore` with its folder, outermost first: a later word overrules an earlier."""
     rules = []
     for path in sorted(by_path, key=lambda path: path.count("/")):
         folder, name = posixpath.split(path)
         entry = by_path[path]
-        if name == ".gitignore" and entry.refused is None and entry.size_bytes < FILE_BYTES_MAX:
-            lines = (decode_text(entry.load()) or "").splitlines()
+        if name == ".gitignore" and entry.refused is None:
+            with entry.open() as file:
+                lines = (decode_text(file.read(_IGNORE_FILE_BYTES_MAX)) or "").splitlines()
             try:
                 spec = pathspec.GitIgnoreSpec.from_lines(lines)
             except ValueError:
@@ -158,13 +238,3 @@ def _ignore_rules(by_path: dict[str, Entry]) -> list[tuple[str, pathspec.PathSpe
                 continue
             rules.append((folder + "/" if folder else "", spec))
     return rules
-
-
-def _is_ignored(path: str, rules: list[tuple[str, pathspec.PathSpec]]) -> bool:
-    ignored = False
-    for folder, spec in rules:
-        if path.startswith(folder) and path != folder:
-            verdict = spec.check_file(path[len(folder) :]).include
-            if verdict is not None:
-                ignored = verdict
-    return ignored

@@ -1,64 +1,38 @@
-"""Bytes to text: encodings recognised, binary files refused, control characters dropped."""
+"""The reader of plain text of any kind: prose, markup, logs, data, source code."""
 
 from __future__ import annotations
 
-import codecs
-import re
-from pathlib import Path
+from collections.abc import Iterator
 
-from app.documents.document import Document, Section
-from mom_core.errors import DocumentError
+from app.documents.document import Section
+from app.documents.encoding import decode_stream
+from app.documents.language import language_of
+from app.documents.parts import Begun, Done, Job, More, Opened, Part, Refused
 
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
+READS = (
+    "mom-chat reads PDF, Word, PowerPoint, Excel, OpenDocument, EPUB, HTML, e-mail, notebooks, "
+    "text and source files, and folders, .zip and .tar.gz of them"
 )
-# Everything below a blank but tab and line feed, the C1 controls, and lone halves of pairs,
-# which no tokenizer takes.
-_UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
-_SNIFFED_BYTES = 64 * 1024
 
 
-def decode_text(data: bytes) -> str | None:
-    """The text in `data`, or None where it is not text."""
-    for mark, encoding in _BOMS:
-        if data.startswith(mark):
-            try:
-                return clean(data.decode(encoding))
-            except UnicodeDecodeError:
-                return None
-    if b"\0" in data[:_SNIFFED_BYTES]:
-        return None
-    try:
-        return clean(data.decode("utf-8"))
-    except UnicodeDecodeError:
-        pass
-    from charset_normalizer import from_bytes
-
-    best = from_bytes(data).best()
-    return None if best is None else clean(str(best))
-
-
-def clean(text: str) -> str:
-    """One kind of line end, no control characters but tab and line feed."""
-    return _UNWANTED.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-
-
-def read_text(path: Path, name: str) -> Document:
-    """Reads one text file, one section.
-
-    Raises:
-        DocumentError: it is not text, or empty.
-    """
-    text = decode_text(path.read_bytes())
-    if text is None:
-        raise DocumentError(
-            f"{name} is not a text file. mom-chat reads PDFs, text and source files, folders and "
-            ".zip archives of them; convert it to one of these."
+def read_text(job: Job) -> Iterator[Part]:
+    """Yields one section, block by block."""
+    size_mb = job.path.stat().st_size / 1024**2
+    if size_mb > job.limits.text_mb:
+        yield Refused(
+            f"{job.name} is a text of {size_mb:,.0f} MB; at most {job.limits.text_mb:,} MB are "
+            f"read. Split it, or {job.limits.raising('text_mb')}."
         )
-    if not text.strip():
-        raise DocumentError(f"{name} is empty: there is nothing to read in it.")
-    return Document(name, "text", (Section(name, text),))
+        return
+    with job.path.open("rb") as file:
+        blocks = decode_stream(file)
+        if blocks is None:
+            yield Refused(f"{job.name} is not a text file. {READS}; convert it to one of these.")
+            return
+        yield Opened("text", 1)
+        for _ in job.units(1):
+            yield Begun(0, job.name)
+            yield Section(job.name, next(blocks, ""), language=language_of(job.name))
+            for block in blocks:
+                yield More(block)
+            yield Done(0)

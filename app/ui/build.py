@@ -167,6 +167,7 @@ def mount_options() -> dict[str, Any]:
         "theme": theme(),
         "head": (
             '<link rel="stylesheet" href="static/page.css">'
+            '<script defer src="static/documents.js"></script>'
             '<script defer src="static/page.js"></script>'
         ),
         "footer_links": [],
@@ -193,17 +194,22 @@ def _header(model_name: str) -> str:
 
 _DROP = """<label class="drop-area" tabindex="0">
 <input type="file" multiple aria-label="Choose documents">
-<b>Drop PDFs, code folders, .zip or text files</b>
-<span>or click to choose files</span><span class="upload" role="status"></span></label>"""
+<b>Drop documents, code folders, archives</b>
+<span>or click to choose files</span><span class="upload" role="status"></span></label>
+<form class="open-path"><input type="text" placeholder="or open a path on this machine"
+aria-label="A path on this machine"></form>"""
 
 _DOCUMENTS = """<h2>Documents</h2><div class="total"></div><div class="share"><i></i></div>
+<div class="advice" hidden><p></p><label><input type="checkbox" class="fit"> When there is too much,
+read only the parts that match the question best (BM25)</label></div>
 <ul class="rows"></ul><p class="none">No documents yet. Without one, this is a plain chat.</p>"""
 
 _LIVE = """<div class="welcome"><h2>Ask a whole document</h2>
 <ol><li>Drop a PDF, a text, a .zip or a folder of code anywhere on this page.</li>
 <li>See how many tokens it has, counted with the model's own tokenizer.</li>
 <li>Ask. Every token is read before the answer begins; nothing leaves this machine.</li></ol></div>
-<div class="asked" hidden></div><div class="answer" hidden></div>"""
+<div class="asked" hidden></div><div class="answer" hidden></div>
+<div class="citations" hidden><b>Where it comes from</b><ul></ul></div>"""
 
 _PROGRESS = """<div class="bar"><i></i></div><div class="line"></div>
 <div class="sr-only" aria-live="polite"></div>"""

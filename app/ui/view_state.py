@@ -7,10 +7,11 @@ number of documents, never on the length of a document or an answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from app.documents.document import LeftOut
 from app.jobs import Failed, JobEvent, Stopped
 from app.ui import wording
 from mom_core.events import Finished, MemorySample, PrefillProgress, Token
@@ -97,42 +98,83 @@ class DocumentState:
     Args:
         id: names it to the server.
         name: names it to people.
+        progress: "page 120 of 2,415" while it is read.
         sections: "8 pages"; "" until read.
-        tokens: in a prompt; None until counted.
+        tokens: in a prompt, of what is ticked; None until counted.
         receipt: the reading receipt; "" until counted.
-        left_out: "path (reason)" of what was not read.
+        left_out: what was not read.
         error: why it cannot be read, "" if it can.
+        is_locked: a password would open it.
+        extractor: of a PDF; "" of anything else.
+        unticked: how many sections the person left out.
     """
 
     id: str
     name: str
+    progress: str = ""
     sections: str = ""
     tokens: int | None = None
     receipt: str = ""
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     error: str = ""
+    is_locked: bool = False
+    extractor: str = ""
+    unticked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PartState:
+    """A section of a document, as the person chooses it.
+
+    Args:
+        label: "p. 12".
+        tokens: its mark included; None until counted.
+        is_chosen: whether it goes into the prompt.
+        chapter: of the outline, that begins here; "" if none does.
+        doubt: what may be wrong with its text; "" if nothing is known.
+    """
+
+    label: str
+    tokens: int | None
+    is_chosen: bool
+    chapter: str = ""
+    doubt: str = ""
 
 
 _LEFT_OUT_SHOWN = 50
+_LARGEST_NAMED = 3
 
 
 def documents_view(
-    documents: Sequence[DocumentState], context_window_tokens: int | None
+    documents: Sequence[DocumentState],
+    context_window_tokens: int | None,
+    largest_parts: Callable[[int], list[tuple[str, int]]] = lambda number: [],
+    fits_best_parts: bool = False,
 ) -> dict[str, Any]:
-    """The list of documents, each with its share of the context window."""
+    """The list of documents, each with its share of the context window.
+
+    Args:
+        documents: all.
+        context_window_tokens: None until the model is known.
+        largest_parts: names those that may be unticked; asked only when there is too much.
+        fits_best_parts: whether the person has chosen the shortcut.
+    """
     total = sum(document.tokens or 0 for document in documents)
+    is_too_much = context_window_tokens is not None and total >= context_window_tokens
     rows = [
         {
             "id": document.id,
             "name": document.name,
-            "facts": wording.document_facts(
-                document.sections, document.tokens, context_window_tokens
-            ),
+            "facts": wording.document_facts(document, context_window_tokens),
             "receipt": document.receipt,
             "left_out": [
-                *document.left_out[:_LEFT_OUT_SHOWN],
-                *wording.more(len(document.left_out) - _LEFT_OUT_SHOWN),
-            ],
+                [wording.left_out(one), one.path if one.can_be_put_back else ""]
+                for one in document.left_out[:_LEFT_OUT_SHOWN]
+            ]
+            + [[more, ""] for more in wording.more(len(document.left_out) - _LEFT_OUT_SHOWN)],
+            "is_locked": document.is_locked,
+            "extractor": document.extractor,
+            "has_parts": document.tokens is not None,
             "error": document.error,
             "percent": _percent(document.tokens or 0, context_window_tokens),
         }
@@ -141,8 +183,10 @@ def documents_view(
     return {
         "rows": rows,
         "total": wording.total_tokens(total, context_window_tokens) if total else "",
+        "advice": wording.too_much(largest_parts(_LARGEST_NAMED)) if is_too_much else "",
         "percent": _percent(total, context_window_tokens),
-        "is_too_much": context_window_tokens is not None and total >= context_window_tokens,
+        "is_too_much": is_too_much,
+        "fits_best_parts": fits_best_parts,
     }
 
 

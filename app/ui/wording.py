@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mom_core.events import Finished, PrefillProgress
+
+if TYPE_CHECKING:
+    from app.citations import Citation
+    from app.documents import Health, LeftOut
+    from app.ui.view_state import DocumentState
 
 WAITING = "Waiting for the model …"
 LOADING = "Loading the model …"
@@ -66,19 +73,51 @@ def stopped(has_text: bool) -> str:
     return "Stopped; what was written is kept." if has_text else "Stopped while reading."
 
 
-def sections(number: int, kind: str) -> str:
-    unit = "page" if kind == "pdf" else "file"
-    return f"{number:,} {unit if number == 1 else unit + 's'}"
+def being_read(done: int, units: int) -> str:
+    return f"{done:,} of {units:,}"
 
 
-def document_facts(sections: str, tokens: int | None, window_tokens: int | None) -> str:
+def document_facts(document: DocumentState, window_tokens: int | None) -> str:
     """ "8 pages · 4,120 tokens · 50 % of the context"."""
-    if not sections:
-        return "being read …"
-    if tokens is None:
-        return f"{sections} · tokens are counted once the model is loaded …"
-    share = f" · {tokens / window_tokens:.0%} of the context" if window_tokens else ""
-    return f"{sections} · {tokens:,} tokens{share}"
+    if not document.sections:
+        return f"being read … {document.progress}".rstrip()
+    if document.tokens is None:
+        return f"{document.sections} · tokens are counted once the model is loaded …"
+    share = f" · {document.tokens / window_tokens:.0%} of the context" if window_tokens else ""
+    unticked = f" · {document.unticked:,} unticked" if document.unticked else ""
+    return f"{document.sections} · {document.tokens:,} tokens{share}{unticked}"
+
+
+def left_out(entry: LeftOut) -> str:
+    """ "poetry.lock (lock file, 12,000 tokens)"."""
+    tokens = "" if entry.tokens is None else f", {entry.tokens:,} tokens"
+    return f"{entry.path} ({entry.reason}{tokens})"
+
+
+def doubts(health: Health, has_text: bool) -> str:
+    """What may be wrong with the text of one section."""
+    if health.fault:
+        return health.fault
+    words = []
+    if not has_text:
+        words.append("picture without text" if health.is_image_only else "without text")
+    if health.undecodable_characters:
+        words.append(f"{health.undecodable_characters:,} undecodable characters")
+    if health.invisible_characters:
+        words.append(f"{health.invisible_characters:,} invisible characters")
+    if health.has_two_columns:
+        words.append("two columns")
+    if health.extractor in ("pypdf", "tesseract"):
+        words.append(f"read by {health.extractor}")
+    return ", ".join(words)
+
+
+def citation(found: Citation) -> str:
+    """Whether the document says it, and where."""
+    what = f"\u201c{found.quote}\u201d" if found.quote else f"[{found.mark}]"
+    if not found.found:
+        return f"{what}: not found in the document"
+    return f"{what}: found on {found.section} of {found.document}"
 
 
 def total_tokens(tokens: int, window_tokens: int | None) -> str:
@@ -86,8 +125,15 @@ def total_tokens(tokens: int, window_tokens: int | None) -> str:
         return f"{tokens:,} tokens"
     text = f"{tokens:,} of {window_tokens:,} tokens of the context"
     if tokens >= window_tokens:
-        text += ": too much for this model. Remove documents, or use one with a larger context."
+        text += f": too much for this model by {tokens - window_tokens + 1:,} tokens."
     return text
+
+
+def too_much(largest: list[tuple[str, int]]) -> str:
+    """What to do about it."""
+    named = ", ".join(f"{name} ({tokens:,} tokens)" for name, tokens in largest)
+    untick = f"Untick parts, such as {named}; r" if named else "R"
+    return f"{untick}emove documents, or use a model with a larger context."
 
 
 def more(number: int) -> list[str]:

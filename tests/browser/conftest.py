@@ -97,7 +97,7 @@ def page(browser: Any, site: Site) -> Iterator[Any]:
     while site.workspace.state()["run"]["is_busy"]:  # type: ignore[index]
         time.sleep(0.05)
     for row in site.workspace.state()["documents"]["rows"]:  # type: ignore[index]
-        site.workspace.remove(row["id"])
+        site.workspace.shelf.remove(row["id"])
     site.workspace.new_conversation()
     site.workspace.configure(offload="auto", chunk="auto", max_new_tokens=512, temperature=0.0)
     context = browser.new_context(viewport={"width": 1440, "height": 900})

@@ -67,7 +67,7 @@ def test_a_pdf_from_drop_to_answer(page: Any, samples: Path) -> None:
     expect(page.locator("#documents")).to_contain_text("observatory-handbook.pdf")
     expect(page.locator("#documents")).to_contain_text("8 pages")
     page.click("#documents summary")
-    expect(page.locator("#documents details")).to_contain_text("1 page without text (p. 5)")
+    expect(page.locator("#documents details.receipt")).to_contain_text("1 page without text (p. 5)")
     ask(page, "Who built the observatory?")
     answers = states(page, "#chat", 60)
     wait_until_idle(page)
@@ -121,7 +121,7 @@ def test_dropping_a_folder(page: Any, samples: Path) -> None:
         re.compile(r"^6 files · " + TOKENS.pattern), timeout=20_000
     )
     page.click("#documents summary")
-    expect(page.locator("#documents details")).to_contain_text("poetry.lock (lock file)")
+    expect(page.locator("#documents details.receipt")).to_contain_text("poetry.lock (lock file)")
 
 
 def test_stop_while_reading(page: Any, tmp_path: Path, samples: Path) -> None:

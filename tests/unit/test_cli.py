@@ -67,6 +67,8 @@ def test_json_is_one_object(samples: Path) -> None:
         "peak_device_bytes",
         "peak_host_bytes",
         "documents",
+        "citations",
+        "notice",
     }
     (document,) = report["documents"]
     assert (document["name"], document["sections"]) == ("observatory-handbook.pdf", 8)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from app.documents import LeftOut
 from app.jobs import Failed, Stopped
 from app.ui import view_state, wording
 from app.ui.markdown import plain_markdown, safe_markdown
@@ -112,16 +113,22 @@ def test_without_a_card_the_device_gauge_says_so() -> None:
 
 
 def test_documents_view_stays_small() -> None:
-    out = tuple(f"file{i} (lock file)" for i in range(10_000))
-    documents = [DocumentState("1", "a", "9,000 files", 12_345, "receipt", out)]
+    out = tuple(LeftOut(f"file{i}", "lock file", True) for i in range(10_000))
+    document = DocumentState(
+        "1", "a", sections="9,000 files", tokens=12_345, receipt="receipt", left_out=out
+    )
+    documents = [document]
     view = view_state.documents_view(documents, 400_000)
     row = view["rows"][0]
     assert row["facts"] == "9,000 files · 12,345 tokens · 3% of the context"
-    assert row["left_out"][-1] == "… and 9,950 more"
-    assert len(json.dumps(view)) < 3000
-    full = view_state.documents_view([DocumentState("1", "a", "1 page", 9000)], 8192)
+    assert row["left_out"][0] == ["file0 (lock file)", "file0"]
+    assert row["left_out"][-1] == ["… and 9,950 more", ""]
+    assert len(json.dumps(view)) < 4000
+    state = DocumentState("1", "a", sections="1 page", tokens=9000)
+    full = view_state.documents_view([state], 8192, lambda number: [("p. 1 of a", 9000)])
     assert full["is_too_much"]
-    assert "too much for this model" in full["total"]
+    assert "too much for this model by 809 tokens" in full["total"]
+    assert "Untick parts, such as p. 1 of a (9,000 tokens)" in full["advice"]
 
 
 def test_durations() -> None:

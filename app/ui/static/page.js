@@ -30,7 +30,8 @@
 
   const paint = () => {
     if (!state || !$("#live .answer")) return;
-    paintHeader(); paintDocuments(); paintProgress(); paintButtons(); paintLive();
+    paintHeader(); paintDocuments(); momDocuments.advice(state.documents);
+    momDocuments.citations(state.run.is_busy ? [] : state.citations); paintProgress(); paintButtons(); paintLive();
     if (turns !== null && turns !== state.turns) $("#refresh")?.click();
     turns = state.turns;
   };
@@ -102,19 +103,22 @@
       const remove = element("button", "remove", "×");
       remove.type = "button"; remove.dataset.remove = row.id;
       remove.setAttribute("aria-label", `Remove ${row.name}`); remove.title = "Remove";
+      if (row !== documents.rows[0]) head.append(momDocuments.up(row, documents.rows));
       head.append(remove);
       item.append(head, element("div", row.error ? "error" : "facts", row.error || row.facts));
       if (row.receipt) {
-        const details = element("details"); details.dataset.id = row.id; details.open = open.has(row.id);
+        const details = element("details", "receipt"); details.dataset.id = row.id; details.open = open.has(row.id);
         details.append(element("summary", "", "Reading receipt"), element("p", "", row.receipt));
         if (row.left_out.length) {
-          const out = element("ul"); out.append(...row.left_out.map((line) => element("li", "", line)));
+          const out = element("ul"); out.append(...momDocuments.leftOut(row));
           details.append(element("p", "", "Left out:"), out);
         }
         item.append(details);
       }
+      item.append(momDocuments.controls(row));
       return item;
     }));
+    for (const details of list.querySelectorAll("details.choice")) if (open.has(details.dataset.id)) details.open = true;
     setText(box.querySelector(".total"), documents.total);
     box.querySelector(".share i").style.transform = `scaleX(${documents.percent / 100})`;
     box.classList.toggle("full", documents.is_too_much);
@@ -160,7 +164,9 @@
   });
   const reason = (status, text) => {
     let detail = ""; try { detail = JSON.parse(text).detail; } catch { /* not ours */ }
-    return new Error(typeof detail === "string" && detail ? detail : `The upload was refused (${status}).`);
+    const fault = new Error(typeof detail === "string" && detail ? detail : `The upload was refused (${status}).`);
+    fault.isRefusal = status === 400;
+    return fault;
   };
   let queue = Promise.resolve();
   const upload = (batches) => { queue = queue.then(() => uploadNow(batches)); return queue; };
@@ -173,7 +179,9 @@
       const id = number();
       try {
         for (const item of batch) {
-          await put(id, item, (loaded) => say(`Uploading: ${Math.round(100 * (done + loaded) / total)} %`));
+          // One file that cannot be taken does not stop the rest of its folder.
+          try { await put(id, item, (loaded) => say(`Uploading: ${Math.round(100 * (done + loaded) / total)} %`)); }
+          catch (fault) { if (batch.length === 1 || !fault.isRefusal) throw fault; faults.push(`${item.path}: ${fault.message}`); }
           done += item.file.size;
         }
         const end = await fetch(`./uploads/${id}`, { method: "POST" });
@@ -207,6 +215,15 @@
     if (entries.length) for (const entry of entries) { const out = []; try { await walk(entry, "", out); } catch { say(`${entry.name} could not be read from the disk.`, true); continue; } if (out.length) batches.push(out); }
     else for (const file of files) batches.push([{ file, path: file.name }]);
     if (batches.length) upload(batches);
+  }, true);
+  // A long paste is a document, not a question.
+  let pasted = 0;
+  document.addEventListener("paste", (e) => {
+    const text = e.clipboardData?.getData("text/plain") ?? "";
+    if (text.length <= 4000 || !e.target.matches?.("#question textarea")) return;
+    e.preventDefault(); e.stopPropagation();
+    const name = `Pasted text ${++pasted}.txt`;
+    upload([[{ file: new File([text], name), path: name }]]);
   }, true);
   document.addEventListener("change", (e) => {
     if (!e.target.matches?.("#drop input[type=file]")) return;

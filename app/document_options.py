@@ -1,0 +1,78 @@
+"""The options about documents that `mom read` and `mom ask` share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from app.documents import EXTRACTORS, ReadOptions, parse_limits
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--pages", help='Pages of the PDFs, counted from 1: "1-20,25". Default: all.'),
+    click.option("--password", default="", help="Of an encrypted PDF. Asked for in a terminal."),
+    click.option(
+        "--extractor",
+        type=click.Choice(EXTRACTORS),
+        default="pdfium",
+        show_default=True,
+        help="Of PDFs; ocr recognises pages without text by Tesseract.",
+    ),
+    click.option(
+        "--include", multiple=True, metavar="PATTERN", help="Of a folder or archive, only these."
+    ),
+    click.option(
+        "--exclude", multiple=True, metavar="PATTERN", help="Not these, as in .gitignore."
+    ),
+    click.option(
+        "--put-back", multiple=True, metavar="PATH", help='Read what was left out: "vendor/".'
+    ),
+    click.option("--keep-headers", is_flag=True, help="Keep running headers and footers of PDFs."),
+    click.option(
+        "--keep-hyphens", is_flag=True, help="Keep words divided at line ends as printed."
+    ),
+    click.option("--limit", multiple=True, metavar="NAME=N", help="Raise a limit: pages=200000."),
+    click.option("--no-cache", is_flag=True, help="Neither use nor keep texts and tokens on disk."),
+)
+
+
+def document_options(command: Command) -> Command:
+    """Adds them; the command gets `options`, `limits` and `keeps_cache`."""
+
+    @functools.wraps(command)
+    def with_options(
+        *,
+        pages: str | None,
+        password: str,
+        extractor: Any,
+        include: tuple[str, ...],
+        exclude: tuple[str, ...],
+        put_back: tuple[str, ...],
+        keep_headers: bool,
+        keep_hyphens: bool,
+        limit: tuple[str, ...],
+        no_cache: bool,
+        **others: Any,
+    ) -> Any:
+        options = ReadOptions(
+            pages=pages,
+            password=password,
+            extractor=extractor,
+            include=include,
+            exclude=exclude,
+            put_back=put_back,
+            drops_running_lines=not keep_headers,
+            joins_hyphens=not keep_hyphens,
+        )
+        return command(
+            options=options, limits=parse_limits(limit), keeps_cache=not no_cache, **others
+        )
+
+    wrapped: Any = with_options
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[no-any-return]

@@ -1,0 +1,146 @@
+"""Many files as one document, wherever they lie: a folder, an upload, an archive."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from app.documents.document import LeftOut, Section
+from app.documents.encoding import decode_text
+from app.documents.language import language_of
+from app.documents.parts import Begun, Done, Job, More, Note, Opened, Part, Refused
+from app.documents.secrets import secret_in_text
+from app.documents.selection import Entry, Skipped, is_put_back, minified, select
+from mom_core.errors import DocumentError
+
+# Text of left-out files is read too, for counting: what would it cost to put them back?
+_COUNTED_BYTES_MAX = 1024 * 1024
+_COUNTED_TOTAL_BYTES_MAX = 32 * 1024 * 1024
+_HEAD_BYTES = 8
+# First bytes of files that have a reader of their own.
+_MAGICS = (
+    b"%PDF-",
+    b"PK\x03\x04",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+    b"\x1f\x8b",
+    b"BZh",
+    b"\xfd7zXZ",
+)
+_SUFFIXES = (".ipynb", ".eml")
+_ARCHIVES = ("zip", "tar", "gzip", "bzip2", "xz")
+
+
+def read_entries(
+    job: Job, entries: Iterable[Entry], read_file: Callable[[Job, str], Iterator[Part]]
+) -> Iterator[Part]:
+    """Yields every text file among the entries, and what is left out.
+
+    Args:
+        job: what is asked.
+        entries: all of them.
+        read_file: reads a file of this machine by the reader named.
+    """
+    try:
+        selection = select(entries, job.options, job.limits)
+    except DocumentError as fault:
+        yield Refused(str(fault))
+        return
+    yield Opened("code", len(selection.chosen), can_be_split=True)
+    if not job.start:
+        yield from _left_out(selection.skipped)
+    for unit in job.units(len(selection.chosen)):
+        entry = selection.chosen[unit]
+        yield Begun(unit, entry.path)
+        yield from _read(job, entry, read_file)
+        yield Done(unit)
+
+
+def _left_out(skipped: Iterable[Skipped]) -> Iterator[LeftOut]:
+    budget = _COUNTED_TOTAL_BYTES_MAX
+    for one in skipped:
+        text = None
+        size = one.entry.size_bytes
+        if one.can_be_put_back and not one.where.endswith("/") and size <= _COUNTED_BYTES_MAX:
+            budget -= size
+            if budget >= 0:
+                with one.entry.open() as file:
+                    text = decode_text(file.read(size + 1))
+        yield LeftOut(one.where, one.reason, one.can_be_put_back, text)
+
+
+def _read(
+    job: Job, entry: Entry, read_file: Callable[[Job, str], Iterator[Part]]
+) -> Iterator[Part]:
+    limit = job.limits.member_mb * 1024**2
+    try:
+        with entry.open() as file:
+            head = file.read(_HEAD_BYTES)
+            if head.startswith(_MAGICS) or entry.path.lower().endswith(_SUFFIXES):
+                yield from _read_inside(job, entry, head, read_file)
+                return
+            data = head + file.read(limit + 1)
+    except DocumentError:
+        # Of the archive as a whole: a bomb.
+        raise
+    except OSError as fault:
+        yield LeftOut(entry.path, f"cannot be read: {fault.strerror or fault}")
+        return
+    if len(data) > limit:
+        yield LeftOut(entry.path, f"larger than {job.limits.member_mb} MB")
+        return
+    text = decode_text(data)
+    if text is None:
+        yield LeftOut(entry.path, "not text")
+    elif not text.strip():
+        yield LeftOut(entry.path, "empty")
+    elif (reason := _unwanted(text)) is not None and not is_put_back(entry.path, job.options):
+        yield LeftOut(entry.path, reason, True, text if len(text) < _COUNTED_BYTES_MAX else None)
+    else:
+        yield Section(entry.path, text, entry.path, language_of(entry.path))
+
+
+def _unwanted(text: str) -> str | None:
+    return secret_in_text(text) or ("minified or generated" if minified(text) else None)
+
+
+def _read_inside(
+    job: Job, entry: Entry, head: bytes, read_file: Callable[[Job, str], Iterator[Part]]
+) -> Iterator[Part]:
+    """A PDF, office file or notebook among the files: its sections take the file's path."""
+    from app.documents.sniff import sniff
+
+    with tempfile.TemporaryDirectory(prefix="mom-read-") as folder:
+        place = entry.place
+        if place is None:
+            place = Path(folder) / "member"
+            with entry.open() as file, place.open("wb") as copy:
+                shutil.copyfileobj(file, copy, 1024 * 1024)
+        try:
+            kind = sniff(place, entry.path)
+        except DocumentError as fault:
+            yield LeftOut(entry.path, str(fault))
+            return
+        if kind in _ARCHIVES:
+            yield LeftOut(entry.path, "archive within a folder or archive; drop it by itself")
+            return
+        options = replace(job.options, pages=None)
+        inner = Job(path=place, name=entry.path, options=options, limits=job.limits)
+        has_text = False
+        for part in read_file(inner, kind):
+            match part:
+                case Section():
+                    label = entry.path if part.label == entry.path else f"{entry.path} {part.label}"
+                    has_text = has_text or bool(part.text.strip())
+                    yield replace(part, label=label, path=entry.path)
+                case More():
+                    yield part
+                case Note():
+                    yield Note(f"{entry.path}: {part.sentence}")
+                case Refused():
+                    yield LeftOut(entry.path, part.sentence)
+                    return
+        if not has_text:
+            yield Note(f"{entry.path} has no text.")

@@ -1,0 +1,52 @@
+"""HTML pages: headings, lists and tables as Markdown, without script, style and pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from app.documents.document import Section
+from app.documents.encoding import clean, find_encoding
+from app.documents.parts import Begun, Done, Job, Opened, Part, Refused
+
+_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{2,40})""", re.IGNORECASE)
+_DECLARED_BYTES = 4096
+_SNIFFED_BYTES = 256 * 1024
+_BLANK_LINES = re.compile(r"\n{3,}")
+
+
+def read_html(job: Job) -> Iterator[Part]:
+    """Yields one section."""
+    if job.path.stat().st_size > job.limits.member_mb * 1024**2:
+        yield Refused(
+            f"{job.name} is a page of more than {job.limits.member_mb} MB, which is more than is "
+            f"read. Save it as text, or {job.limits.raising('member_mb')}."
+        )
+        return
+    yield Opened("html", 1)
+    for _ in job.units(1):
+        yield Begun(0, job.name)
+        yield Section(job.name, html_to_text(job.path.read_bytes()))
+        yield Done(0)
+
+
+def html_to_text(page: bytes | str) -> str:
+    """The text of a page as Markdown; addresses of links are left out."""
+    from html_to_markdown import ConversionOptions, convert
+
+    options = ConversionOptions(
+        extract_metadata=False, skip_images=True, autolinks=False, strip_tags=["a"], bullets="-"
+    )
+    markdown = convert(page if isinstance(page, str) else _decode(page), options).content or ""
+    return _BLANK_LINES.sub("\n\n", clean(markdown)).strip()
+
+
+def _decode(page: bytes) -> str:
+    declared = _CHARSET.search(page[:_DECLARED_BYTES])
+    if declared is not None and not page.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
+        try:
+            return page.decode(declared[1].decode("ascii"))
+        except (LookupError, UnicodeDecodeError):
+            # What the page says of itself is wrong: look at its bytes.
+            pass
+    return page.decode(find_encoding(page[:_SNIFFED_BYTES]) or "utf-8", "replace")

@@ -1,0 +1,38 @@
+"""What a person may choose about reading one document."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Extractor = Literal["pdfium", "pypdf", "ocr"]
+EXTRACTORS: tuple[Extractor, ...] = get_args(Extractor)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadOptions:
+    """Choices, all optional.
+
+    Args:
+        pages: of a PDF, counted from 1, such as "1-20,25"; None reads all.
+        password: of an encrypted PDF.
+        extractor: of a PDF's text: PDFium (with pypdf where it fails), pypdf, or Tesseract for
+            pages without text.
+        drops_running_lines: leave out the headers and footers that every page repeats.
+        joins_hyphens: put words together that were divided at the end of a line.
+        include: patterns as in `.gitignore`; only files that match are read. Empty: all.
+        exclude: patterns of files that are not read.
+        put_back: paths of left-out files and folders ("vendor/") that are to be read all the same.
+    """
+
+    pages: str | None = None
+    password: str = ""
+    extractor: Extractor = "pdfium"
+    drops_running_lines: bool = True
+    joins_hyphens: bool = True
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    put_back: tuple[str, ...] = ()
+
+
+DEFAULT_OPTIONS = ReadOptions()

@@ -1,0 +1,198 @@
+"""`mom read`: what a model would see of files and folders, without loading one.
+
+Never imports torch: the tokenizer is read by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.document_options import document_options
+from app.documents import (
+    DiskCache,
+    Document,
+    DocumentLocked,
+    Limits,
+    ReadOptions,
+    Section,
+    receipt,
+    stream,
+)
+from app.prompt import TokenizedDocument, tokenize
+from app.tokenizer_files import load_encoder
+from mom_core.errors import DocumentError, MomError
+from mom_core.model.builtin import BUILTIN_NAME
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@document_options
+@click.option("--model", default=BUILTIN_NAME, show_default=True, help="Whose tokens to count.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def read(
+    paths: tuple[Path, ...],
+    options: ReadOptions,
+    limits: Limits,
+    keeps_cache: bool,
+    model: str,
+    as_json: bool,
+) -> None:
+    """Print the text of files or folders as a model would see it, with its tokens.
+
+    The text goes to stdout, page by page as it is read; counts go to stderr. Exits with 2 if
+    nothing could be read.
+    """
+    cache = DiskCache() if keeps_cache else None
+    documents: list[Document] = []
+    errors: list[dict[str, str]] = []
+    for path, outcome in _read_each(paths, options, limits, cache, prints=not as_json):
+        if isinstance(outcome, Document):
+            documents.append(outcome)
+        else:
+            errors.append({"path": str(path), "error": str(outcome)})
+            click.echo(f"mom: {outcome}", err=True)
+    encoder = None
+    if documents:
+        try:
+            encoder = load_encoder(model, cache)
+        except MomError as fault:
+            click.echo(f"mom: Tokens are not counted: {fault}", err=True)
+    counted = [
+        (document, None if encoder is None else tokenize(document, encoder))
+        for document in documents
+    ]
+    for document, tokenized in counted:
+        tokens = None if tokenized is None else tokenized.tokens
+        click.echo(f"{document.name}: {receipt(document, tokens)}", err=True)
+    if as_json:
+        click.echo(json.dumps(_report(counted, errors), ensure_ascii=False))
+    if not documents:
+        sys.exit(2)
+
+
+def read_all(
+    paths: tuple[Path, ...], options: ReadOptions, limits: Limits, cache: DiskCache | None
+) -> list[Document]:
+    """All documents, in the order given; several are read at a time.
+
+    Raises:
+        DocumentError: one cannot be read.
+    """
+    documents = []
+    for _, outcome in _read_each(paths, options, limits, cache, prints=False):
+        if isinstance(outcome, DocumentError):
+            raise outcome
+        documents.append(outcome)
+    return documents
+
+
+def _read_each(
+    paths: tuple[Path, ...],
+    options: ReadOptions,
+    limits: Limits,
+    cache: DiskCache | None,
+    *,
+    prints: bool,
+) -> Iterator[tuple[Path, Document | DocumentError]]:
+    """Each document or why it cannot be read, in the order given; several at a time."""
+
+    def read_one(path: Path, options: ReadOptions) -> Document | DocumentError:
+        reading = stream(path, options=options, limits=limits, cache=cache)
+        shown = _Printer() if prints and path is paths[0] else None
+        with contextlib.closing(reading):
+            try:
+                while True:
+                    progress = next(reading)
+                    if shown is not None:
+                        shown.add(progress.sections)
+            except StopIteration as end:
+                document: Document = end.value
+                return document
+            except DocumentError as fault:
+                return fault
+            finally:
+                if shown is not None:
+                    shown.flush()
+
+    with ThreadPoolExecutor() as pool:
+        for path, outcome in zip(paths, pool.map(read_one, paths, repeat(options)), strict=False):
+            if isinstance(outcome, DocumentLocked) and sys.stdin.isatty():
+                password = click.prompt(f"Password of {path.name}", hide_input=True, err=True)
+                outcome = read_one(path, replace(options, password=password))
+            if prints and path is not paths[0] and isinstance(outcome, Document):
+                for section in outcome.sections:
+                    _print(section)
+            yield path, outcome
+
+
+class _Printer:
+    """Prints sections in their order, although several processes read them."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, list[Section]] = {}
+        self._next = 0
+
+    def add(self, sections: tuple[tuple[int, Section], ...]) -> None:
+        for unit, section in sections:
+            self._waiting.setdefault(unit, []).append(section)
+        while self._next in self._waiting:
+            for section in self._waiting.pop(self._next):
+                _print(section)
+            self._next += 1
+        sys.stdout.flush()
+
+    def flush(self) -> None:
+        """Prints what lies behind a unit that gave nothing."""
+        for unit in sorted(self._waiting):
+            for section in self._waiting.pop(unit):
+                _print(section)
+        sys.stdout.flush()
+
+
+def _print(section: Section) -> None:
+    sys.stdout.write(f"[{section.label}]\n{section.text}\n\n")
+
+
+def _report(
+    counted: list[tuple[Document, TokenizedDocument | None]], errors: list[dict[str, str]]
+) -> dict[str, Any]:
+    documents = [_document_report(document, tokenized) for document, tokenized in counted]
+    totals = [document["tokens"] for document in documents]
+    return {
+        "documents": documents,
+        "tokens": None if None in totals else sum(totals),
+        "errors": errors,
+    }
+
+
+def _document_report(document: Document, tokenized: TokenizedDocument | None) -> dict[str, Any]:
+    known = document if tokenized is None else tokenized.document
+    counts = [None] * len(document.sections) if tokenized is None else tokenized.section_ids
+    return {
+        "name": document.name,
+        "kind": document.kind,
+        "sections": [
+            {
+                "label": section.label,
+                "tokens": None if ids is None else len(ids),
+                "characters": len(section.text),
+                "health": asdict(section.health),
+            }
+            for section, ids in zip(document.sections, counts, strict=True)
+        ],
+        "tokens": None if tokenized is None else tokenized.tokens,
+        "left_out": [
+            {"path": one.path, "reason": one.reason, "tokens": one.tokens} for one in known.left_out
+        ],
+        "notes": list(document.notes),
+    }

@@ -1,0 +1,411 @@
+"""The documents of a conversation: read in the background, counted, chosen from, put in order.
+
+Every method returns at once. Document text never leaves this object for the page but by page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from app.documents import (
+    DEFAULT_LIMITS,
+    DEFAULT_OPTIONS,
+    UNITS,
+    DiskCache,
+    Document,
+    DocumentLocked,
+    Limits,
+    ReadOptions,
+    Section,
+    receipt,
+    stream,
+)
+from app.documents.pages import page_numbers
+from app.documents.wording import count
+from app.prompt import PromptBuilder, TokenizedDocument
+from app.ui import wording
+from app.ui.view_state import DocumentState, PartState
+from mom_core.errors import InvalidSetting, MomError
+
+_LOG = logging.getLogger(__name__)
+_READERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a document comes from.
+
+    Args:
+        path: of a file or folder on this machine.
+        name: shown to people.
+        is_upload: `path` is a folder of numbered files beside the list of their names.
+    """
+
+    path: Path
+    name: str
+    is_upload: bool = False
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A document and how far it is. `turn` grows whenever it is to be read anew."""
+
+    source: Source
+    state: DocumentState
+    options: ReadOptions = DEFAULT_OPTIONS
+    turn: int = 0
+    document: Document | None = None
+    tokenized: TokenizedDocument | None = None
+    unticked: frozenset[int] = frozenset()
+
+
+class Shelf:
+    """All documents.
+
+    Args:
+        folder: of uploaded files, deleted with their document.
+        changed: called whenever anything that the page shows may have changed.
+        cache: of texts between runs; None keeps nothing.
+        limits: of reading.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        changed: Callable[[], None],
+        cache: DiskCache | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self._folder = folder
+        self._changed = changed
+        self._cache = cache
+        self._limits = limits
+        self._lock = threading.RLock()
+        self._kept: dict[str, _Kept] = {}
+        self._builder: PromptBuilder | None = None
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="mom-reader")
+
+    def close(self) -> None:
+        """Ends all reading."""
+        with self._lock:
+            self._kept.clear()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    # Reading.
+
+    def add(self, document_id: str, source: Source) -> None:
+        """Reads and counts a document in the background.
+
+        Args:
+            document_id: chosen by the caller, unique.
+            source: where it comes from.
+        """
+        with self._lock:
+            self._kept[document_id] = _Kept(source, DocumentState(document_id, source.name))
+        self._read_in_background(document_id)
+
+    def reread(self, document_id: str, **changes: Any) -> None:
+        """Reads a document anew with other options (see `ReadOptions`).
+
+        Raises:
+            InvalidSetting: there is no such document or option.
+        """
+        with self._lock:
+            kept = self._find(document_id)
+            try:
+                kept.options = replace(kept.options, **changes)
+            except TypeError as fault:
+                raise InvalidSetting(
+                    f"There is no such way to read a document: {fault}."
+                ) from fault
+            kept.turn += 1
+            kept.document = kept.tokenized = None
+            kept.unticked = frozenset()
+            kept.state = DocumentState(document_id, kept.source.name)
+        self._read_in_background(document_id)
+
+    def put_back(self, document_id: str, path: str) -> None:
+        """Reads a document anew with something that had been left out."""
+        with self._lock:
+            options = self._find(document_id).options
+        self.reread(document_id, put_back=(*options.put_back, path))
+
+    def remove(self, document_id: str) -> None:
+        """Forgets a document, ends its reading and deletes its uploaded files."""
+        with self._lock:
+            known = self._kept.pop(document_id, None)
+        if known is not None and self._folder in known.source.path.parents:
+            shutil.rmtree(self._folder / document_id, ignore_errors=True)
+        self._changed()
+
+    def use(self, builder: PromptBuilder) -> None:
+        """Counts with the tokenizer of a model that was loaded."""
+        with self._lock:
+            self._builder = builder
+            waiting = [(key, kept.turn) for key, kept in self._kept.items() if kept.document]
+        for key, turn in waiting:
+            self._readers.submit(self._count, key, turn)
+
+    def _read_in_background(self, document_id: str) -> None:
+        self._changed()
+        turn = self._kept[document_id].turn
+        self._readers.submit(self._read, document_id, turn)
+
+    def _read(self, document_id: str, turn: int) -> None:
+        """In a reader's thread."""
+        with self._lock:
+            kept = self._current(document_id, turn)
+            if kept is None:
+                return
+            source, options = kept.source, kept.options
+        try:
+            document = self._draw(document_id, turn, source, options)
+        except MomError as fault:
+            is_locked = isinstance(fault, DocumentLocked)
+            self._update(document_id, turn, error=str(fault), is_locked=is_locked)
+            return
+        except Exception as fault:  # noqa: BLE001 - one bad file must not stop the others
+            _LOG.exception("A document could not be read")
+            sentence = f"It cannot be read: an unexpected error ({type(fault).__name__}: {fault})."
+            self._update(document_id, turn, error=sentence)
+            return
+        if document is None:
+            return
+        with self._lock:
+            kept = self._current(document_id, turn)
+            if kept is None:
+                return
+            kept.document = document
+        sections = count(len(document.sections), UNITS[document.kind])
+        self._update(document_id, turn, sections=sections, extractor=_extractor(document, options))
+        self._count(document_id, turn)
+
+    def _draw(
+        self, document_id: str, turn: int, source: Source, options: ReadOptions
+    ) -> Document | None:
+        """Draws the reading; None once nobody wants it any more."""
+        reading = stream(
+            source.path,
+            source.name,
+            options,
+            self._limits,
+            is_upload=source.is_upload,
+            cache=self._cache,
+        )
+        with contextlib.closing(reading):
+            while True:
+                try:
+                    progress = next(reading)
+                except StopIteration as end:
+                    document: Document = end.value
+                    return document
+                words = wording.being_read(progress.done, progress.units)
+                if not self._update(document_id, turn, progress=words):
+                    return None
+
+    def _count(self, document_id: str, turn: int) -> None:
+        with self._lock:
+            kept = self._current(document_id, turn)
+            builder = self._builder
+            if kept is None or kept.document is None or kept.tokenized or builder is None:
+                return
+            document = kept.document
+        tokenized = builder.tokenize(document)
+        with self._lock:
+            kept = self._current(document_id, turn)
+            if kept is None:
+                return
+            kept.document, kept.tokenized = tokenized.document, tokenized
+        self._update(document_id, turn, receipt=receipt(document, tokenized.tokens))
+
+    def _current(self, document_id: str, turn: int) -> _Kept | None:
+        kept = self._kept.get(document_id)
+        return kept if kept is not None and kept.turn == turn else None
+
+    def _update(self, document_id: str, turn: int, **changes: Any) -> bool:
+        with self._lock:
+            kept = self._current(document_id, turn)
+            if kept is None:
+                return False
+            kept.state = replace(kept.state, **changes)
+        self._changed()
+        return True
+
+    def _find(self, document_id: str) -> _Kept:
+        if document_id not in self._kept:
+            raise InvalidSetting("This document is not here any more. Drop it again.")
+        return self._kept[document_id]
+
+    # Choosing.
+
+    def choose(self, document_id: str, unticked: Sequence[int]) -> None:
+        """Leaves sections out of the prompt.
+
+        Args:
+            document_id: of the document.
+            unticked: numbers of sections, from 0.
+
+        Raises:
+            InvalidSetting: no such document, or nothing would be left of it.
+        """
+        with self._lock:
+            kept = self._find(document_id)
+            total = 0 if kept.document is None else len(kept.document.sections)
+            out = frozenset(number for number in unticked if 0 <= number < total)
+            if len(out) == total:
+                raise InvalidSetting(
+                    f"Nothing would be left of {kept.source.name}. Keep a part, or remove it."
+                )
+            kept.unticked = out
+        self._changed()
+
+    def choose_pages(self, document_id: str, pages: str) -> None:
+        """Keeps some pages (or other sections, counted from 1) such as "1-40, 88"; "" keeps all.
+
+        Raises:
+            InvalidSetting: no such document or pages.
+        """
+        with self._lock:
+            kept = self._find(document_id)
+            sections = () if kept.document is None else kept.document.sections
+            numbers = page_numbers(pages.strip() or None, len(sections))
+            if isinstance(numbers, str):
+                raise InvalidSetting(
+                    numbers.format(name=kept.source.name, total=count(len(sections), "part"))
+                )
+            chosen = set(numbers)
+        self.choose(document_id, [n for n in range(len(sections)) if n not in chosen])
+
+    def put_in_order(self, document_ids: Sequence[str]) -> None:
+        """Changes the order of the documents in the prompt; those not named follow."""
+        with self._lock:
+            first = [key for key in dict.fromkeys(document_ids) if key in self._kept]
+            rest = [key for key in self._kept if key not in first]
+            self._kept = {key: self._kept[key] for key in [*first, *rest]}
+        self._changed()
+
+    # What is on it.
+
+    @property
+    def is_preparing(self) -> bool:
+        """Whether a document is still being read or counted."""
+        with self._lock:
+            return any(k.tokenized is None and not k.state.error for k in self._kept.values())
+
+    def chosen(self) -> list[TokenizedDocument]:
+        """The documents as they go into the prompt, in their order."""
+        with self._lock:
+            return [
+                _chosen(kept.tokenized, kept.unticked)
+                for kept in self._kept.values()
+                if kept.tokenized
+            ]
+
+    def states(self) -> list[DocumentState]:
+        """What the page shows of each document."""
+        with self._lock:
+            return [_state(kept) for kept in self._kept.values()]
+
+    def largest_parts(self, number: int) -> list[tuple[str, int]]:
+        """Name and tokens of the largest parts that are ticked."""
+        with self._lock:
+            parts = [
+                (f"{one.document.sections[n].label} of {one.document.name}", len(ids))
+                for one in self.chosen()
+                for n, ids in enumerate(one.section_ids)
+            ]
+        return sorted(parts, key=lambda part: -part[1])[:number]
+
+    def parts(self, document_id: str) -> list[PartState]:
+        """All sections of a document with their tokens, and what was left out.
+
+        Raises:
+            InvalidSetting: no such document.
+        """
+        with self._lock:
+            kept = self._find(document_id)
+            document, tokenized = kept.document, kept.tokenized
+            if document is None:
+                return []
+            sizes = [None] * len(document.sections) if tokenized is None else tokenized.section_ids
+            chapters = {chapter.unit: chapter.title for chapter in reversed(document.chapters)}
+            return [
+                PartState(
+                    section.label,
+                    None if ids is None else len(ids),
+                    number not in kept.unticked,
+                    chapters.get(number, ""),
+                    wording.doubts(section.health, bool(section.text.strip())),
+                )
+                for number, (section, ids) in enumerate(zip(document.sections, sizes, strict=True))
+            ]
+
+    def section(self, document_id: str, number: int) -> Section:
+        """The exact text that the model sees of one section.
+
+        Raises:
+            InvalidSetting: no such document or section.
+        """
+        with self._lock:
+            document = self._find(document_id).document
+            if document is None or not 0 <= number < len(document.sections):
+                raise InvalidSetting("There is no such part in this document.")
+            return document.sections[number]
+
+    def find(self, document_id: str, words: str) -> list[int]:
+        """Numbers of the sections that contain some words, whatever their case.
+
+        Raises:
+            InvalidSetting: no such document.
+        """
+        with self._lock:
+            document = self._find(document_id).document
+        if document is None or not words.strip():
+            return []
+        wanted = " ".join(words.split()).casefold()
+        return [
+            number
+            for number, section in enumerate(document.sections)
+            if wanted in section.label.casefold()
+            or wanted in " ".join(section.text.split()).casefold()
+        ]
+
+    def place_of(self, document_name: str, label: str) -> tuple[str, int] | None:
+        """Document id and number of the section with this label."""
+        with self._lock:
+            for key, kept in self._kept.items():
+                if kept.document is not None and kept.document.name == document_name:
+                    for number, section in enumerate(kept.document.sections):
+                        if section.label == label:
+                            return key, number
+        return None
+
+
+def _chosen(tokenized: TokenizedDocument, unticked: frozenset[int]) -> TokenizedDocument:
+    if not unticked:
+        return tokenized
+    total = len(tokenized.section_ids)
+    return tokenized.keeping(frozenset(range(total)) - unticked)
+
+
+def _state(kept: _Kept) -> DocumentState:
+    if kept.tokenized is None:
+        return kept.state
+    return replace(
+        kept.state,
+        tokens=_chosen(kept.tokenized, kept.unticked).tokens,
+        unticked=len(kept.unticked),
+        left_out=kept.tokenized.document.left_out,
+    )
+
+
+def _extractor(document: Document, options: ReadOptions) -> str:
+    return options.extractor if document.kind == "pdf" else ""
