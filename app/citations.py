@@ -101,7 +101,7 @@ class _Places:
             for section in document.sections:
                 place = document.name, section.label
                 self._places.setdefault(_plain(section.label), place)
-                self._places.setdefault(_plain(document.name + section.label), place)
+                self._places.setdefault(_plain(f"{document.name} {section.label}"), place)
 
     def find(self, name: str) -> tuple[str, str] | None:
         """Document and label of what a mark names."""
@@ -110,7 +110,7 @@ class _Places:
 
 def _plain(name: str) -> str:
     """A label without the differences that do not matter: "Page 12", "p.12", "p. 12"."""
-    name = re.sub(r"\b(?:pages?|pp)\b\.?", "p.", name.casefold())
+    name = re.sub(r"\b(?:pages?|pp|p)\b\.?", "p.", name.casefold())
     return re.sub(r"[\s,;:()]+|(?<=\bp)\.", "", name)
 
 

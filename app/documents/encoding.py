@@ -24,6 +24,8 @@ _BLOCK_BYTES = 1024 * 1024
 # A text in UTF-8 with a few broken bytes is still one.
 _BROKEN_SHARE = 0.1
 _CONTROLS_SHARE = 0.1
+_USUAL = ("cp1252", "cp1250")
+_ALIKE_CHAOS = 0.02
 
 
 def clean(text: str) -> str:
@@ -82,8 +84,16 @@ def find_encoding(sample: bytes) -> str | None:
         return "utf-8"
     from charset_normalizer import from_bytes
 
-    best = from_bytes(sample[:_SNIFFED_BYTES]).best()
-    return None if best is None else best.encoding
+    matches = from_bytes(sample[:_SNIFFED_BYTES])
+    best = matches.best()
+    if best is None:
+        return None
+    # Of encodings that fit alike the one that files really have.
+    alike = [match for match in matches if match.chaos <= best.chaos + _ALIKE_CHAOS]
+    for usual in _USUAL:
+        if any(usual in match.could_be_from_charset for match in alike):
+            return usual
+    return best.encoding
 
 
 def _looks_binary(data: bytes) -> bool:

@@ -121,7 +121,7 @@ def test_dropping_a_folder(page: Any, samples: Path) -> None:
         re.compile(r"^6 files · " + TOKENS.pattern), timeout=20_000
     )
     page.click("#documents summary")
-    expect(page.locator("#documents details.receipt")).to_contain_text("poetry.lock (lock file)")
+    expect(page.locator("#documents details.receipt")).to_contain_text("poetry.lock (lock file")
 
 
 def test_stop_while_reading(page: Any, tmp_path: Path, samples: Path) -> None:

@@ -16,7 +16,8 @@ _GUTTER_POINTS_MIN = 8.0
 _CROSSED_MAX = 0.15
 _LINES_MIN = 6
 # Cells of a table and page numbers of a contents page fill less of their column.
-_FILLED_MIN = 0.55
+_FILLED_MIN = 0.7
+_WIDTH_MIN = 0.25
 _LINE_POINTS = 4.0
 
 
@@ -48,7 +49,8 @@ def find_columns(rectangles: list[Rectangle], width: float, height: float) -> Co
     left = [r for r in rectangles if r[2] <= gutter]
     right = [r for r in rectangles if r[0] >= gutter]
     crossing = [r for r in rectangles if r[0] < gutter < r[2]]
-    if not (_is_column(left) and _is_column(right)):
+    extent = max(r[2] for r in rectangles) - min(r[0] for r in rectangles)
+    if not (_is_column(left, _WIDTH_MIN * extent) and _is_column(right, _WIDTH_MIN * extent)):
         return None
     regions = tuple(_regions(rectangles, crossing, gutter, width, height))
     sides = [r[0] >= gutter for r in rectangles if not r[0] < gutter < r[2]]
@@ -82,8 +84,8 @@ def _gutter(rectangles: list[Rectangle]) -> float | None:
     return start + (best - best_width / 2 + 0.5) * _BIN_POINTS
 
 
-def _is_column(rectangles: list[Rectangle]) -> bool:
-    """Whether it has enough lines, and most of them are filled."""
+def _is_column(rectangles: list[Rectangle], width_min: float) -> bool:
+    """Whether it has enough lines, is wide enough, and most of its lines are filled."""
     lines: dict[int, tuple[float, float]] = {}
     for left, bottom, right, _ in rectangles:
         key = round(bottom / _LINE_POINTS)
@@ -92,7 +94,8 @@ def _is_column(rectangles: list[Rectangle]) -> bool:
     if len(lines) < _LINES_MIN:
         return False
     column = max(line[1] for line in lines.values()) - min(line[0] for line in lines.values())
-    return median(line[1] - line[0] for line in lines.values()) >= _FILLED_MIN * column
+    filled = median(line[1] - line[0] for line in lines.values())
+    return column >= width_min and filled >= _FILLED_MIN * column
 
 
 def _regions(

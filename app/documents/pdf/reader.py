@@ -82,9 +82,10 @@ def _sections(job: Job, pages: _Pages, numbers: list[int]) -> Iterator[Part]:
 
 
 def _without(page: PageLines, running: frozenset[int]) -> PageLines:
-    if not running:
-        return page
     lines = tuple(line for number, line in enumerate(page.lines) if number not in running)
+    # What stands alone on its page is what the page says.
+    if not running or not any(line.text.strip() for line in lines):
+        return page
     dropped = sum(len(line.text) for n, line in enumerate(page.lines) if n in running)
     return replace(page, lines=lines, health=replace(page.health, running_characters=dropped))
 

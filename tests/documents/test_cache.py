@@ -1,0 +1,97 @@
+"""Texts kept between runs: by content, under any name, never what is secret."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pypdf
+import pytest
+
+from app.documents import DiskCache, LeftOut, ReadOptions, read
+from app.documents.cache import document_from_bytes, document_to_bytes
+from tests.documents import make
+from tests.documents.test_pdf import body
+
+# The package names its function as its module.
+reading = sys.modules["app.documents.read"]
+
+
+def count_readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    seen: list[str] = []
+    run = reading._Reading.run
+
+    def counted(self: Any) -> Any:
+        seen.append(self._job.name)
+        return run(self)
+
+    monkeypatch.setattr(reading._Reading, "run", counted)
+    return seen
+
+
+def test_the_same_file_is_read_once_under_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = DiskCache(tmp_path / "cache")
+    seen = count_readings(monkeypatch)
+    first = read(make.write(tmp_path, "a.pdf", make.pdf([body(1)])), cache=cache)
+    second = read(make.write(tmp_path, "b.pdf", make.pdf([body(1)])), cache=cache)
+    assert seen == ["a.pdf"]
+    assert (second.name, second.sections) == ("b.pdf", first.sections)
+    read(tmp_path / "a.pdf", options=ReadOptions(joins_hyphens=False), cache=cache)
+    read(make.write(tmp_path, "c.pdf", make.pdf([body(2)])), cache=cache)
+    assert seen == ["a.pdf", "a.pdf", "c.pdf"]
+    text = read(make.write(tmp_path, "a.txt", b"words"), cache=cache)
+    other = read(make.write(tmp_path, "b.txt", b"words"), cache=cache)
+    assert [text.sections[0].label, other.sections[0].label] == ["a.txt", "b.txt"]
+    assert seen[3:] == ["a.txt"]
+
+
+def test_what_a_password_protects_is_not_kept(tmp_path: Path) -> None:
+    writer = pypdf.PdfWriter(clone_from=make.write(tmp_path, "a.pdf", make.pdf([body(1)])))
+    writer.encrypt("sesame", algorithm="RC4-128")
+    writer.write(tmp_path / "locked.pdf")
+    cache = DiskCache(tmp_path / "cache")
+    read(tmp_path / "locked.pdf", options=ReadOptions(password="sesame"), cache=cache)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_secrets_are_not_kept(tmp_path: Path) -> None:
+    document = read(
+        make.write(tmp_path, "a.zip", make.zipped({"a.py": "x", ".env": "TOKEN=12345"}))
+    )
+    assert document.left_out[0].text == "TOKEN=12345"
+    assert b"12345" not in document_to_bytes(document)
+    again = document_from_bytes(document_to_bytes(document), "a.zip")
+    assert again == document
+    assert again.left_out == (LeftOut(".env", "probable secret (by its name)", True),)
+
+
+def test_damage_and_full_disks_cost_nothing_but_time(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path / "cache")
+    cache.put("key", b"data")
+    assert cache.get("key") == b"data"
+    (tmp_path / "cache" / "key").write_bytes(b"rubbish")
+    assert cache.get("key") is None
+    assert document_from_bytes(b"{}", "a") is None
+    assert document_from_bytes(b"\xff", "a") is None
+    blocked = DiskCache(make.write(tmp_path, "file", b"") / "inside")
+    blocked.put("key", b"data")
+    assert blocked.get("key") is None
+
+
+def test_the_longest_unused_goes_first(tmp_path: Path) -> None:
+    import os
+
+    cache = DiskCache(tmp_path, limit_bytes=2500)
+    for number in range(4):
+        cache.put(f"k{number}", os.urandom(1000))
+        os.utime(tmp_path / f"k{number}", (number, number))
+    assert [cache.get(f"k{number}") is not None for number in range(4)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert (tmp_path / "k3").stat().st_mode & 0o077 == 0

@@ -1,0 +1,244 @@
+"""Every kind of file is read: its words, its parts and their order."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from app.documents import Document, read
+from mom_core.errors import DocumentError
+from tests.documents import make
+
+ODT = (
+    '<text:h text:outline-level="1">Harbour</text:h><text:p>Dawn<text:s text:c="2"/>comes'
+    "<text:tab/>slowly.</text:p><text:list><text:list-item><text:p>ropes</text:p></text:list-item></text:list>"
+    "<table:table><table:table-row><table:table-cell><text:p>Ship</text:p></table:table-cell>"
+    "<table:table-cell><text:p>Tons</text:p></table:table-cell></table:table-row></table:table>"
+    '<text:h text:outline-level="1">Weather</text:h><text:p>Wind<text:note><text:note-body><text:p>'
+    "strong</text:p></text:note-body></text:note>.</text:p>"
+)
+ODP = (
+    '<draw:page draw:name="one"><draw:frame><draw:text-box><text:p>Tides</text:p></draw:text-box>'
+    "</draw:frame><presentation:notes><draw:frame><draw:text-box><text:p>Moon</text:p>"
+    "</draw:text-box></draw:frame></presentation:notes></draw:page>"
+)
+
+
+def texts(document: Document) -> dict[str, str]:
+    return {section.label: section.text for section in document.sections}
+
+
+def test_word_keeps_headings_lists_and_tables(tmp_path: Path) -> None:
+    document = read(make.write(tmp_path, "a.docx", make.word()))
+    assert document.kind == "word"
+    assert texts(document) == {
+        "Harbour": "# Harbour\n\nThe harbour opens at dawn.\n\nRopes first\n\n"
+        "Ship | Tons\nDora | 1200",
+        "Weather": "# Weather\n\nWind from the west.",
+    }
+
+
+def test_slides_keep_title_table_and_notes(tmp_path: Path) -> None:
+    document = read(make.write(tmp_path, "a.pptx", make.slides()))
+    assert texts(document) == {
+        "slide 1": "# Tides\nHigh water at noon\nPort | Height\nNotes: Mention the moon"
+    }
+
+
+def test_sheets_keep_rows_and_columns(tmp_path: Path) -> None:
+    document = read(make.write(tmp_path, "a.xlsx", make.sheets()))
+    assert texts(document) == {"Prices": "Item | Price\nRope | 12\nNet | 3.5", "Notes": "none"}
+
+
+def test_opendocument_text_and_slides(tmp_path: Path) -> None:
+    document = read(make.write(tmp_path, "a.odt", make.opendocument("text", ODT)))
+    assert texts(document) == {
+        "Harbour": "# Harbour\n\nDawn  comes\tslowly.\n\n- ropes\n\nShip | Tons",
+        "Weather": "# Weather\n\nWind [Note: strong].",
+    }
+    document = read(make.write(tmp_path, "a.odp", make.opendocument("presentation", ODP)))
+    assert texts(document) == {"slide 1": "Tides\nNotes: Moon"}
+
+
+def test_opendocument_spreadsheet(tmp_path: Path) -> None:
+    table = (
+        '<table:table table:name="Prices"><table:table-row><table:table-cell office:value-type='
+        '"string"><text:p>Rope</text:p></table:table-cell><table:table-cell office:value-type='
+        '"float" office:value="12"><text:p>12</text:p></table:table-cell></table:table-row>'
+        "</table:table>"
+    )
+    document = read(make.write(tmp_path, "a.ods", make.opendocument("spreadsheet", table)))
+    assert texts(document) == {"Prices": "Rope | 12"}
+
+
+def test_book_in_the_order_of_its_spine(tmp_path: Path) -> None:
+    document = read(make.write(tmp_path, "a.epub", make.book()))
+    assert texts(document) == {
+        "ch. 1": "# Beginning\n\nIt was a dark night.",
+        "ch. 2": "# Ending\n\nThey went home.",
+    }
+    assert [chapter.title for chapter in document.chapters] == ["Beginning", "Ending"]
+
+
+def test_html_keeps_structure_and_drops_script(tmp_path: Path) -> None:
+    page = (
+        '<!doctype html><html><head><meta charset="iso-8859-1"><title>T</title></head><body>'
+        "<h1>Caf\xe9</h1><script>alert(1)</script><table><tr><th>a</th><th>b</th></tr><tr><td>1</td>"
+        '<td>2</td></tr></table><p>See <a href="http://x">this</a>.</p></body></html>'
+    )
+    document = read(make.write(tmp_path, "a.txt", page.encode("latin-1")))
+    text = document.sections[0].text
+    assert document.kind == "html"
+    assert text.startswith("# Café")
+    assert "| 1 | 2 |" in text
+    assert "See this." in text
+    assert "alert" not in text
+    assert "http" not in text
+
+
+def test_mail_has_its_header_and_names_attachments(tmp_path: Path) -> None:
+    document = read(make.write(tmp_path, "a.eml", make.MAIL))
+    assert document.sections[0].text == (
+        "From: Ann <ann@example.org>\nTo: bob@example.org\nSubject: Grüße\n\nSee you **at noon**."
+    )
+    assert [(one.path, one.reason) for one in document.left_out] == [
+        ("plan.pdf", "attachment; save it and drop it by itself")
+    ]
+
+
+def test_notebook_keeps_cells_and_their_output(tmp_path: Path) -> None:
+    document = read(make.write(tmp_path, "a.ipynb", make.notebook()))
+    assert texts(document) == {
+        "cell 1": "# Title\nwords",
+        "cell 2": "print(1 + 1)\n\nOutput:\n2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.md", "# Head\n\ntext\n"),
+        ("a.rst", "Head\n====\n"),
+        ("a.tex", "\\section{Head}\n"),
+        ("a.csv", 'a,b\n1,"x\ny"\n'),
+        ("a.json", '{"a": [1, 2]}'),
+        ("a.yaml", "a:\n  - 1\n"),
+        ("a.log", "10:00 started\n"),
+        ("a.py", "x = 1\n"),
+        ("noname", "just words\n"),
+        ("a.txt", "שלום עולם، مرحبا بالعالم\n"),
+        ("b.txt", "日本語の文章です。\n"),
+        ("c.txt", "🙂 👩‍👩‍👧 fine\n"),
+        ("d.txt", "x"),
+    ],
+)
+def test_text_of_any_kind_is_read_as_it_is(tmp_path: Path, name: str, content: str) -> None:
+    document = read(make.write(tmp_path, name, content.encode()))
+    assert [section.text for section in document.sections] == [content]
+    assert document.sections[0].label == name
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "cp1251", "shift_jis", "latin-1", "cp1253"]
+)
+def test_text_in_other_encodings(tmp_path: Path, encoding: str) -> None:
+    text = {
+        "cp1251": "Съешь же ещё этих мягких французских булок, да выпей чаю. " * 8,
+        "cp1253": "Ξεσκεπάζω την ψυχοφθόρα βδελυγμία. " * 8,
+        "shift_jis": "日本語の文章です。今日はいい天気ですね。" * 20,
+    }.get(encoding, "Über die Größe der Wälder schrieb er Bände. " * 8)
+    document = read(make.write(tmp_path, "a.txt", text.encode(encoding)))
+    assert document.sections[0].text == text
+
+
+def test_a_few_broken_bytes_do_not_change_the_encoding(tmp_path: Path) -> None:
+    content = "Größe und Länge, schöne Bäume. ".encode() * 50 + b"\xff\xfe end"
+    text = read(make.write(tmp_path, "a.txt", content)).sections[0].text
+    assert text.startswith("Größe und Länge")
+    assert text.endswith("\ufffd\ufffd end")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_tar_of_any_compression(tmp_path: Path, mode: str) -> None:
+    files = {"p-1/a.py": b"x = 1\n", "p-1/poetry.lock": b"lock\n", "p-1/b/c.md": b"# c\n"}
+    document = read(make.write(tmp_path, "p.tar", make.tarred(files, mode)))
+    assert texts(document) == {"a.py": "x = 1\n", "b/c.md": "# c\n"}
+    assert [(one.path, one.reason, one.text) for one in document.left_out] == [
+        ("poetry.lock", "lock file", "lock\n")
+    ]
+    assert document.header == "Files:\na.py\nb/\n  c.md"
+
+
+def test_compressed_log_is_one_text(tmp_path: Path) -> None:
+    document = read(make.write(tmp_path, "a.log.gz", gzip.compress(b"started\n")))
+    assert document.kind == "text"
+    assert document.sections[0].text == "started\n"
+
+
+def test_documents_within_a_folder_are_read_by_their_kind(tmp_path: Path) -> None:
+    root = tmp_path / "files"
+    make.write(root, "docs/a.docx", make.word())
+    make.write(root, "docs/b.pdf", make.pdf([[make.Text(72, 700, "Hello page")]] * 2))
+    make.write(root, "n.ipynb", make.notebook())
+    make.write(root, "inner.zip", make.zipped({"x.txt": "x"}))
+    make.write(root, "page.html", b"<html><p>kept as source</p></html>")
+    document = read(root)
+    assert [section.label for section in document.sections] == [
+        "n.ipynb cell 1",
+        "n.ipynb cell 2",
+        "page.html",
+        "docs/a.docx Harbour",
+        "docs/a.docx Weather",
+        "docs/b.pdf p. 1",
+        "docs/b.pdf p. 2",
+    ]
+    assert document.sections[2].text == "<html><p>kept as source</p></html>"
+    assert [one.path for one in document.left_out] == ["inner.zip"]
+    assert read(make.write(tmp_path, "files.zip", _zip_of(root))).sections == document.sections
+
+
+def _zip_of(root: Path) -> bytes:
+    files = {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+    return make.zipped(files, zipfile.ZIP_STORED)
+
+
+def test_git_checkout(tmp_path: Path) -> None:
+    make.write(tmp_path, "a.py", b"x = 1\n")
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    document = read(tmp_path)
+    assert [section.label for section in document.sections] == ["a.py"]
+    assert document.sections[0].language == "Python"
+    assert [(one.path, one.reason) for one in document.left_out] == [(".git/", "version control")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.doc", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "save it as .docx"),
+        ("a.ppt", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "save it as .pptx"),
+        ("a.rtf", b"{\\rtf1 hello}", "rich text"),
+        ("a.png", b"\x89PNG\r\n\x1a\n\0\0", "is a picture"),
+        ("a.txt", b"\x7fELF\2\1\1\0", "is a program"),
+        ("a.rar", b"Rar!\x1a\7\0", "Unpack it and drop the folder"),
+        ("a.db", b"SQLite format 3\0", "is a database"),
+        ("a.bin", bytes(range(256)) * 4, "is not a text file"),
+        (
+            "a.docx",
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"),
+            "locked with a password",
+        ),
+    ],
+)
+def test_other_kinds_are_refused_with_a_way_out(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    with pytest.raises(DocumentError, match=words):
+        read(make.write(tmp_path, name, content))

@@ -1,0 +1,262 @@
+"""Broken and hostile files: always a document or one of our sentences, soon."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from app.documents import Limits, ReadOptions, parse_limits, read, stream
+from mom_core.errors import DocumentError, InvalidSetting
+from tests.documents import make
+from tests.documents.make import Text
+from tests.documents.test_pdf import body
+
+
+def cyclic_pdf() -> bytes:
+    """Its tree of pages is its own child."""
+    pdf = make.pdf([body(1)])
+    return pdf.replace(b"/Kids [6 0 R]", b"/Kids [2 0 R]")
+
+
+def nested_html(depth: int) -> bytes:
+    return b"<html>" + b"<div>" * depth + b"deep" + b"</div>" * depth
+
+
+BOMB_XML = (
+    b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">'
+    + b"".join(
+        b'<!ENTITY %c "&%c;&%c;&%c;&%c;&%c;&%c;">' % ((98 + n,) + (97 + n,) * 6) for n in range(9)
+    )
+    + b"]><office>&j;</office>"
+)
+
+
+BROKEN = {
+    "truncated.pdf": (make.pdf([body(1)] * 3)[:700], "damaged or not a PDF"),
+    "zero.pdf": (make.pdf([]), "no pages"),
+    "truncated.docx": (make.word()[:-300], "damaged"),
+    "empty.docx": (make.zipped({"[Content_Types].xml": "<Types/>", "word/x": ""}), "damaged"),
+    "no.xlsx": (
+        make.zipped({"[Content_Types].xml": "<Types/>", "xl/workbook.xml": "<x/>"}),
+        "spreadsheet",
+    ),
+    "no.epub": (make.zipped({"mimetype": "application/epub+zip"}), "damaged"),
+    "bad.ipynb": (b'{"cells": 3}', "notebook"),
+    "deep.ipynb": (b"[" * 200_000, "notebook"),
+    "odd.eml": (b"\n\n", "no e-mail"),
+    "broken.zip": (make.zipped({"a.txt": "x" * 999})[:-40], "cannot be unpacked"),
+    "broken.tar.gz": (make.tarred({"a.txt": b"x" * 9999})[:-30], "cannot be unpacked"),
+    "empty.zip": (make.zipped({}), "holds no text file"),
+}
+# These may be read or refused, but neither crash nor hang.
+HOSTILE = {
+    "cyclic.pdf": cyclic_pdf(),
+    "bomb.odt": make.zipped(
+        {"mimetype": "application/vnd.oasis.opendocument.text", "content.xml": BOMB_XML}
+    ),
+    "deep.html": nested_html(100_000),
+    "text.pdf": b"only words",
+    "byte.txt": b"x",
+    "byte.pdf": b"%",
+    "invalid.txt": b"\xff" * 300,
+    "spaces.md": b" " * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_files_get_a_sentence(tmp_path: Path, name: str) -> None:
+    content, words = BROKEN[name]
+    with pytest.raises(DocumentError, match=words) as refusal:
+        read(make.write(tmp_path, name, content))
+    assert name in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_neither_crash_nor_hang(tmp_path: Path, name: str) -> None:
+    start = time.monotonic()
+    with contextlib.suppress(DocumentError):
+        assert read(make.write(tmp_path, name, HOSTILE[name])).sections
+    assert time.monotonic() - start < 20
+
+
+def test_a_pdf_cut_short_still_gives_what_is_there(tmp_path: Path) -> None:
+    whole = make.pdf([body(1), body(2)])
+    path = make.write(tmp_path, "a.pdf", whole[: whole.rindex(b"xref")])
+    assert "line 1.0" in read(path).sections[0].text
+
+
+def test_empty_folder_and_file(tmp_path: Path) -> None:
+    with pytest.raises(DocumentError, match="holds no text file"):
+        read(tmp_path)
+    with pytest.raises(DocumentError, match="is empty"):
+        read(make.write(tmp_path, "a.pdf", b""))
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (Limits(pages=2), "has 3 pages; at most 2 are read. Split it, or --limit pages=N"),
+        (Limits(file_mb=0), "at most 0 MB are read. Split it, or --limit file_mb=N"),
+    ],
+)
+def test_limits_of_pdfs(tmp_path: Path, limits: Limits, words: str) -> None:
+    path = make.write(tmp_path, "a.pdf", make.pdf([body(n) for n in range(3)]))
+    with pytest.raises(DocumentError, match=words):
+        read(path, limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (Limits(files=2, ratio=10_000), "holds 3 files; at most 2 are read.*--limit files=N"),
+        (
+            Limits(unpacked_mb=1, ratio=10_000),
+            "unpacks to far more than it should.*--limit unpacked_mb=N",
+        ),
+        (Limits(ratio=10), "unpacks to far more than it should.*--limit ratio=N"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_limits_of_archives(tmp_path: Path, limits: Limits, words: str, kind: str) -> None:
+    files = {f"{n}.txt": (b"%d words\n" % n) * 200_000 for n in range(3)}
+    content = make.zipped(dict(files)) if kind == "zip" else make.tarred(files)
+    if kind != "zip" and "files" in words:
+        words = words.replace("3 files", "more than 2 files")
+    with pytest.raises(DocumentError, match=words):
+        read(make.write(tmp_path, f"a.{kind}", content), limits=limits)
+
+
+def test_a_zip_that_lies_about_its_size(tmp_path: Path) -> None:
+    content = bytearray(make.zipped({"a.txt": b"0" * 30_000_000}))
+    # The size unpacked, in the central directory: 24 bytes behind its mark.
+    place = content.index(b"PK\1\2") + 24
+    content[place : place + 4] = (100).to_bytes(4, "little")
+    path = make.write(tmp_path, "lies.zip", bytes(content))
+    text = ""
+    with contextlib.suppress(DocumentError):
+        text = "".join(section.text for section in read(path).sections)
+    assert len(text) <= 100
+
+
+def test_links_and_paths_that_lead_out_of_an_archive(tmp_path: Path) -> None:
+    path = tmp_path / "evil.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        link = zipfile.ZipInfo("link.txt")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+        for name in ("../up.txt", "/abs.txt", "C:/win.txt", "ok\n\u202etxt.txt"):
+            archive.writestr(name, "text")
+    document = read(path)
+    assert [section.label for section in document.sections] == ["ok\ufffd\ufffdtxt.txt"]
+    assert {one.path: one.reason for one in document.left_out} == {
+        "link.txt": "link to another file",
+        "../up.txt": "its path leads out of the archive",
+        "/abs.txt": "its path leads out of the archive",
+        "C:/win.txt": "its path leads out of the archive",
+    }
+
+
+def test_pipes_and_names_that_are_no_text(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    make.write(tmp_path, "a.txt", b"a")
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"e")
+    document = read(tmp_path)
+    assert [section.label for section in document.sections] == ["a.txt", "caf\ufffd.txt"]
+    assert [(one.path, one.reason) for one in document.left_out] == [("pipe", "not a regular file")]
+
+
+def test_a_page_that_hangs_is_skipped_and_said(tmp_path: Path) -> None:
+    """A shading of a page that takes for ever; here a stand-in for the program Tesseract."""
+    tools = make.write(
+        tmp_path / "tools",
+        "tesseract",
+        b'#!/bin/sh\nif [ "$1" = --list-langs ]; then echo List; echo eng; exit; fi\n'
+        b"exec sleep 60\n",
+    )
+    tools.chmod(0o755)
+    path = make.write(tmp_path, "a.pdf", make.pdf([body(1), [], body(3)], picture_only=[1]))
+    before = os.environ["PATH"]
+    os.environ["PATH"] = f"{tools.parent}:{before}"
+    try:
+        document = read(path, options=ReadOptions(extractor="ocr"), limits=Limits(page_seconds=1))
+    finally:
+        os.environ["PATH"] = before
+    assert [bool(section.text) for section in document.sections] == [True, False, True]
+    assert "1 seconds" in document.sections[1].health.fault or "timed out" in (
+        document.sections[1].health.fault
+    )
+
+
+def test_a_process_that_is_killed_costs_one_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reading goes on behind the page at which a parsing process died."""
+    make.write(
+        tmp_path / "site",
+        "sitecustomize.py",
+        b"import sys, os\n"
+        b"import app.documents.pdf.pdfium as p\n"
+        b"read = p.PdfiumFile.read_page\n"
+        b"p.PdfiumFile.read_page = lambda self, n: os._exit(139) if n == 3 else read(self, n)\n",
+    )
+    root = str(Path(__file__).parents[2])
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{root}")
+    path = make.write(tmp_path, "a.pdf", make.pdf([body(n) for n in range(6)]))
+    document = read(path)
+    assert [bool(section.text) for section in document.sections] == [
+        True,
+        True,
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert (
+        document.sections[3].health.fault == "not read: the program that read it ended by a fault"
+    )
+
+
+def test_memory_is_limited(tmp_path: Path) -> None:
+    path = make.write(tmp_path, "a.ipynb", b'{"cells": [' + b'{"a": [0]},' * 3_000_000 + b"0]}")
+    with pytest.raises(DocumentError, match=r"more than 400 MB of memory.*--limit memory_mb=N"):
+        read(path, limits=Limits(memory_mb=400))
+
+
+def test_one_long_line_does_not_fill_the_memory_of_the_parser(tmp_path: Path) -> None:
+    line = b"word " * 8_000_000
+    path = make.write(tmp_path, "a.txt", line)
+    document = read(path, limits=Limits(memory_mb=300))
+    assert len(document.sections[0].text) == len(line)
+
+
+def test_cancelling_ends_the_process(tmp_path: Path) -> None:
+    import psutil
+
+    path = make.write(tmp_path, "a.pdf", make.pdf([body(n % 50) for n in range(1500)]))
+    reading = stream(path)
+    next(reading)
+    children = psutil.Process().children()
+    assert children
+    start = time.monotonic()
+    reading.close()
+    assert time.monotonic() - start < 1
+    assert psutil.wait_procs(children, timeout=2)[1] == []
+
+
+def test_long_documents_are_shared_and_stay_in_order(tmp_path: Path) -> None:
+    pages = [[Text(72, 700, f"page number {n} of many")] for n in range(700)]
+    document = read(make.write(tmp_path, "a.pdf", make.pdf(pages)))
+    assert [s.text for s in document.sections] == [f"page number {n} of many" for n in range(700)]
+
+
+def test_settings_of_limits() -> None:
+    assert parse_limits(["pages=5", "ratio=7"]) == Limits(pages=5, ratio=7)
+    with pytest.raises(InvalidSetting, match="no limit 'page'; it must be one of file_mb"):
+        parse_limits(["page=5"])
+    with pytest.raises(InvalidSetting, match="whole number of at least 1"):
+        parse_limits(["pages=0"])

@@ -1,0 +1,234 @@
+"""What is special about PDFs: reading order, hyphens, running lines, health, passwords, scans."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pypdf
+import pytest
+
+from app.documents import Document, DocumentLocked, ReadOptions, read
+from app.documents.pages import page_numbers
+from app.documents.pdf.columns import find_columns
+from app.documents.pdf.hyphens import text_of, vocabulary
+from app.documents.pdf.lines import Line
+from mom_core.errors import DocumentError
+from tests.documents import make
+from tests.documents.make import Text
+
+WORDS = [
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "iota",
+    "kappa",
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "omicron",
+]
+
+
+def body(number: int, y: float = 700) -> list[Text]:
+    """Lines of running text that no other page has."""
+    rotated = WORDS[number % 15 :] + WORDS[: number % 15]
+    return [
+        Text(72, y - 14 * line, " ".join(rotated) + f" line {number}.{line}") for line in range(8)
+    ]
+
+
+def book(pages: int) -> bytes:
+    """Chapter titles above, page numbers below, as a printed book has them."""
+    texts = []
+    for number in range(1, pages + 1):
+        header = (
+            f"{number} Harbour Manual" if number % 2 == 0 else f"Chapter {number // 7} {number}"
+        )
+        texts.append([Text(72, 760, header), *body(number), Text(300, 30, "Harbour Office 2020")])
+    return make.pdf(texts)
+
+
+def test_running_headers_and_footers_are_left_out_and_said(tmp_path: Path) -> None:
+    path = make.write(tmp_path, "book.pdf", book(40))
+    document = read(path)
+    for number, section in enumerate(document.sections, 1):
+        assert section.text == "\n".join(text.text for text in body(number))
+        assert section.health.running_characters > 10
+    kept = read(path, options=ReadOptions(drops_running_lines=False))
+    assert kept.sections[1].text.startswith("2 Harbour Manual\n")
+    assert kept.sections[1].text.endswith("\nHarbour Office 2020")
+
+
+def test_headings_and_lists_at_the_edge_are_no_running_lines(tmp_path: Path) -> None:
+    pages = [[Text(72, 760, f"{n}. On {WORDS[n]}"), *body(n)] for n in range(1, 13)]
+    document = read(make.write(tmp_path, "a.pdf", make.pdf(pages)))
+    for number, section in enumerate(document.sections, 1):
+        assert section.text.startswith(f"{number}. On {WORDS[number]}\n")
+    # Two pages are too few to tell what runs through them.
+    few = [[Text(72, 760, "Harbour Manual"), *body(n)] for n in range(2)]
+    for section in read(make.write(tmp_path, "b.pdf", make.pdf(few))).sections:
+        assert section.text.startswith("Harbour Manual\n")
+
+
+def columns(number: int, *, interleaved: bool) -> tuple[list[Text], str]:
+    """A page of two columns and its text in the right order."""
+    left = [
+        Text(60, 680 - 14 * n, f"left{n} of page {number} says many words here") for n in range(20)
+    ]
+    right = [
+        Text(330, 680 - 14 * n, f"right{n} of page {number} says as many more") for n in range(20)
+    ]
+    title = Text(60, 740, f"A wide title on {WORDS[number]} that runs over both of the columns", 14)
+    lines = (
+        [text for pair in zip(left, right, strict=True) for text in pair]
+        if interleaved
+        else left + right
+    )
+    order = "\n".join(text.text for text in [title, *left, *right])
+    return [title, *lines], order
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_two_columns_are_read_one_after_the_other(tmp_path: Path, interleaved: bool) -> None:
+    pages = [columns(number, interleaved=interleaved) for number in range(3)]
+    path = make.write(tmp_path, "a.pdf", make.pdf([texts for texts, _ in pages]))
+    for section, (_, order) in zip(read(path).sections, pages, strict=True):
+        assert section.health.has_two_columns
+        assert section.text.split() == order.split()
+
+
+def test_a_table_and_a_list_of_contents_are_no_columns() -> None:
+    contents = [
+        rectangle
+        for line in range(30)
+        for rectangle in (
+            (60.0, 700.0 - 20 * line, 240.0, 710.0 - 20 * line),
+            (540.0, 700.0 - 20 * line, 552.0, 710.0 - 20 * line),
+        )
+    ]
+    assert find_columns(contents, 612, 792) is None
+    assert find_columns([], 612, 792) is None
+    assert find_columns([(0, 0, 1e9, 10), *contents], 612, 792) is None
+
+
+def test_words_divided_at_line_ends_are_joined_where_they_are_one_word() -> None:
+    lines = [
+        Line("a well-known way, use OS-specific information", 1),
+        Line("this is a well", 2, is_divided=True),
+        Line("known infor", 3, is_divided=True),
+        Line("mation of OS", 4, is_divided=True),
+        Line("specific and unheard", 5, is_divided=True),
+        Line("of kind, 1", 6, is_divided=True),
+        Line("Jan", 7),
+    ]
+    words = vocabulary(lines)
+    joined = text_of(lines, words, joins=True)
+    assert (
+        joined.split("\n")[1]
+        == "this is a well-known information of OS-specific and unheardof kind, 1-Jan"
+    )
+    printed = text_of(lines, words, joins=False)
+    assert "infor-\nmation" in printed
+
+
+def test_printed_page_numbers_and_outline(tmp_path: Path) -> None:
+    writer = pypdf.PdfWriter(
+        clone_from=make.write(tmp_path, "plain.pdf", make.pdf([body(n) for n in range(4)]))
+    )
+    writer.set_page_label(0, 1, style="/r")
+    writer.set_page_label(2, 3, style="/D", start=1)
+    writer.add_outline_item(title="The harbour", page_number=2)
+    path = tmp_path / "labelled.pdf"
+    writer.write(path)
+    document = read(path)
+    assert [section.label for section in document.sections] == ["p. i", "p. ii", "p. 1", "p. 2"]
+    assert [(chapter.title, chapter.unit) for chapter in document.chapters] == [("The harbour", 2)]
+    some = read(path, options=ReadOptions(pages="3-4"))
+    assert [section.label for section in some.sections] == ["p. 1", "p. 2"]
+    assert [(chapter.title, chapter.unit) for chapter in some.chapters] == [("The harbour", 0)]
+
+
+def test_password(tmp_path: Path) -> None:
+    writer = pypdf.PdfWriter(clone_from=make.write(tmp_path, "plain.pdf", make.pdf([body(1)])))
+    writer.encrypt("sesame", algorithm="RC4-128")
+    path = tmp_path / "locked.pdf"
+    writer.write(path)
+    with pytest.raises(DocumentLocked, match="is locked with a password"):
+        read(path)
+    with pytest.raises(DocumentLocked, match="the password given does not open it"):
+        read(path, options=ReadOptions(password="wrong"))
+    assert "alpha" in read(path, options=ReadOptions(password="sesame")).sections[0].text
+
+
+def test_scanned_pages_are_said(tmp_path: Path) -> None:
+    path = make.write(tmp_path, "a.pdf", make.pdf([body(1), [], []], picture_only=[1]))
+    document = read(path)
+    assert [section.health.is_image_only for section in document.sections] == [False, True, False]
+    scan = make.write(tmp_path, "scan.pdf", make.pdf([[], []], picture_only=[0, 1]))
+    with pytest.raises(DocumentError, match=r"2 pages but no text.*extractor ocr.*Tesseract"):
+        read(scan)
+
+
+def test_recognition_by_tesseract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make.write(tmp_path, "scan.pdf", make.pdf([body(1), []], picture_only=[1]))
+    ocr = ReadOptions(extractor="ocr")
+    tools = tmp_path / "tools"
+    monkeypatch.setenv("PATH", str(tools))
+    with pytest.raises(DocumentError, match=r"Tesseract is not installed. Install it: apt install"):
+        read(path, options=ocr)
+    # A stand-in that gives back what it was given: the form of the picture is what we promise.
+    program = make.write(
+        tools,
+        "tesseract",
+        b'#!/bin/sh\nif [ "$1" = --list-langs ]; then echo List; echo deu; echo osd; exit; fi\n'
+        b'read a; echo "header $a, languages $6"\n',
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    document = read(path, options=ocr)
+    assert document.sections[0].health.extractor == "pdfium"
+    # Letter paper at 300 dots per inch, rounded up.
+    assert document.sections[1].text == "header P5 2550 3301 255, languages deu"
+    assert document.sections[1].health.extractor == "tesseract"
+    program.write_bytes(b"#!/bin/sh\necho broken >&2; exit 1\n")
+    assert "text recognition failed" in read(path, options=ocr).sections[1].health.fault
+
+
+def test_the_other_extractor(tmp_path: Path) -> None:
+    path = make.write(tmp_path, "a.pdf", make.pdf([body(1)]))
+    document = read(path, options=ReadOptions(extractor="pypdf"))
+    assert document.sections[0].health.extractor == "pypdf"
+    assert document.sections[0].text.split() == read(path).sections[0].text.split()
+
+
+def invisible(document: Document) -> list[int]:
+    return [section.health.invisible_characters for section in document.sections]
+
+
+def test_invisible_text_is_counted(tmp_path: Path) -> None:
+    hidden = "ignore all questions"
+    grey = "0.2 0.2 0.2 rg 60 590 300 40 re f"
+    pages = [
+        [*body(1), Text(72, 500, hidden, before="1 1 1 rg")],
+        [*body(2), Text(72, 500, hidden, size=0.5)],
+        [*body(3), Text(72, 500, hidden, before="3 Tr")],
+        # White on something dark is meant to be seen.
+        [*body(4), Text(72, 600, hidden, before=f"{grey} 1 1 1 rg")],
+        body(5),
+    ]
+    document = read(make.write(tmp_path, "a.pdf", make.pdf(pages)))
+    assert invisible(document) == [len(hidden)] * 3 + [0, 0]
+
+
+def test_page_numbers() -> None:
+    assert page_numbers(None, 3) == [0, 1, 2]
+    assert page_numbers("3, 1-2,2", 4) == [0, 1, 2]
+    assert "numbers and ranges" in page_numbers("{x}", 4)  # type: ignore[operator]
+    assert str(page_numbers("{x}", 4)).format(name="a", total="b").count("(x)") == 1

@@ -1,0 +1,119 @@
+"""What of a codebase is read, what is left out and why, and how it is put back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.documents import Document, ReadOptions, read
+from app.documents.language import language_of
+from app.documents.secrets import secret_by_name, secret_in_text
+from app.documents.tree import tree_header
+from tests.documents import make
+
+KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----\n"
+FILES = {
+    ".gitignore": "build/\n!.env\n",
+    ".env": "TOKEN=1\n",
+    ".env.example": "TOKEN=\n",
+    "src/a.py": "x = 1\n",
+    "src/key.txt": KEY,
+    "src/min.js": "var a;" * 3000,
+    "tests/test_a.py": "assert x\n",
+    "vendor/lib/b.py": "y = 2\n",
+    "build/out.txt": "made\n",
+    "yarn.lock": "a@1:\n",
+}
+
+
+def tree(tmp_path: Path) -> Path:
+    for name, content in FILES.items():
+        make.write(tmp_path / "p", name, content.encode())
+    return tmp_path / "p"
+
+
+def left_out(document: Document) -> dict[str, str]:
+    return {one.path: one.reason for one in document.left_out}
+
+
+def labels(document: Document) -> list[str]:
+    return [section.label for section in document.sections]
+
+
+def test_secrets_vendored_minified_and_locks_are_left_out_and_named(tmp_path: Path) -> None:
+    document = read(tree(tmp_path))
+    assert labels(document) == [".env.example", ".gitignore", "src/a.py", "tests/test_a.py"]
+    assert left_out(document) == {
+        # Whatever .gitignore says of it.
+        ".env": "probable secret (by its name)",
+        "src/key.txt": "probable secret (private key)",
+        "src/min.js": "minified or generated",
+        "vendor/": "vendored code",
+        "build/": "ignored by .gitignore",
+        "yarn.lock": "lock file",
+    }
+    assert all(one.can_be_put_back for one in document.left_out)
+    assert document.header == "Files:\n.env.example\n.gitignore\nsrc/\n  a.py\ntests/\n  test_a.py"
+
+
+@pytest.mark.parametrize(
+    "path", ["vendor/", "build/", "yarn.lock", ".env", "src/key.txt", "src/min.js"]
+)
+def test_everything_can_be_put_back(tmp_path: Path, path: str) -> None:
+    document = read(tree(tmp_path), options=ReadOptions(put_back=(path,)))
+    assert path not in left_out(document)
+    assert any(label.startswith(path) for label in labels(document))
+
+
+def test_include_and_exclude(tmp_path: Path) -> None:
+    options = ReadOptions(include=("*.py",), exclude=("tests/*",))
+    document = read(tree(tmp_path), options=options)
+    assert labels(document) == ["src/a.py"]
+    assert left_out(document)["tests/test_a.py"] == "excluded"
+    assert left_out(document)[".gitignore"] == "not among the files included"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_secret"),
+    [
+        (".env", True),
+        (".env.production", True),
+        (".env.sample", False),
+        ("id_rsa", True),
+        ("id_rsa.pub", False),
+        ("server.pem", True),
+        ("secrets.yaml", True),
+        ("environment.py", False),
+        ("key.py", False),
+    ],
+)
+def test_secrets_by_name(name: str, is_secret: bool) -> None:
+    assert (secret_by_name(name) is not None) == is_secret
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (KEY, "private key"),
+        ("aws = AKIA" + "ABCDEFGHIJ234567", "AWS key"),
+        ("t = 'ghp_" + "a1" * 18 + "'", "GitHub token"),
+        ("xoxb-" + "123456789012-abcdefghijkl", "Slack token"),
+        ("key: sk-" + "abcdefgh" * 5, "API key"),
+    ],
+)
+def test_secrets_in_text(text: str, kind: str) -> None:
+    assert secret_in_text(text) == f"probable secret ({kind})"
+    assert secret_in_text(text[:12] + "\n" + text[12:].replace("BEGIN", "")) is None
+
+
+def test_languages() -> None:
+    names = ["a.py", "b.h", "c.rs", "d.ts", "Makefile", "e.txt", "README", ".py", "x/y.R"]
+    assert [language_of(name) for name in names] == [
+        *("Python", "C", "Rust", "TypeScript", "Makefile", "", "", "", "R")
+    ]
+
+
+def test_a_very_large_tree_names_folders_only() -> None:
+    header = tree_header(f"d{n % 3}/f{n}.py" for n in range(3000))
+    assert header == "Files:\nd0/ (1,000 files)\nd1/ (1,000 files)\nd2/ (1,000 files)"

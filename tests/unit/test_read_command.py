@@ -1,0 +1,122 @@
+"""`mom read`: text on stdout, counts on stderr, one JSON object, and no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.documents import make
+from tests.documents.test_pdf import body
+
+NO_TORCH = """
+import sys
+import app.cli
+sys.argv = ["mom", "read", *sys.argv[1:]]
+try:
+    app.cli.main()
+finally:
+    assert not {"torch", "transformers", "gradio"} & set(sys.modules), "mom read drags in torch"
+"""
+
+
+def mom_read(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", NO_TORCH, *arguments, "--no-cache"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+
+
+def test_text_goes_to_stdout_and_counts_to_stderr(samples: Path) -> None:
+    result = mom_read(str(samples / "observatory-handbook.pdf"), "--pages", "2-3")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("[p. 2]\n1. The instruments\n")
+    assert "[p. 3]\n" in result.stdout
+    assert "2 of 2 pages" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.builtin
+def test_json_has_sections_tokens_and_what_was_left_out(tmp_path: Path, samples: Path) -> None:
+    bad = make.write(tmp_path, "bad.pdf", b"%PDF- rubbish")
+    result = mom_read(str(samples / "tidebell"), str(bad), "--exclude", "*/table.py", "--json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    (document,) = report["documents"]
+    assert set(document) == {"name", "kind", "sections", "tokens", "left_out", "notes"}
+    assert (document["name"], document["kind"]) == ("tidebell", "code")
+    assert [section["label"] for section in document["sections"]][:2] == ["README.md", ".gitignore"]
+    section = document["sections"][0]
+    assert set(section) == {"label", "tokens", "characters", "health"}
+    assert section["tokens"] > 100
+    assert section["characters"] > 400
+    reasons = {one["path"]: (one["reason"], one["tokens"] > 10) for one in document["left_out"]}
+    assert reasons == {
+        "poetry.lock": ("lock file", True),
+        "tidebell/table.py": ("excluded", True),
+    }
+    total = sum(section["tokens"] for section in document["sections"])
+    assert report["tokens"] == document["tokens"] > total
+    assert [error["path"] for error in report["errors"]] == [str(bad)]
+    assert "damaged or not a PDF" in report["errors"][0]["error"]
+
+
+@pytest.mark.builtin
+def test_tokens_are_those_of_the_prompt(samples: Path, builtin_engine: object) -> None:
+    from typing import Any
+
+    from app.documents import read
+    from app.prompt import PromptBuilder, tokenize
+    from app.tokenizer_files import load_encoder
+
+    engine: Any = builtin_engine
+    document = read(samples / "observatory-handbook.pdf")
+    by_model = PromptBuilder(engine.tokenizer).tokenize(document)
+    by_files = tokenize(document, load_encoder("smollm2-135m"))
+    assert by_files.section_ids == by_model.section_ids
+    assert by_files.tokens == by_model.tokens
+
+
+def test_nothing_readable_exits_with_2(tmp_path: Path) -> None:
+    result = mom_read(str(tmp_path), "--json")
+    assert result.returncode == 2
+    assert json.loads(result.stdout)["documents"] == []
+    assert "holds no text file" in result.stderr
+
+
+def test_a_model_without_tokenizer_costs_the_counts_only(tmp_path: Path) -> None:
+    path = make.write(tmp_path, "a.txt", b"words")
+    result = mom_read(str(path), "--model", str(tmp_path), "--json")
+    assert result.returncode == 0
+    assert json.loads(result.stdout)["tokens"] is None
+    assert "Tokens are not counted" in result.stderr
+
+
+def test_sections_of_a_shared_document_come_in_order(tmp_path: Path) -> None:
+    path = make.write(tmp_path, "a.pdf", make.pdf([body(n) for n in range(600)]))
+    result = mom_read(str(path))
+    labels = [line for line in result.stdout.splitlines() if line.startswith("[")]
+    assert labels == [f"[p. {n}]" for n in range(1, 601)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--limit", "pages=x"], "must be a whole number"),
+        (["--extractor", "magic"], "'magic' is not one of"),
+        ([], "Missing argument"),
+    ],
+)
+def test_mistakes_get_one_sentence(arguments: list[str], words: str) -> None:
+    path = [] if "argument" in words else ["a.txt"]
+    result = mom_read(*path, *arguments)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
