@@ -1,0 +1,119 @@
+"""Our routes: uploads with their paths, choices, and refusals with a sentence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.routes import routes
+from tests.documents import make
+from tests.documents.test_pdf import body
+from tests.unit.test_shelf import Words
+
+BATCH = "b" * 32
+
+
+class NoModel:
+    """As much of a workspace as the routes need."""
+
+    def __init__(self, folder: Path) -> None:
+        from app.shelf import Shelf
+
+        self.folder = folder
+        self.shelf = Shelf(folder, lambda: None)
+        builder: Any = Words()
+        self.shelf.use(builder)
+        self.configured: dict[str, Any] = {}
+
+    def configure(self, **changes: Any) -> None:
+        self.configured |= changes
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[NoModel]:
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    workspace = NoModel(folder)
+    yield workspace
+    workspace.shelf.close()
+
+
+@pytest.fixture
+def client(workspace: Any) -> Any:
+    import fastapi
+    import httpx
+
+    app = fastapi.FastAPI()
+    app.include_router(routes(workspace, lambda: True))
+
+    class Client:
+        """Asks the app itself, without a network."""
+
+        def __call__(self, method: str, path: str, **others: Any) -> Any:
+            import asyncio
+
+            async def send() -> Any:
+                transport = httpx.ASGITransport(app)
+                async with httpx.AsyncClient(transport=transport, base_url="http://x") as http:
+                    return await http.request(method, path, **others)
+
+            return asyncio.run(send())
+
+    return Client()
+
+
+def settle(workspace: NoModel) -> None:
+    end = time.monotonic() + 30
+    while workspace.shelf.is_preparing:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_folder_keeps_its_paths_and_one_odd_name_stops_no_other(
+    client: Any, workspace: NoModel
+) -> None:
+    for path in ("p/src/a.py", "p/src/b\\c.py", "p/README.md"):
+        found = client("PUT", f"/uploads/{BATCH}", params={"path": path}, content=b"x = 1\n")
+        assert found.status_code == (400 if "\\" in path else 204)
+    assert client("POST", f"/uploads/{BATCH}").status_code == 204
+    settle(workspace)
+    assert workspace.shelf.states()[0].name == "p"
+    labels = [part["label"] for part in client("GET", f"/documents/{BATCH}/parts").json()]
+    assert labels == ["README.md", "src/a.py"]
+    assert client("POST", f"/uploads/{BATCH}").json()["detail"].startswith("Nothing arrived")
+
+
+def test_choices_texts_and_refusals(client: Any, workspace: NoModel, tmp_path: Path) -> None:
+    path = make.write(tmp_path, "a.pdf", make.pdf([body(n) for n in range(3)]))
+    assert client("POST", "/documents", json={"path": str(path)}).status_code == 204
+    settle(workspace)
+    (state,) = workspace.shelf.states()
+    where = f"/documents/{state.id}"
+    assert "line 1.0" in client("GET", f"{where}/parts/1").json()["text"]
+    assert client("GET", f"{where}/find", params={"words": "line 2"}).json() == [2]
+    assert client("PUT", f"{where}/choice", json={"pages": "2"}).status_code == 204
+    assert workspace.shelf.states()[0].unticked == 2
+    assert client("PUT", f"{where}/choice", json={"unticked": [0]}).status_code == 204
+    assert client("PUT", f"{where}/options", json={"extractor": "pypdf"}).status_code == 204
+    settle(workspace)
+    assert client("GET", f"{where}/parts").json()[0]["doubt"] == "read by pypdf"
+    assert client("PUT", "/fit", json=True).status_code == 204
+    assert workspace.configured == {"fits_best_parts": True}
+    assert client("PUT", "/documents/order", json=[state.id]).status_code == 204
+    for method, asked, data, words in [
+        ("PUT", f"{where}/choice", {"pages": "9"}, "give numbers from 1 to 3"),
+        ("PUT", f"{where}/choice", {"unticked": [0, 1, 2]}, "Nothing would be left"),
+        ("PUT", f"{where}/choice", {}, "cannot be understood"),
+        ("PUT", f"{where}/options", {"extractor": "magic"}, "must be one of pdfium"),
+        ("PUT", "/documents/nothing/choice", {"pages": "1"}, "not here any more"),
+        ("GET", f"{where}/parts/7", None, "no such part"),
+        ("POST", "/documents", {"path": "a.pdf"}, "no full path"),
+        ("POST", "/documents", {"path": str(tmp_path / "x.pdf")}, "There is nothing at"),
+    ]:
+        refused = client(method, asked, json=data)
+        assert refused.status_code == 400
+        assert words in refused.json()["detail"]
