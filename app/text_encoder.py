@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from app.documents.cache import DiskCache
@@ -92,27 +92,39 @@ class TextEncoder:
         return ids
 
     def _encode(self, texts: Iterable[str]) -> Iterator[array[int]]:
-        batch: list[list[str]] = []
+        """In batches of pieces, so that one long text needs no more memory than many short."""
+        batch: list[tuple[str, bool]] = []
         size = 0
+        ids = array("I")
         for text in texts:
-            batch.append(list(self._pieces(text)))
-            size += len(text)
-            if size >= _BATCH_CHARACTERS:
-                yield from self._encode_batch(batch)
-                batch, size = [], 0
-        yield from self._encode_batch(batch)
+            pieces = list(self._pieces(text))
+            for number, piece in enumerate(pieces, 1):
+                batch.append((piece, number == len(pieces)))
+                size += len(piece)
+                if size >= _BATCH_CHARACTERS:
+                    ids = yield from self._encode_batch(batch, ids)
+                    batch, size = [], 0
+        yield from self._encode_batch(batch, ids)
 
-    def _encode_batch(self, texts: list[list[str]]) -> Iterator[array[int]]:
-        pieces = [piece for text in texts for piece in text]
-        encoded = iter(self._encode_pieces(pieces))
-        for text in texts:
-            ids = array("I")
-            for piece in text:
-                found = next(encoded)
-                ids.extend(
-                    self._encode_broken(piece) if self._mark_ids.intersection(found) else found
-                )
-            yield ids
+    def _encode_batch(
+        self, batch: list[tuple[str, bool]], ids: array[int]
+    ) -> Generator[array[int], None, array[int]]:
+        """Yields the ids of each text that ends in the batch.
+
+        Args:
+            batch: pieces, and whether each is the last of its text.
+            ids: of the text that began in an earlier batch.
+
+        Returns:
+            The ids of the text that goes on in the next batch.
+        """
+        encoded = self._encode_pieces([piece for piece, _ in batch])
+        for (piece, is_last), found in zip(batch, encoded, strict=True):
+            ids.extend(self._encode_broken(piece) if self._mark_ids.intersection(found) else found)
+            if is_last:
+                yield ids
+                ids = array("I")
+        return ids
 
     def _encode_broken(self, text: str) -> list[int]:
         """Some tokenizers find marks in any text: break each one after its first character."""

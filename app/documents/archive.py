@@ -11,6 +11,7 @@ import functools
 import gzip
 import io
 import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -34,6 +35,7 @@ BROKEN = (
     lzma.LZMAError,
     EOFError,
     NotImplementedError,
+    struct.error,
 )
 
 
@@ -100,7 +102,8 @@ def zip_entries(job: Job, archive: zipfile.ZipFile) -> Iterator[Entry]:
     Raises:
         DocumentError: too many files, or all locked.
     """
-    infos = [info for info in archive.infolist() if not info.is_dir()]
+    # Not `is_dir`, which fails on an empty name.
+    infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
     if len(infos) > job.limits.files:
         raise too_many_files(job, f"{len(infos):,}")
     if infos and all(info.flag_bits & _ENCRYPTED_FLAG for info in infos):

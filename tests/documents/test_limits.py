@@ -161,6 +161,16 @@ def test_links_and_paths_that_lead_out_of_an_archive(tmp_path: Path) -> None:
     }
 
 
+def test_an_archive_with_an_empty_name(tmp_path: Path) -> None:
+    content = make.zipped({"a": "first", "b.txt": "second"})
+    path = make.write(tmp_path, "a.zip", content.replace(b"\1\0\0\0a", b"\1\0\0\0\0"))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.infolist()[0].filename = ""
+        archive.writestr("c.txt", "third")
+    document = read(path)
+    assert [section.label for section in document.sections] == ["b.txt", "c.txt"]
+
+
 def test_pipes_and_names_that_are_no_text(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     make.write(tmp_path, "a.txt", b"a")
