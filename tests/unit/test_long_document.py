@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from app.shelf import Source
 from app.workspace import Workspace
 from benchmarks.long_model import make_document, make_long_model
 from mom_core import Engine, EngineConfig
@@ -94,7 +95,7 @@ def finished(workspace: Workspace) -> Finished:
 def test_behind_the_page_it_stops_and_a_second_question_reads_little(
     model: Path, workspace: Workspace, tokens: int, tmp_path: Path
 ) -> None:
-    workspace.add_path("d", document(model, tokens), "long.txt")
+    workspace.shelf.add("d", Source(document(model, tokens), "long.txt"))
     workspace.ask("What is it about?")
     job = workspace._job
     assert job is not None
