@@ -136,11 +136,13 @@ def cli() -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="Default 7860, or the next free one.")
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="See `mom ask --help`.")
 @click.option("--limit", multiple=True, metavar="NAME=N", help="Raise a limit of reading.")
+@click.option("--no-cache", is_flag=True, help="Neither use nor keep texts and tokens on disk.")
 @_engine_options
 def chat(
     port: int | None,
     model: str,
     limit: tuple[str, ...],
+    no_cache: bool,
     decode: DecodeMode,
     weights: Weights,
     host_memory: int | None,
@@ -150,7 +152,7 @@ def chat(
     extend: Extension,
 ) -> None:
     """Serve the page on this machine until interrupted."""
-    from app.documents import parse_limits
+    from app.documents import DiskCache, parse_limits
     from app.server import serve
 
     config = EngineConfig(
@@ -162,7 +164,13 @@ def chat(
         context_tokens=context_tokens,
         extend=extend,
     )
-    serve(port=port, model=model, config=config, limits=parse_limits(limit))
+    serve(
+        port=port,
+        model=model,
+        config=config,
+        limits=parse_limits(limit),
+        cache=None if no_cache else DiskCache(),
+    )
 
 
 cli.add_command(read)

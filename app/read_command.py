@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -106,6 +107,8 @@ def _read_each(
 ) -> Iterator[tuple[Path, Document | DocumentError]]:
     """Each document or why it cannot be read, in the order given; several at a time."""
 
+    is_over = threading.Event()
+
     def read_one(path: Path, options: ReadOptions) -> Document | DocumentError:
         reading = stream(path, options=options, limits=limits, cache=cache)
         shown = _Printer() if prints and path is paths[0] else None
@@ -113,6 +116,8 @@ def _read_each(
             try:
                 while True:
                     progress = next(reading)
+                    if is_over.is_set():
+                        raise DocumentError("The reading was stopped.")
                     if shown is not None:
                         shown.add(progress.sections)
             except StopIteration as end:
@@ -124,7 +129,7 @@ def _read_each(
                 if shown is not None:
                     shown.flush()
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool, _set_at_the_end(is_over):
         for path, outcome in zip(paths, pool.map(read_one, paths, repeat(options)), strict=False):
             if isinstance(outcome, DocumentLocked) and sys.stdin.isatty():
                 password = click.prompt(f"Password of {path.name}", hide_input=True, err=True)
@@ -133,6 +138,15 @@ def _read_each(
                 for section in outcome.sections:
                     _print(section)
             yield path, outcome
+
+
+@contextlib.contextmanager
+def _set_at_the_end(flag: threading.Event) -> Iterator[None]:
+    """Ctrl-C reaches the main thread only: the others look at a flag."""
+    try:
+        yield
+    finally:
+        flag.set()
 
 
 class _Printer:

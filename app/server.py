@@ -74,7 +74,12 @@ def bind(port: int | None) -> socket.socket:
 
 
 def serve(
-    *, port: int | None, model: str, config: EngineConfig, limits: Limits = DEFAULT_LIMITS
+    *,
+    port: int | None,
+    model: str,
+    config: EngineConfig,
+    limits: Limits = DEFAULT_LIMITS,
+    cache: DiskCache | None = None,
 ) -> None:
     """Serves the page; returns after SIGINT or SIGTERM.
 
@@ -83,6 +88,7 @@ def serve(
         model: source of the model, as for `Engine.load`.
         config: what the page's settings are put into.
         limits: of reading documents.
+        cache: of their texts and tokens between runs; None keeps nothing.
 
     Raises:
         InvalidSetting: the port cannot be had.
@@ -97,7 +103,7 @@ def serve(
 
         return Engine.load(model, config)
 
-    workspace = Workspace(load_engine, model, config, DiskCache(), limits)
+    workspace = Workspace(load_engine, model, config, cache, limits)
     try:
         asyncio.run(_serve(listener, workspace, f"http://{ADDRESS}:{actual}"))
     finally:

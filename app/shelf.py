@@ -235,8 +235,11 @@ class Shelf:
             kept = self._current(document_id, turn)
             if kept is None:
                 return False
-            kept.state = replace(kept.state, **changes)
-        self._changed()
+            state = replace(kept.state, **changes)
+            is_new = state != kept.state
+            kept.state = state
+        if is_new:
+            self._changed()
         return True
 
     def _find(self, document_id: str) -> _Kept:

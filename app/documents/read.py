@@ -56,7 +56,7 @@ class ReadProgress:
 
     Args:
         done: units read.
-        units: all of them.
+        units: all of them; 0 until known.
         sections: those that were finished since the last progress, with their unit's number.
     """
 
@@ -112,7 +112,8 @@ def stream(
     """Reads as `read` does, and tells how far it has come; closing it cancels at once.
 
     Yields:
-        Progress after every few units, with the sections that are ready.
+        Progress after every few units, with the sections that are ready; without any at least
+        ten times a second.
 
     Returns:
         The document.
@@ -187,6 +188,8 @@ class _Reading:
                     item = self._parts.get(timeout=_LOOK_EVERY_SECONDS)
                 except queue.Empty:
                     self._look_for_stalls(end)
+                    # A sign of life: whoever draws may want to stop.
+                    yield ReadProgress(told, self._units)
                     continue
                 self._take(*item)
                 for _ in range(min(self._parts.qsize(), _PARTS_AT_ONCE)):
@@ -206,6 +209,8 @@ class _Reading:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=_environment(),
+            # Ctrl-C is for this program, which ends its processes itself.
+            start_new_session=True,
         )
         one.process, one.begun, one.active_seconds = process, None, time.monotonic()
         one.next_unit = one.job.start

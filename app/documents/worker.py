@@ -9,9 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 
-from app.documents.parts import OUT_OF_MEMORY, Job, job_from_json, to_json
+from app.documents.document import Section
+from app.documents.parts import OUT_OF_MEMORY, Job, More, Part, job_from_json, to_json
 
+_LINE_CHARACTERS = 1_000_000
 _FILE_BYTES_MAX = 64 * 1024**3
 
 
@@ -26,12 +30,23 @@ def main() -> None:
     _limit(job)
     try:
         for part in read_job(job):
-            out.write(to_json(part).encode() + b"\n")
+            for piece in _pieces(part):
+                out.write(to_json(piece).encode() + b"\n")
             out.flush()
     except BrokenPipeError:
         os._exit(0)
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
+
+
+def _pieces(part: Part) -> Iterator[Part]:
+    """Long texts in several lines, as nobody takes a line without end."""
+    if not isinstance(part, Section) or len(part.text) <= _LINE_CHARACTERS:
+        yield part
+        return
+    yield replace(part, text=part.text[:_LINE_CHARACTERS])
+    for start in range(_LINE_CHARACTERS, len(part.text), _LINE_CHARACTERS):
+        yield More(part.text[start : start + _LINE_CHARACTERS])
 
 
 def _limit(job: Job) -> None:

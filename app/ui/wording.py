@@ -74,7 +74,7 @@ def stopped(has_text: bool) -> str:
 
 
 def being_read(done: int, units: int) -> str:
-    return f"{done:,} of {units:,}"
+    return f"{done:,} of {units:,}" if units else ""
 
 
 def document_facts(document: DocumentState, window_tokens: int | None) -> str:

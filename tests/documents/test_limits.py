@@ -202,33 +202,38 @@ def test_a_page_that_hangs_is_skipped_and_said(tmp_path: Path) -> None:
     )
 
 
-def test_a_process_that_is_killed_costs_one_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        ("os._exit(139)", "not read: the program that read it ended by a fault"),
+        ("time.sleep(99)", "not read: it took longer than 1 seconds"),
+        ("os._exit(3)", "not read: it needs more than 2,048 MB of memory"),
+    ],
+)
+def test_a_process_that_dies_or_hangs_costs_one_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str, words: str
 ) -> None:
     """The reading goes on behind the page at which a parsing process died."""
-    make.write(
-        tmp_path / "site",
-        "sitecustomize.py",
-        b"import sys, os\n"
-        b"import app.documents.pdf.pdfium as p\n"
-        b"read = p.PdfiumFile.read_page\n"
-        b"p.PdfiumFile.read_page = lambda self, n: os._exit(139) if n == 3 else read(self, n)\n",
-    )
+    code = f"""
+import os, time
+import app.documents.pdf.pdfium as module
+read_page = module.PdfiumFile.read_page
+module.PdfiumFile.read_page = lambda self, n: {act} if n == 3 else read_page(self, n)
+"""
+    make.write(tmp_path / "site", "sitecustomize.py", code.encode())
     root = str(Path(__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{root}")
     path = make.write(tmp_path, "a.pdf", make.pdf([body(n) for n in range(6)]))
-    document = read(path)
-    assert [bool(section.text) for section in document.sections] == [
-        True,
-        True,
-        True,
-        False,
-        True,
-        True,
-    ]
-    assert (
-        document.sections[3].health.fault == "not read: the program that read it ended by a fault"
-    )
+    document = read(path, limits=Limits(page_seconds=1))
+    texts = [bool(section.text) for section in document.sections]
+    assert texts == [True, True, True, False, True, True]
+    assert document.sections[3].health.fault == words
+
+
+def test_a_long_file_in_a_folder_comes_whole(tmp_path: Path) -> None:
+    text = "\u00e9\u65e5 words of many kinds\n" * 150_000
+    make.write(tmp_path, "a.txt", text.encode())
+    assert read(tmp_path).sections[0].text == text
 
 
 def test_memory_is_limited(tmp_path: Path) -> None:

@@ -52,6 +52,19 @@ def test_tokens_are_exactly_what_a_document_adds(tokenizer: Any) -> None:
     assert len(with_both) - len(with_one) == two.tokens
 
 
+def test_what_follows_a_document_leaves_its_tokens_alone(tokenizer: Any) -> None:
+    builder = PromptBuilder(tokenizer)
+    one, two = (builder.tokenize(text_document(t, t)) for t in ("some words", "others"))
+    first = builder.build([one], [], "?")
+    end = first.boundaries[0]
+    assert builder.build([one, two], [], "?").token_ids[:end] == first.token_ids[:end]
+    # A part left out leaves everything before it alone.
+    kept = builder.build([one.keeping({0})], [], "?")
+    part = first.spans[0].end
+    assert kept.token_ids[:part] == first.token_ids[:part]
+    assert [span.label for span in kept.spans] == ["p. 1"]
+
+
 def test_a_prompt_grows_only_at_its_end(tokenizer: Any) -> None:
     builder = PromptBuilder(tokenizer)
     document = builder.tokenize(text_document("page"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from tests.documents.test_pdf import body
 
 NO_TORCH = """
 import sys
+import time
 import app.cli
 sys.argv = ["mom", "read", *sys.argv[1:]]
 try:
@@ -120,3 +123,31 @@ def test_mistakes_get_one_sentence(arguments: list[str], words: str) -> None:
     assert result.returncode == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_interrupting_ends_it_at_once(tmp_path: Path) -> None:
+    code = b"""
+import time
+import app.documents.pdf.pdfium as module
+read_page = module.PdfiumFile.read_page
+module.PdfiumFile.read_page = lambda self, n: time.sleep(99) if n == 40 else read_page(self, n)
+"""
+    make.write(tmp_path / "site", "sitecustomize.py", code)
+    path = make.write(tmp_path, "a.pdf", make.pdf([body(n) for n in range(60)]))
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "read", str(path), "--no-cache"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path / 'site'}:{root}"},
+    )
+    assert process.stdout is not None
+    assert process.stdout.read(10) == b"[p. 1]\nalp"
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, words = process.communicate(timeout=30)
+    assert time.monotonic() - start < 3
+    assert process.returncode == 130
+    assert b"Stopped." in words
+    assert b"Traceback" not in words
