@@ -49,5 +49,6 @@ def _shapes(shapes: Iterable[Any], title_id: int | None) -> Iterator[str]:
                 yield table_row(cell.text for cell in row.cells)
         elif shape.has_text_frame:
             for paragraph in shape.text_frame.paragraphs:
-                if text := "".join(run.text for run in paragraph.runs).strip():
+                # A line break within a paragraph is a vertical tab here.
+                if text := paragraph.text.replace("\v", "\n").strip():
                     yield "  " * paragraph.level + text
