@@ -99,3 +99,20 @@ def test_too_long_names_both_numbers_and_the_way_out(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "can read at most 8,192" in result.stderr
     assert "18,0" in result.stderr
+
+
+@pytest.mark.builtin
+def test_only_the_best_parts_on_request_and_said(tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / f"f{number}.txt").write_text(f"Lamp {number} has the colour c{number}.\n" * 9)
+    window = ["--context-tokens", "900", "--max-new-tokens", "4", "--json"]
+    question = ["-q", "Which colour has lamp 17?"]
+    refused = mom("ask", str(tmp_path), *question, *window)
+    assert refused.returncode == 2
+    assert "with --fit only those parts are read" in refused.stderr
+    result = mom("ask", str(tmp_path), *question, *window, "--fit")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert "of 30 parts were read: those that match the question best" in report["notice"]
+    assert report["prompt_tokens"] <= 896
+    assert report["citations"] == []
