@@ -280,18 +280,16 @@ class Workspace:
         """Keeps the finished (or stopped) answer as a turn; runs in the worker's thread."""
         with self._lock:
             self._fold()
-            run = self._run
-            if run.run_id == job.id and run.answer_ids:
-                turn = Turn(run.question, run.answer_ids, run.text)
-                documents = [one.document for one in self.shelf.chosen()]
-                self._answered.append(
-                    _Answered(
-                        turn,
-                        f"{self._notice} {run.status}".strip(),
-                        tuple(find_citations(run.text, documents)),
-                    )
-                )
-            self._touch()
+            run, notice = self._run, self._notice
+        if run.run_id == job.id and run.answer_ids:
+            # Searching a long document takes a moment, in which the page must not wait.
+            documents = [one.document for one in self.shelf.chosen()]
+            citations = tuple(find_citations(run.text, documents))
+            turn = Turn(run.question, run.answer_ids, run.text)
+            with self._lock:
+                figures = f"{notice} {run.status}".strip()
+                self._answered.append(_Answered(turn, figures, citations))
+        self._touch()
         last = job.events()[-1:]
         if self._engine is not None and last and isinstance(last[0], Finished):
             learn(self._engine, last[0])
