@@ -187,6 +187,7 @@ def documents_view(
         "percent": _percent(total, context_window_tokens),
         "is_too_much": is_too_much,
         "fits_best_parts": fits_best_parts,
+        "window_tokens": context_window_tokens,
     }
 
 

@@ -21,6 +21,9 @@ def test_parts_can_be_unticked_seen_and_searched(page: Any, tmp_path: Path) -> N
     before = page.inner_text("#documents .facts")
     page.click("#documents .choice > summary")
     expect(page.locator("#documents .part")).to_have_count(6, timeout=10_000)
+    expect(page.locator("#documents .part small").first).to_have_text(
+        re.compile(r"^\d+ tokens, \d\.\d %$")
+    )
     page.locator("#documents .part input").first.uncheck()
     expect(page.locator("#documents .facts")).to_contain_text("1 unticked")
     assert page.inner_text("#documents .facts") != before

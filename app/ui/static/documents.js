@@ -74,7 +74,10 @@
       input.onchange = () => { for (const n of numbers) parts[n].is_chosen = input.checked; choose(id, parts); };
       return input;
     };
-    const tokens = (items) => `${items.reduce((sum, [, part]) => sum + (part.tokens ?? 0), 0).toLocaleString("en")} tokens`;
+    const tokens = (items) => {
+      const sum = items.reduce((all, [, part]) => all + (part.tokens ?? 0), 0);
+      return `${sum.toLocaleString("en")} tokens${windowTokens ? `, ${(100 * sum / windowTokens).toPrecision(2)} %` : ""}`;
+    };
     // A long manual has thousands of pages: the inside of a group is drawn when it is opened.
     box.replaceChildren(...groups.map((group) => {
       const numbers = group.items.map(([number]) => number), all = group.items.every(([, part]) => part.is_chosen);
@@ -86,7 +89,7 @@
         if (!details.open || details.childElementCount > 1) return;
         details.append(...group.items.map(([number, part]) => {
           const row = element("div", "part");
-          row.append(tick(part.is_chosen, [number], part.label), button(part.label, () => view(id, number)), element("small", "", `${(part.tokens ?? 0).toLocaleString("en")} tokens`), element("small", "bad", part.doubt));
+          row.append(tick(part.is_chosen, [number], part.label), button(part.label, () => view(id, number)), element("small", "", tokens([[number, part]])), element("small", "bad", part.doubt));
           return row;
         }));
       };
@@ -151,7 +154,9 @@
     const key = JSON.stringify(list);
     if (box.dataset.key !== key) { box.dataset.key = key; $("ul", box).replaceChildren(...rows); }
   };
+  let windowTokens = null;
   const advice = (documents) => {
+    windowTokens = documents.window_tokens;
     const box = $("#documents .advice"); if (!box) return;
     box.hidden = !documents.is_too_much;
     $("p", box).textContent = documents.advice;
