@@ -33,6 +33,8 @@ _PATH_CHARACTERS = 1024
 # Reading has limits of its own; these only keep a drop from filling the disk.
 _FILES_MAX = 200_000
 _BATCH_BYTES_MAX = 16 * 1024**3
+# More than a browser shows in one piece without trouble.
+_SHOWN_CHARACTERS = 1_000_000
 _CHANGES = frozenset({"password", "extractor", "drops_running_lines", "joins_hyphens"})
 _CHANGES_LISTS = frozenset({"include", "exclude"})
 
@@ -181,7 +183,9 @@ def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
         with _refusals():
             section = shelf.section(document_id, number)
         doubt = wording.doubts(section.health, bool(section.text.strip()))
-        return {"label": section.label, "text": section.text, "doubt": doubt}
+        if len(section.text) > _SHOWN_CHARACTERS:
+            doubt = f"{doubt} The first {_SHOWN_CHARACTERS:,} characters are shown.".strip()
+        return {"label": section.label, "text": section.text[:_SHOWN_CHARACTERS], "doubt": doubt}
 
     @router.get("/documents/{document_id}/find")
     def find(document_id: str, words: str) -> Any:

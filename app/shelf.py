@@ -6,6 +6,7 @@ Every method returns at once. Document text never leaves this object for the pag
 from __future__ import annotations
 
 import contextlib
+import heapq
 import logging
 import shutil
 import threading
@@ -319,13 +320,16 @@ class Shelf:
 
     def largest_parts(self, number: int) -> list[tuple[str, int]]:
         """Name and tokens of the largest parts that are ticked."""
-        with self._lock:
-            parts = [
-                (f"{one.document.sections[n].label} of {one.document.name}", len(ids))
-                for one in self.chosen()
-                for n, ids in enumerate(one.section_ids)
-            ]
-        return sorted(parts, key=lambda part: -part[1])[:number]
+        sizes = (
+            (len(ids), place, one)
+            for one in self.chosen()
+            for place, ids in enumerate(one.section_ids)
+        )
+        largest = heapq.nlargest(number, sizes, key=lambda part: part[0])
+        return [
+            (f"{one.document.sections[place].label} of {one.document.name}", tokens)
+            for tokens, place, one in largest
+        ]
 
     def parts(self, document_id: str) -> list[PartState]:
         """All sections of a document with their tokens, and what was left out.
