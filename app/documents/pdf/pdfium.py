@@ -20,6 +20,10 @@ _DIVIDED = "\ufffe"
 _TINY_POINTS = 1.5
 _WHITE = 250
 _FORM_DEPTH_MAX = 4
+# Where PDFium writes its answers: made once, as that takes longer than to ask.
+_BOX = (ctypes.c_double(), ctypes.c_double(), ctypes.c_double(), ctypes.c_double())
+_SIZE, _MATRIX = ctypes.c_float(), raw.FS_MATRIX()
+_COLOUR = (ctypes.c_uint(), ctypes.c_uint(), ctypes.c_uint(), ctypes.c_uint())
 
 
 class PasswordNeeded(Exception):
@@ -109,7 +113,8 @@ class PdfiumFile:
 def _read(page: Any, text_page: Any, index: int) -> PageLines:
     width, height = page.get_size()
     text = text_page.get_text_range()
-    columns = find_columns(_rectangles(text_page), width, height)
+    rectangles = _rectangles(text_page)
+    columns = find_columns(rectangles, width, height)
     if columns is not None and columns.is_interleaved:
         lines = tuple(_lines_of_regions(text_page, columns.regions, height))
     else:
@@ -118,7 +123,7 @@ def _read(page: Any, text_page: Any, index: int) -> PageLines:
     health = Health(
         extractor="pdfium",
         undecodable_characters=undecodable(text),
-        invisible_characters=_invisible(text_page, objects),
+        invisible_characters=_invisible(text_page, objects, rectangles),
         is_image_only=not text.strip()
         and any(kind == raw.FPDF_PAGEOBJ_IMAGE for kind, _ in objects),
         has_two_columns=columns is not None,
@@ -154,21 +159,30 @@ def _lines_of_regions(
 
 
 def _top(text_page: Any, character: int, height: float) -> float | None:
-    left, right, bottom, top = (ctypes.c_double() for _ in range(4))
+    left, bottom, right, top = _BOX
     found = raw.FPDFText_GetCharBox(text_page, character, left, right, bottom, top)
     # The baseline is common to a line, its upper edge depends on the letter.
     return height - bottom.value if found else None
 
 
 def _rectangles(text_page: Any) -> list[Rectangle]:
-    return [text_page.get_rect(number) for number in range(text_page.count_rects())]
+    left, bottom, right, top = _BOX
+    rectangles = []
+    for number in range(text_page.count_rects()):
+        if raw.FPDFText_GetRect(text_page, number, left, top, right, bottom):
+            rectangles.append((left.value, bottom.value, right.value, top.value))
+    return rectangles
 
 
 def _objects(page: Any) -> Iterator[tuple[int, Any]]:
     """Kind and handle of everything drawn on a page, forms entered."""
-    count = raw.FPDFPage_CountObjects(page)
-    for number in range(count):
-        yield from _within(raw.FPDFPage_GetObject(page, number), 0)
+    for number in range(raw.FPDFPage_CountObjects(page)):
+        item = raw.FPDFPage_GetObject(page, number)
+        kind = raw.FPDFPageObj_GetType(item)
+        if kind == raw.FPDF_PAGEOBJ_FORM:
+            yield from _within(item, 0)
+        else:
+            yield kind, item
 
 
 def _within(item: Any, depth: int) -> Iterator[tuple[int, Any]]:
@@ -179,12 +193,20 @@ def _within(item: Any, depth: int) -> Iterator[tuple[int, Any]]:
             yield from _within(raw.FPDFFormObj_GetObject(item, number), depth + 1)
 
 
-def _invisible(text_page: Any, objects: list[tuple[int, Any]]) -> int:
+def _invisible(text_page: Any, objects: list[tuple[int, Any]], rectangles: list[Rectangle]) -> int:
     """Characters that nobody sees: not painted, white on white, transparent, tiny.
 
     The text layer under a scan is not painted either, but shows what the picture shows.
     """
-    texts = [item for kind, item in objects if kind == raw.FPDF_PAGEOBJ_TEXT]
+    # Sizes are asked one by one only where something on the page is that low.
+    has_tiny = any(top - bottom < _TINY_POINTS for _, bottom, _, top in rectangles)
+    hidden = [
+        item
+        for kind, item in objects
+        if kind == raw.FPDF_PAGEOBJ_TEXT and (_is_unseen(item) or (has_tiny and _is_tiny(item)))
+    ]
+    if not hidden:
+        return 0
     backgrounds = [
         box
         for kind, item in objects
@@ -193,20 +215,22 @@ def _invisible(text_page: Any, objects: list[tuple[int, Any]]) -> int:
     ]
     return sum(
         raw.FPDFTextObj_GetText(item, text_page, None, 0) // 2 - 1
-        for item in texts
-        if _is_hidden(item) and not _lies_on(item, backgrounds)
+        for item in hidden
+        if not _lies_on(item, backgrounds)
     )
 
 
-def _is_hidden(item: Any) -> bool:
+def _is_unseen(item: Any) -> bool:
     if raw.FPDFTextObj_GetTextRenderMode(item) == raw.FPDF_TEXTRENDERMODE_INVISIBLE:
         return True
-    red, green, blue, alpha = ctypes.c_uint(), ctypes.c_uint(), ctypes.c_uint(), ctypes.c_uint()
-    if raw.FPDFPageObj_GetFillColor(item, red, green, blue, alpha) and (
+    red, green, blue, alpha = _COLOUR
+    return bool(raw.FPDFPageObj_GetFillColor(item, red, green, blue, alpha)) and (
         alpha.value == 0 or (red.value >= _WHITE and green.value >= _WHITE and blue.value >= _WHITE)
-    ):
-        return True
-    size, matrix = ctypes.c_float(), raw.FS_MATRIX()
+    )
+
+
+def _is_tiny(item: Any) -> bool:
+    size, matrix = _SIZE, _MATRIX
     raw.FPDFTextObj_GetFontSize(item, size)
     raw.FPDFPageObj_GetMatrix(item, matrix)
     scale = max(abs(matrix.d), abs(matrix.b))
