@@ -197,7 +197,10 @@ class _Reading:
                 self._look_for_stalls(end)
                 if self._units and self._assembly.done != told:
                     told = self._assembly.done
+                    paused = time.monotonic()
                     yield ReadProgress(told, self._units, self._assembly.take_fresh())
+                    # A person who pages through the text takes nobody's time but their own.
+                    end += time.monotonic() - paused
             return self._assembly.document()
         finally:
             self._close()

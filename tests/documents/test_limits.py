@@ -207,6 +207,7 @@ def test_a_page_that_hangs_is_skipped_and_said(tmp_path: Path) -> None:
     [
         ("os._exit(139)", "not read: the program that read it ended by a fault"),
         ("time.sleep(99)", "not read: it took longer than 1 seconds"),
+        ("time.sleep(99)", "took longer than 1 seconds to read.*--limit seconds=N"),
         ("os._exit(3)", "not read: it needs more than 2,048 MB of memory"),
     ],
 )
@@ -224,6 +225,10 @@ module.PdfiumFile.read_page = lambda self, n: {act} if n == 3 else read_page(sel
     root = str(Path(__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{root}")
     path = make.write(tmp_path, "a.pdf", make.pdf([body(n) for n in range(6)]))
+    if "--limit seconds" in words:
+        with pytest.raises(DocumentError, match=words):
+            read(path, limits=Limits(seconds=1))
+        return
     document = read(path, limits=Limits(page_seconds=1))
     texts = [bool(section.text) for section in document.sections]
     assert texts == [True, True, True, False, True, True]
@@ -261,6 +266,22 @@ def test_cancelling_ends_the_process(tmp_path: Path) -> None:
     reading.close()
     assert time.monotonic() - start < 1
     assert psutil.wait_procs(children, timeout=2)[1] == []
+
+
+def test_time_is_limited_but_not_the_reader_s_own(tmp_path: Path) -> None:
+    path = make.write(tmp_path, "a.pdf", make.pdf([body(n % 50) for n in range(900)]))
+    reading = stream(path, limits=Limits(seconds=2))
+    while not next(reading).sections:
+        pass
+    time.sleep(2.5)
+    with contextlib.closing(reading):
+        document = None
+        while document is None:
+            try:
+                next(reading)
+            except StopIteration as end:
+                document = end.value
+    assert len(document.sections) == 900
 
 
 def test_long_documents_are_shared_and_stay_in_order(tmp_path: Path) -> None:
