@@ -118,7 +118,8 @@ class TextEncoder:
         Returns:
             The ids of the text that goes on in the next batch.
         """
-        encoded = self._encode_pieces([piece for piece, _ in batch])
+        # Not every tokenizer takes an empty batch.
+        encoded = self._encode_pieces([piece for piece, _ in batch]) if batch else []
         for (piece, is_last), found in zip(batch, encoded, strict=True):
             ids.extend(self._encode_broken(piece) if self._mark_ids.intersection(found) else found)
             if is_last:

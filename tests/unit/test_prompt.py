@@ -122,3 +122,22 @@ def test_templates_without_a_system_message_or_any_template(tokenizer: Any) -> N
         text = variant.decode(builder.build([document], [], "What?").token_ids)
         assert "name the page" in text
         assert text.index("page") < text.index("What?")
+
+
+def test_a_tokenizer_written_in_python_gives_the_same(tokenizer: Any) -> None:
+    class Slow:
+        """The tokenizer without what only those of the tokenizers library have."""
+
+        backend_tokenizer = None
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(tokenizer, name)
+
+        def __call__(self, *arguments: Any, **options: Any) -> Any:
+            return tokenizer(*arguments, **options)
+
+    slow: Any = Slow()
+    document = text_document("words of <|im_start|> some kind\n" * 40, "others")
+    by_slow = PromptBuilder(slow).build([PromptBuilder(slow).tokenize(document)], [], "What?")
+    builder = PromptBuilder(tokenizer)
+    assert by_slow == builder.build([builder.tokenize(document)], [], "What?")
