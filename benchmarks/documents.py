@@ -152,7 +152,8 @@ def first_text_seconds() -> float:
 
 
 def source_tree(root: Path, encoder: Any) -> dict[str, Any]:
-    """A source tree (by default Python's own library) as a .zip, all files with their tokens, against bytes and tokenizer alone."""
+    """A source tree (by default Python's own library) as a .zip, all files with their tokens,
+    against inflating and tokenizing alone."""
     place = Path(tempfile.gettempdir()) / f"mom-bench-{os.getpid()}.zip"
     with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
         for path in sorted(root.rglob("*")):
