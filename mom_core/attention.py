@@ -235,26 +235,30 @@ def _attend_block(
 def _pieces(
     segment: Segment, query_start: int, query_end: int, all_visible_from: int
 ) -> list[tuple[Segment, bool | None]]:
-    """Cuts a segment into what needs no mask (False), the causal square (True), a mask (None)."""
-    past = segment.slice(segment.start, query_start) if segment.start < query_start else None
+    """Cuts a segment into what needs no mask (False), the causal square (True), a mask (None).
+
+    A mask covers only the keys that some queries see and others do not: those at the edge of a
+    window, and new ones.
+    """
+    edge_end = min(max(all_visible_from, segment.start), query_start, segment.end)
+    past_end = min(query_start, segment.end)
     new = segment.slice(query_start, query_end) if segment.end > query_start else None
-    past_needs_mask = past is not None and past.start < all_visible_from
-    new_is_square = (
+    is_square = (
         new is not None
         and new.start == query_start
         and new.end == query_end
         and all_visible_from <= query_start
     )
-    if past_needs_mask or (new is not None and not new_is_square):
-        return [(segment, None)]
-    pieces: list[tuple[Segment, bool | None]] = []
-    if past is not None:
-        pieces.append((past, False))
-    if new is not None:
-        # One token sees itself: no causal order to keep.
-        pieces.append((new, query_end - query_start > 1))
-    if len(pieces) == 2 and not pieces[1][1]:
+    if is_square and query_end - query_start == 1:
+        # One token sees itself and all that is visible: no causal order to keep.
         return [(segment, False)]
+    pieces: list[tuple[Segment, bool | None]] = []
+    if segment.start < edge_end:
+        pieces.append((segment.slice(segment.start, edge_end), None))
+    if edge_end < past_end:
+        pieces.append((segment.slice(edge_end, past_end), False))
+    if new is not None:
+        pieces.append((new, True if is_square else None))
     return pieces
 
 

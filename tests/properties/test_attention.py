@@ -6,12 +6,15 @@ import itertools
 import math
 import tempfile
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mom_core.attention as attention
 from mom_core.attention import Segment, merge_partials, segment_attention
 from mom_core.kv.mapped import MappedFiles
 
@@ -99,6 +102,38 @@ def test_any_split_equals_the_whole(
     allowed = {torch.float64: 2e-5 if with_sinks else 1e-9, torch.float32: 2e-5}
     assert ours.dtype is dtype
     assert torch.allclose(ours.double(), truth, rtol=0, atol=allowed.get(dtype, 3e-2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    past=st.integers(0, 900),
+    new=st.integers(1, 600),
+    cuts=st.lists(st.integers(1, 1500), max_size=5),
+    window=st.one_of(st.none(), st.integers(1, 700)),
+)
+def test_masks_are_no_larger_than_what_they_hide_needs(
+    past: int, new: int, cuts: list[int], window: int | None
+) -> None:
+    """Wherever segments begin, no mask covers keys that every query sees."""
+    shapes: list[torch.Size] = []
+    whole = attention._band_mask
+
+    def noted(*args: Any) -> torch.Tensor:
+        mask = whole(*args)
+        shapes.append(mask.shape)
+        seen_by_all = mask.all(dim=0)
+        # All see a key that lies before the queries and inside every window.
+        assert not seen_by_all[: max(0, past - args[2].start)].any()
+        return mask
+
+    keys = torch.zeros(1, 1, past + new, 8)
+    bounds = sorted({0, past + new, *(cut for cut in cuts if cut < past + new)})
+    segments = [Segment(a, keys[:, :, a:b], keys[:, :, a:b]) for a, b in itertools.pairwise(bounds)]
+    with mock.patch.object(attention, "_band_mask", noted):
+        segment_attention(keys[:, :, :new], past, segments, scale=1.0, window=window)
+    block = new if window is None else min(new, max(window, attention._SMALLEST_WINDOW_BLOCK))
+    columns = block if window is None else window + block
+    assert all(queries <= block and seen <= columns for queries, seen in shapes)
 
 
 @pytest.mark.parametrize("tokens", [4097, 6000])
