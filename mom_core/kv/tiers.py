@@ -16,9 +16,25 @@ from torch import Tensor
 from mom_core.config import TierName
 from mom_core.kv.mapped import MappedFiles
 
-# The pinned allocator rounds every request up to a power of two, so pinned buffers are cut into
-# pieces of exactly this size; of 64 MiB only the last of a layer is partly empty.
-PINNED_PIECE_BYTES = 1 << 24
+# Below this a pinned buffer is taken whole, and the allocator rounds it up to a power of two.
+_SMALLEST_PINNED_BYTES = 1 << 24
+
+
+def pinned_piece_tokens(tokens: int, bytes_per_token: int) -> int:
+    """How many of `tokens` one pinned buffer should hold.
+
+    The pinned allocator rounds every request up to a power of two. So a buffer takes the largest
+    power of two that is not above what is still wanted: few buffers, of which only the last is
+    rounded up.
+
+    Args:
+        tokens: still without room, at least one.
+        bytes_per_token: that one of them takes in the buffer.
+    """
+    wanted_bytes = tokens * bytes_per_token
+    if wanted_bytes <= _SMALLEST_PINNED_BYTES:
+        return tokens
+    return max(1, (1 << (wanted_bytes.bit_length() - 1)) // bytes_per_token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +67,7 @@ class Tier:
         """How many of `tokens` one buffer should hold, given the bytes one of its rows takes."""
         if not self.is_pinned:
             return tokens
-        return max(1, min(tokens, PINNED_PIECE_BYTES // bytes_per_token))
+        return pinned_piece_tokens(tokens, bytes_per_token)
 
     def touch(self, *tensors: Tensor) -> None:
         """Tensors of this tier are used now: on the disk, others may leave memory for them."""

@@ -11,6 +11,7 @@ streaming of hidden states are ours.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, runtime_checkable
 
@@ -235,7 +236,13 @@ class HiddenStates:
         dtype: torch.dtype,
     ) -> None:
         self._tier = tier
-        self._states = tier.empty(1, tokens, width, dtype=dtype)
+        # `[1, rows, E]` each; one but for pinned memory.
+        self._pieces: list[tuple[int, Tensor]] = []
+        start = 0
+        while start < tokens:
+            rows = tier.piece_tokens(tokens - start, width * dtype.itemsize)
+            self._pieces.append((start, tier.empty(1, rows, width, dtype=dtype)))
+            start += rows
         self._is_remote = tier.is_pinned or (tier.name == "disk" and device.type == "cuda")
         self._device = device
         self._lanes = lanes
@@ -245,7 +252,7 @@ class HiddenStates:
     @property
     def used_bytes(self) -> int:
         """Bytes taken on the tier."""
-        return self._states.numel() * self._states.element_size()
+        return sum(piece.nbytes for _, piece in self._pieces)
 
     def prefetch(self, start: int, end: int) -> None:
         """Begins to bring a chunk to the device. Its last `write` must have been called."""
@@ -253,16 +260,20 @@ class HiddenStates:
             return
         up = self._lanes.up
         up.after_event(self._written.get(start))
-        place = self._states[:, start:end]
+        places = self._places(start, end)
         with up.using():
-            chunk = place.to(self._device, non_blocking=self._tier.is_pinned, copy=True)
-        self._tier.drop(place)
+            shape = (1, end - start, places[0].shape[2])
+            chunk = torch.empty(shape, dtype=places[0].dtype, device=self._device)
+            for part, place in _side_by_side(chunk, places):
+                part.copy_(place, non_blocking=self._tier.is_pinned)
+                self._tier.drop(place)
         self._coming[start] = (chunk, up.mark())
 
     def read(self, start: int, end: int) -> Tensor:
         """The chunk `[1, end - start, E]` on the device."""
         if not self._is_remote:
-            return self._states[:, start:end]
+            (place,) = self._places(start, end)
+            return place
         self.prefetch(start, end)
         chunk, arrived = self._coming.pop(start)
         self._lanes.up.compute_after(arrived)
@@ -272,15 +283,26 @@ class HiddenStates:
 
     def write(self, start: int, chunk: Tensor) -> None:
         """Stores a chunk's hidden states `[1, N, E]`, over those before."""
-        place = self._states[:, start : start + chunk.shape[1]]
-        if not self._is_remote:
-            place.copy_(chunk)
-            self._tier.drop(place)
-            return
         down = self._lanes.down
-        down.after_compute()
-        with down.using():
-            place.copy_(chunk, non_blocking=self._tier.is_pinned)
-        self._tier.drop(place)
-        down.keep_until_copied(chunk)
-        self._written[start] = down.mark()
+        if self._is_remote:
+            down.after_compute()
+        with down.using() if self._is_remote else nullcontext():
+            for part, place in _side_by_side(chunk, self._places(start, start + chunk.shape[1])):
+                place.copy_(part, non_blocking=self._tier.is_pinned)
+                self._tier.drop(place)
+        if self._is_remote:
+            down.keep_until_copied(chunk)
+            self._written[start] = down.mark()
+
+    def _places(self, start: int, end: int) -> list[Tensor]:
+        """Where rows `start` to `end` lie, as views in order."""
+        return [
+            piece[:, max(0, start - first) : end - first]
+            for first, piece in self._pieces
+            if first < end and start < first + piece.shape[1]
+        ]
+
+
+def _side_by_side(chunk: Tensor, places: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The chunk's rows, cut as their places are."""
+    return zip(chunk.split([place.shape[1] for place in places], dim=1), places, strict=True)

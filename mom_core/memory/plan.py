@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mom_core.generate.prefill import KEPT_CALL_TOKENS
-from mom_core.kv.tiers import PINNED_PIECE_BYTES
+from mom_core.kv.tiers import pinned_piece_tokens
 from mom_core.memory.shape import ModelShape
 from mom_core.memory.simulate import RecurrentBytes
 from mom_core.memory.strategy import Strategy
@@ -409,23 +409,25 @@ class _Forecast:
         per_token = self.shape.layer_kv_bytes_per_token
         if tier == "device" or self.strategy.device_type == "cpu":
             return (self.tokens + _SPARE_TOKENS) * per_token
-        piece = self._pinned_piece_tokens()
-        full, rest = divmod(self.tokens, piece)
-        if not rest:
-            return self.tokens * per_token
-        spare = max(_SPARE_TOKENS, full * piece // _SPARE_SHARE)
-        return (full * piece + min(rest + spare, piece)) * per_token
+        return self._pinned_tokens(reserved_tokens=None) * per_token
 
     def _kv_with_reservation(self) -> int:
-        """Of one layer, with room for an answer; in pinned pieces only the last has some."""
+        """Of one layer, with room for an answer; the last pinned piece may not be wanted yet."""
         tokens = self.tokens + self.strategy.reserved_tokens
         if self.strategy.kv == "host" and self.strategy.device_type == "cuda":
-            piece = self._pinned_piece_tokens()
-            tokens = min(tokens, -(-self.tokens // piece) * piece)
+            tokens = self._pinned_tokens(tokens)
         return tokens * self.shape.layer_kv_bytes_per_token
 
-    def _pinned_piece_tokens(self) -> int:
-        return max(1, PINNED_PIECE_BYTES // (self.shape.layer_kv_bytes_per_token // 2))
+    def _pinned_tokens(self, reserved_tokens: int | None) -> int:
+        """Room of one layer on the host, taken piece by piece until the prompt is in it."""
+        room = 0
+        while room < self.tokens:
+            if reserved_tokens is None:
+                missing = self.tokens - room + max(_SPARE_TOKENS, room // _SPARE_SHARE)
+            else:
+                missing = reserved_tokens - room
+            room += pinned_piece_tokens(missing, self.shape.layer_kv_bytes_per_token // 2)
+        return room
 
     def _table_bytes(self) -> int:
         """Of the cosines and sines of one token."""
