@@ -184,10 +184,12 @@ class KVStore:
             for layer in moved:
                 layer.take(layer.moved_to(before))
             raise
-        self.tier = tier
-        if tier.is_pinned:
-            # Copies are only queued, and the next to read there may be the CPU.
-            torch.cuda.current_stream().synchronize()
+        else:
+            self.tier = tier
+        finally:
+            if self.tier.is_pinned:
+                # Copies are only queued, and the next to read there may be the CPU.
+                _wait_for_copies({before.device, tier.device})
 
     def advance_states(self, tokens: int) -> None:
         """All layers have run: the states are those after `tokens` tokens."""
@@ -254,6 +256,12 @@ class KVStore:
     def kept_bytes(self) -> int:
         """Bytes of the kept states, on the host."""
         return sum(state.kept_bytes for state in self.states)
+
+
+def _wait_for_copies(devices: Collection[torch.device]) -> None:
+    for device in devices:
+        if device.type == "cuda":
+            torch.cuda.current_stream(device).synchronize()
 
 
 def copy_tokens(into: Tensor, source: Tensor, *, is_queued: bool) -> None:
