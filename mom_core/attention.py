@@ -38,6 +38,10 @@ _SPLIT_FROM_KEYS = 2048
 # Two pieces balance an odd number of heads over the cores; more brought nothing (docs/log.md).
 _SPLIT_PIECES = 2
 _SMALLEST_WINDOW_BLOCK = 256
+# Scores that plain torch holds at a time, and the fewest keys of a block of them: each block costs
+# a merge of outputs, which are as wide as a hundred keys or so.
+_SCORES_BYTES = 64 << 20
+_LEAST_KEYS = 1024
 
 _pretended_device: ContextVar[str | None] = ContextVar("pretended device", default=None)
 
@@ -395,14 +399,25 @@ def _as_batch(heads: Tensor, piece: int) -> Tensor:
 def _cuda_partial(
     query: Tensor, keys: Tensor, values: Tensor, scale: float, is_causal: bool, mask: Tensor | None
 ) -> Partial:
-    if mask is None and query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] <= 256:
+    is_half = query.dtype in (torch.float16, torch.bfloat16)
+    is_recent = _is_recent_gpu(query.device)
+    if mask is None and is_half and is_recent and query.shape[-1] <= 256:
         heads, query_tokens = query.shape[1], query.shape[2]
         rows = query if is_causal else _fold(query, keys.shape[1])
         out = torch.ops.aten._scaled_dot_product_flash_attention(
             rows, keys, values, 0.0, is_causal, scale=scale
         )
         return _unfold((out[0], out[1]), heads, query_tokens)
+    if query.dtype is torch.bfloat16 and not is_recent:
+        return _dense_partial(query, keys, values, scale, is_causal, mask, None)
     return _cuda_efficient(query, keys, values, scale, is_causal, mask)
+
+
+@functools.cache
+def _is_recent_gpu(device: torch.device) -> bool:
+    """Whether flash attention runs there, and bf16 in the memory-efficient kernel."""
+    # A pretended GPU is a recent one.
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _cuda_efficient(
@@ -439,21 +454,62 @@ def _dense_partial(
     mask: Tensor | None,
     softcap: float | None,
 ) -> Partial:
-    """Plain torch, one `[1, G, rows, K]` score matrix at a time."""
+    """Plain torch, a block of scores at a time: they never take more than `_SCORES_BYTES`."""
+    heads, query_tokens = query.shape[1], query.shape[2]
+    kv_heads, key_tokens, head_dim = keys.shape[1:]
+    bytes_each = torch.promote_types(query.dtype, torch.float32).itemsize
+    rows = max(1, min(query_tokens, _SCORES_BYTES // (bytes_each * heads * _LEAST_KEYS)))
+    widened = kv_heads * max(head_dim, values.shape[3])
+    block = max(1, _SCORES_BYTES // (bytes_each * max(heads * rows, widened)))
+    parts = []
+    for top in range(0, query_tokens, rows):
+        some = slice(top, top + rows)
+        # What no query of a causal block sees is not multiplied.
+        seen = min(key_tokens, top + rows) if is_causal else key_tokens
+        merged: Partial | None = None
+        for left in range(0, seen, block):
+            run = slice(left, min(left + block, seen))
+            block_mask = None if mask is None else mask[some, run]
+            if is_causal and run.stop > top + 1:
+                shape = (min(rows, query_tokens - top), run.stop - left)
+                block_mask = torch.ones(shape, dtype=torch.bool, device=query.device)
+                block_mask.tril_(top - left)
+            partial = _dense_block(
+                query[:, :, some],
+                keys[:, :, run],
+                values[:, :, run],
+                scale,
+                block_mask,
+                softcap,
+            )
+            merged = partial if merged is None else merge_partials(merged, partial)
+        if merged is not None:
+            parts.append(merged)
+    output, lse = (torch.cat(part, dim=2) for part in zip(*parts, strict=True))
+    return output.to(query.dtype), lse
+
+
+def _dense_block(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    scale: float,
+    mask: Tensor | None,
+    softcap: float | None,
+) -> Partial:
+    """One block of `_dense_partial`; its output is fp32 or wider."""
     heads, query_tokens = query.shape[1], query.shape[2]
     work = torch.promote_types(query.dtype, torch.float32)
     scores = _fold(query, keys.shape[1]).to(work) @ keys.to(work).transpose(-1, -2) * scale
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
-    if is_causal:
-        shape = (query_tokens, keys.shape[2])
-        mask = torch.ones(shape, dtype=torch.bool, device=query.device).tril_()
     if mask is not None:
         scores.masked_fill_(~mask.repeat(heads // keys.shape[1], 1), -math.inf)
     lse = torch.logsumexp(scores, dim=-1)
-    weights = torch.exp(scores - lse.unsqueeze(-1)).nan_to_num_(0.0)
-    output = (weights @ values.to(work)).to(query.dtype)
-    return _blank_rows(*_unfold((output, lse), heads, query_tokens), mask)
+    # Of a row that sees no key all weights are 0, as its scores are -inf.
+    finite = lse.masked_fill(lse == -math.inf, 0.0)
+    weights = torch.exp(scores - finite.unsqueeze(-1))
+    return _unfold((weights @ values.to(work), lse), heads, query_tokens)
 
 
 def _blank_rows(output: Tensor, lse: Tensor, mask: Tensor | None) -> Partial:

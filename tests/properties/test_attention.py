@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import mom_core.attention as attention
 from mom_core.attention import Segment, merge_partials, segment_attention
@@ -156,3 +157,96 @@ def test_a_partial_that_saw_nothing_takes_no_weight() -> None:
         assert torch.equal(merged[0], output)
         assert torch.equal(merged[1], lse)
     assert torch.equal(merge_partials(nothing, nothing)[0], nothing[0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    heads=HEADS,
+    past=st.integers(0, 60),
+    new=st.integers(1, 40),
+    window=st.one_of(st.none(), st.integers(1, 60)),
+    scores_bytes=st.sampled_from([1, 400, 3_000, 20_000]),
+    least_keys=st.sampled_from([1, 7, 1000]),
+)
+def test_dense_attention_does_not_depend_on_its_blocks(
+    heads: tuple[int, int],
+    past: int,
+    new: int,
+    window: int | None,
+    scores_bytes: int,
+    least_keys: int,
+) -> None:
+    (h, g), total = heads, past + new
+    torch.manual_seed(total)
+    query, keys = torch.randn(1, h, new, 16) * 3, torch.randn(1, g, total, 16)
+    # Values of another width than keys: no kernel takes them.
+    values = torch.randn(1, g, total, 12)
+    with (
+        mock.patch.object(attention, "_SCORES_BYTES", scores_bytes),
+        mock.patch.object(attention, "_LEAST_KEYS", least_keys),
+    ):
+        ours = segment_attention(
+            query, past, [Segment(0, keys, values)], scale=0.25, window=window, softcap=5.0
+        )
+    truth = dense(query, keys, values, past, window, 5.0, None)
+    assert torch.allclose(ours, truth, atol=2e-5)
+
+
+class _Largest(TorchDispatchMode):
+    """Notes the largest result of any operation."""
+
+    n_bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple) else (result,):
+            if isinstance(tensor, torch.Tensor) and not tensor._is_view():
+                self.n_bytes = max(self.n_bytes, tensor.nbytes)
+        return result
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(300, 3000), (1, 40_000), (700, 700)])
+def test_dense_attention_holds_a_block_of_scores(queries: int, keys: int) -> None:
+    bound = 1 << 18
+    query, kv = torch.randn(1, 4, queries, 16), torch.randn(1, 2, keys, 16)
+    with mock.patch.object(attention, "_SCORES_BYTES", bound), _Largest() as largest:
+        attention.partial_attention(
+            query, kv, kv, scale=0.2, is_causal=queries == keys, softcap=5.0
+        )
+    assert bound / 4 < largest.n_bytes <= bound
+    # At once it would be more.
+    assert 4 * 4 * queries * keys > 2 * bound
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "kernel"),
+    [
+        ((7, 5), torch.float16, "_cuda_efficient"),
+        ((7, 5), torch.bfloat16, "_dense_partial"),
+        ((8, 0), torch.bfloat16, "flash"),
+        ((8, 0), torch.float32, "_cuda_efficient"),
+    ],
+)
+def test_gpus_without_flash_attention_take_another_kernel(
+    capability: tuple[int, int], dtype: torch.dtype, kernel: str
+) -> None:
+    gpu = torch.device("cuda", 0)
+    called: list[str] = []
+
+    def noted(name: str) -> Any:
+        return lambda *args, **kwargs: called.append(name) or args[:2]
+
+    query = mock.Mock(device=gpu, dtype=dtype, shape=torch.Size([1, 2, 9, 64]))
+    attention._is_recent_gpu.cache_clear()
+    with (
+        mock.patch.object(torch.cuda, "get_device_capability", return_value=capability) as asked,
+        mock.patch.object(attention, "_cuda_efficient", noted("_cuda_efficient")),
+        mock.patch.object(attention, "_dense_partial", noted("_dense_partial")),
+        mock.patch.object(torch.ops.aten, "_scaled_dot_product_flash_attention", noted("flash")),
+        mock.patch.object(attention, "_unfold", lambda partial, *_: partial),
+    ):
+        for _ in range(3):
+            attention._cuda_partial(query, query, query, 1.0, True, None)
+        assert asked.call_count == 1
+    attention._is_recent_gpu.cache_clear()
+    assert called == [kernel] * 3
