@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mom_core.native import FEW_ROWS, Kernels, kernels
+from mom_core.native import FEW_ROWS, Kernels, kernels, needs_gradients
 
 Partial = tuple[Tensor, Tensor]
 
@@ -118,13 +118,16 @@ def segment_attention(
         return _finish(whole, sinks, query.dtype)
     block = query_tokens if window is None else max(window, _SMALLEST_WINDOW_BLOCK)
     if query_tokens <= block:
-        whole = _attend_block(query, query_start, segments, scale, window, softcap)
+        whole = _attend_block(
+            query, query_start, segments, scale, window, softcap, sinks is not None
+        )
         return _finish(whole, sinks, query.dtype)
     # With a window, long queries go in blocks: the band mask stays small and so does the work.
     output = torch.empty_like(query)
     for lo in range(0, query_tokens, block):
+        some = query[:, :, lo : lo + block]
         part = _attend_block(
-            query[:, :, lo : lo + block], query_start + lo, segments, scale, window, softcap
+            some, query_start + lo, segments, scale, window, softcap, sinks is not None
         )
         output[:, :, lo : lo + block] = _finish(part, sinks, query.dtype)
     return output
@@ -195,6 +198,7 @@ def _attend_block(
     scale: float,
     window: int | None,
     softcap: float | None,
+    has_sinks: bool,
 ) -> Partial:
     query_end = query_start + query.shape[2]
     first_visible = 0 if window is None else query_start - window + 1
@@ -205,29 +209,37 @@ def _attend_block(
     # the newest keys have reached the host when the query is there.
     query_at = {query.device: query}
     merged_at: dict[torch.device, Partial] = {}
-    for segment in segments:
-        if segment.end <= first_visible or segment.start >= query_end:
-            continue
-        home = segment.keys.device
+    pieces = [
+        piece
+        for segment in segments
+        if segment.end > first_visible and segment.start < query_end
+        for piece in _pieces(
+            segment.slice(first_visible, query_end), query_start, query_end, all_visible_from
+        )
+    ]
+    # Where partials are merged or sinks take a share, gradients pass through the log-sum-exp.
+    through_lse = (len(pieces) > 1 or has_sinks) and needs_gradients(
+        query, *(tensor for piece, _ in pieces for tensor in (piece.keys, piece.values))
+    )
+    for piece, is_causal in pieces:
+        home = piece.keys.device
         if home not in query_at:
             query_at[home] = query.to(home)
-        for piece, is_causal in _pieces(
-            segment.slice(first_visible, query_end), query_start, query_end, all_visible_from
-        ):
-            mask = None
-            if is_causal is None:
-                mask = _band_mask(query_start, query_end, piece, window, home)
-            partial = partial_attention(
-                query_at[home],
-                piece.keys,
-                piece.values,
-                scale=scale,
-                is_causal=bool(is_causal),
-                mask=mask,
-                softcap=softcap,
-            )
-            before = merged_at.get(home)
-            merged_at[home] = partial if before is None else merge_partials(before, partial)
+        mask = None
+        if is_causal is None:
+            mask = _band_mask(query_start, query_end, piece, window, home)
+        partial = partial_attention(
+            query_at[home],
+            piece.keys,
+            piece.values,
+            scale=scale,
+            is_causal=bool(is_causal),
+            mask=mask,
+            softcap=softcap,
+            through_lse=through_lse,
+        )
+        before = merged_at.get(home)
+        merged_at[home] = partial if before is None else merge_partials(before, partial)
     if not merged_at:
         raise ValueError("segment_attention got no keys for these queries")
     first, *rest = (
@@ -289,7 +301,7 @@ def merge_partials(first: Partial, second: Partial) -> Partial:
     first_output, first_lse = first
     second_output, second_lse = second
     work = torch.promote_types(first_output.dtype, torch.float32)
-    weight = torch.sigmoid(second_lse - first_lse).nan_to_num_(0.0).unsqueeze(-1).to(work)
+    weight = torch.sigmoid(second_lse - first_lse).nan_to_num(0.0).unsqueeze(-1).to(work)
     output = torch.lerp(first_output.to(work), second_output.to(work), weight)
     return output, torch.logaddexp(first_lse, second_lse)
 
@@ -303,6 +315,7 @@ def partial_attention(
     is_causal: bool = False,
     mask: Tensor | None = None,
     softcap: float | None = None,
+    through_lse: bool = False,
 ) -> Partial:
     """Attention over one run of keys, with what is needed to merge it with others.
 
@@ -314,12 +327,13 @@ def partial_attention(
         is_causal: query i sees keys 0..i; needs Q == K.
         mask: `[Q, K]` bool, True where the query sees the key; None sees all.
         softcap: see `segment_attention`.
+        through_lse: gradients must pass through the log-sum-exp, which fused kernels cut off.
 
     Returns:
         The output `[1, H, Q, D]` and the log-sum-exp of the scores `[1, H, Q]`, fp32 or wider;
         a query that sees no key has output 0 and log-sum-exp -inf.
     """
-    if softcap is not None or query.shape[-1] != values.shape[-1]:
+    if softcap is not None or through_lse or query.shape[-1] != values.shape[-1]:
         return _dense_partial(query, keys, values, scale, is_causal, mask, softcap)
     device_type = _pretended_device.get() or query.device.type
     if device_type == "cpu":
@@ -368,7 +382,8 @@ def _cpu_few_rows(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> 
         return ours.attend_rows(query, keys, values, scale)
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     key_tokens = keys.shape[2]
-    if key_tokens < _SPLIT_FROM_KEYS or torch.get_num_threads() == 1:
+    is_short = key_tokens < _SPLIT_FROM_KEYS or torch.get_num_threads() == 1
+    if is_short or needs_gradients(query, keys, values):
         output, lse = flash(query, keys, values, 0.0, False, scale=scale)
         return output, lse
     piece = key_tokens // _SPLIT_PIECES

@@ -174,6 +174,11 @@ class LayerKernel:
         return output
 
 
+def needs_gradients(*tensors: Tensor) -> bool:
+    """Whether what is computed from these must have gradients; the kernels give none."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
 class Kernels:
     """The compiled kernels, called with tensors.
 
@@ -211,8 +216,9 @@ class Kernels:
     def takes_linear(self, rows: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         """Whether `linear_rows` can do this product."""
         return (
+            not needs_gradients(rows, weight)
             # Quantised weights are tensors of a type of their own, with another memory behind.
-            type(weight) in (Tensor, torch.nn.Parameter)
+            and type(weight) in (Tensor, torch.nn.Parameter)
             and rows.shape[-1] == weight.shape[1]
             and 0 < rows.numel() <= FEW_ROWS * weight.shape[1]
             and rows.dtype in _DTYPES
@@ -255,7 +261,8 @@ class Kernels:
         """Whether `attend_rows` can do this attention."""
         head_dim = query.shape[3]
         return (
-            keys.dtype in _DTYPES
+            not needs_gradients(query, keys, values)
+            and keys.dtype in _DTYPES
             and values.dtype is keys.dtype
             and head_dim % _LANES == 0
             and values.shape[3] == head_dim
@@ -313,6 +320,7 @@ class Kernels:
         head_dim = query.shape[3]
         return (
             self._has_chunk
+            and not needs_gradients(query, keys, values)
             and query.dtype is torch.bfloat16
             and head_dim % _LANES == 0
             and head_dim <= _CHUNK_DIM_MAX

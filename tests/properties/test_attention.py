@@ -250,3 +250,51 @@ def test_gpus_without_flash_attention_take_another_kernel(
         assert asked.call_count == 1
     attention._is_recent_gpu.cache_clear()
     assert called == [kernel] * 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("past", "new", "cuts", "window", "softcap", "with_sinks"),
+    [
+        (0, 40, [], None, None, False),
+        (0, 40, [], 9, None, False),
+        (0, 300, [], 20, None, False),
+        (60, 40, [30, 80], None, None, False),
+        (0, 40, [], None, None, True),
+        (0, 40, [], None, 5.0, False),
+        (99, 1, [], None, None, False),
+        (2999, 1, [], None, None, False),
+        (99, 1, [40], None, None, False),
+    ],
+)
+def test_gradients_are_those_of_the_textbook(
+    past: int,
+    new: int,
+    cuts: list[int],
+    window: int | None,
+    softcap: float | None,
+    with_sinks: bool,
+    dtype: torch.dtype,
+) -> None:
+    """Kernels without a backward pass, or none for the log-sum-exp, would lose them silently."""
+    torch.manual_seed(new)
+    total = past + new
+    drawn = (torch.randn(1, 6, new, 16), *(torch.randn(1, 2, total, 16) for _ in range(2)))
+    ours = [tensor.to(dtype).requires_grad_() for tensor in drawn]
+    truth = [tensor.detach().double().requires_grad_() for tensor in ours]
+    sinks = torch.randn(6, dtype=torch.float64) if with_sinks else None
+    bounds = sorted({0, total, *cuts})
+    segments = [
+        Segment(a, ours[1][:, :, a:b], ours[2][:, :, a:b]) for a, b in itertools.pairwise(bounds)
+    ]
+    output = segment_attention(
+        ours[0], past, segments, scale=0.25, window=window, softcap=softcap, sinks=sinks
+    )
+    weight = torch.randn(output.shape)
+    (output.double() * weight).sum().backward()
+    (dense(*truth, past, window, softcap, sinks) * weight).sum().backward()
+    for tensor, exact in zip(ours, truth, strict=True):
+        assert tensor.grad is not None
+        assert exact.grad is not None
+        error = (tensor.grad.double() - exact.grad).norm() / exact.grad.norm()
+        assert error < (2e-2 if dtype is torch.bfloat16 else 1e-5)
