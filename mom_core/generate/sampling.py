@@ -36,8 +36,10 @@ class Sampler:
         self._processors = _processors(config)
         # The penalty asks only which tokens occur, so each is listed once: the list stays
         # shorter than the vocabulary however long the document is.
-        self._seen = sorted(set(context_ids)) if config.repetition_penalty != 1.0 else []
-        self._seen_set = set(self._seen)
+        self._is_penalised = config.repetition_penalty != 1.0
+        self._seen = set(context_ids) if self._is_penalised else set[int]()
+        # Their list where the logits are, `[1, V]`, filled so far; made with the first token.
+        self._listed: Tensor | None = None
 
     def choose(self, logits: Tensor) -> int:
         """The next token's id.
@@ -46,17 +48,24 @@ class Sampler:
             logits: `[V]`, fp32, any device.
         """
         if self._processors:
-            seen = torch.tensor([self._seen], dtype=torch.long, device=logits.device)
-            logits = self._processors(seen, logits.unsqueeze(0))[0]
+            logits = self._processors(self._list_seen(logits), logits.unsqueeze(0))[0]
         if self._config.is_greedy:
             token_id = int(logits.argmax())
         else:
             probabilities = torch.softmax(logits, dim=-1).cpu()
             token_id = int(torch.multinomial(probabilities, 1, generator=self._random))
-        if self._config.repetition_penalty != 1.0 and token_id not in self._seen_set:
-            self._seen_set.add(token_id)
-            self._seen.append(token_id)
+        if self._is_penalised and self._listed is not None and token_id not in self._seen:
+            self._listed[0, len(self._seen)] = token_id
+            self._seen.add(token_id)
         return token_id
+
+    def _list_seen(self, logits: Tensor) -> Tensor:
+        """`[1, n]`, the tokens that occur, on the device of the logits."""
+        if self._listed is None:
+            self._listed = torch.empty(1, len(logits), dtype=torch.long, device=logits.device)
+            seen = torch.tensor(sorted(self._seen), dtype=torch.long)
+            self._listed[0, : len(seen)] = seen
+        return self._listed[:, : len(self._seen)]
 
 
 def _processors(config: SamplingConfig) -> LogitsProcessorList:
