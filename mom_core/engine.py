@@ -467,7 +467,8 @@ class Engine:
         # A recurrent state cannot go back over the rejected part of a draft.
         is_off = self._config.lookup == "off" or self._seam.recurrent_layers
         lookup = None if is_off else context._lookup
-        context._lookup.begin()
+        if lookup is not None:
+            lookup.begin(context._token_ids, most)
         new_tokens, steps, reason = 0, 0, None
         while reason is None:
             with (

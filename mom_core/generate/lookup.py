@@ -42,11 +42,18 @@ class _Index:
         self._heads = array("i", bytes(4 * _SMALLEST_TABLE))
         self._before = array("i")
 
+    def make_room(self, tokens: int) -> None:
+        """For a context of so many tokens; if the table must grow, all is taken in anew."""
+        size = len(self._heads)
+        while tokens > size:
+            size *= 2
+        if size > len(self._heads):
+            self._heads = array("i", bytes(4 * size))
+            self._before = array("i")
+
     def follow(self, ids: Sequence[int]) -> None:
         """Takes in what the context has gained; its last tokens have no continuation yet."""
-        while len(ids) > len(self._heads):
-            self._heads = array("i", bytes(8 * len(self._heads)))
-            self._before = array("i")
+        self.make_room(len(ids))
         for end in range(_MATCH_TOKENS + len(self._before), len(ids)):
             place = self._place(ids[end - _MATCH_TOKENS : end])
             self._before.append(self._heads[place])
@@ -84,10 +91,21 @@ class PromptLookup:
 
     def __init__(self) -> None:
         self._index = _Index()
-        self.begin()
+        self._hope()
 
-    def begin(self) -> None:
-        """A new answer: how it goes must not depend on answers before."""
+    def begin(self, context_ids: list[int], new_tokens: int) -> None:
+        """A new answer: the whole context is taken in now, and not between two of its tokens.
+
+        Args:
+            context_ids: what was read.
+            new_tokens: the most that the answer may have.
+        """
+        self._index.make_room(len(context_ids) + new_tokens)
+        self._index.follow(context_ids)
+        self._hope()
+
+    def _hope(self) -> None:
+        # How an answer goes must not depend on answers before.
         self._expected = _HOPED_FOR
         self._pause = 0
         self._next_pause = 1

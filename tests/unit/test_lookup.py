@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core.generate.lookup import PromptLookup
+from mom_core.generate.lookup import PromptLookup, _Index
 
 
 def test_what_followed_the_last_tokens_before_is_offered() -> None:
@@ -63,7 +64,7 @@ def test_it_pauses_while_nothing_is_taken_and_comes_back() -> None:
             lookup.learn(4)
     assert lookup.draft(ids, 3, 4)
     lookup.learn(0)
-    lookup.begin()
+    lookup.begin(ids, 9)
     assert lookup.draft(ids, 3, 4)
 
 
@@ -81,6 +82,19 @@ def test_a_long_context_is_found_in_and_the_index_stays_small() -> None:
     for at in range(3, len(ids) - 9, 997):
         ids += ids[at - 3 : at - 1]
         assert lookup.draft(ids, ids[at - 1], 7) == ids[at : at + 7]
+
+
+def test_the_index_is_built_before_the_answer_and_not_again() -> None:
+    """A long document must not be taken in between two tokens."""
+    # With the answer it outgrows a power of two.
+    ids = [token % 999 for token in range(4090)]
+    lookup = PromptLookup()
+    lookup.begin(ids, 400)
+    with mock.patch.object(_Index, "_place", autospec=True, side_effect=_Index._place) as place:
+        for token in range(400):
+            lookup.draft(ids, token, 7)
+            ids.append(token)
+    assert place.call_count <= 2 * 400
 
 
 def test_short_contexts_give_nothing() -> None:
