@@ -66,6 +66,8 @@ _KEPT_STATES = 64
 _RESIDENT_SHARE = 0.5
 # Room for new tokens reserved ahead; longer answers grow the store by further segments.
 _RESERVED_NEW_TOKENS = 1024
+# What torch says when CPU memory, or page-locked CPU memory, cannot be had.
+_HOST_IS_FULL_SIGNS = ("DefaultCPUAllocator", "CUDA error: out of memory")
 
 
 class Context:
@@ -928,8 +930,9 @@ def _memory_errors_as_sentences() -> Iterator[None]:
     except MemoryError as error:
         raise _host_is_full() from error
     except RuntimeError as error:
-        # The CPU allocator of torch has no exception of its own.
-        if "DefaultCPUAllocator" not in str(error):
+        # Neither torch's allocator of CPU memory nor that of pinned memory has an exception of
+        # its own.
+        if not any(sign in str(error) for sign in _HOST_IS_FULL_SIGNS):
             raise
         raise _host_is_full() from error
 
