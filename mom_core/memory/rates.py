@@ -26,7 +26,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from mom_core.attention import partial_attention
+from mom_core.attention import Segment, segment_attention
 from mom_core.native import kernels
 
 _ROWS = 512
@@ -175,7 +175,7 @@ def measure_rates(
         head_dim: D.
         device: where; the CPU if None.
         rows: of a product of many rows, and queries of attention.
-        keys: that each query sees.
+        keys: held, those of the queries the last of them.
     """
     where = device or torch.device("cpu")
 
@@ -198,12 +198,16 @@ def measure_rates(
                 torch.nn.functional.linear(chunk[:1], weight)
 
     linear = _best_seconds(lambda: torch.nn.functional.linear(chunk, weights[0]), where)
-    attention = _best_seconds(lambda: partial_attention(query, segment, segment, scale=1.0), where)
+    held = [Segment(0, segment, segment)]
+    # As prefill calls it, so that the same kernel is timed.
+    attention = _best_seconds(
+        lambda: segment_attention(query, keys - rows, held, scale=head_dim**-0.5), where
+    )
     row = _best_seconds(one_row, where)
     passing = _best_seconds(lambda: torch.mul(flat, flat, out=product), where)
     return Rates(
         linear_flops_per_second=2 * rows * width_in * width_out / linear,
-        attention_flops_per_second=4 * heads * head_dim * rows * keys / attention,
+        attention_flops_per_second=4 * heads * head_dim * rows * (keys - rows / 2) / attention,
         one_row_bytes_per_second=width_in * width_out * _ONE_ROW_MATRICES * dtype.itemsize / row,
         elementwise_bytes_per_second=3 * _ELEMENTS * dtype.itemsize / passing,
         operation_seconds=_best_seconds(lambda: tiny + tiny, where),
