@@ -305,4 +305,5 @@ class HiddenStates:
 
 def _side_by_side(chunk: Tensor, places: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     """The chunk's rows, cut as their places are."""
-    return zip(chunk.split([place.shape[1] for place in places], dim=1), places, strict=True)
+    lengths = [place.shape[1] for place in places]
+    return zip(torch.split(chunk, lengths, dim=1), places, strict=True)
