@@ -69,7 +69,7 @@ def load_model(
     """
     loaded = _read(source, dtype)
     device = _device()
-    if device.type == "cpu":
+    if device.type == "cpu" or _is_placed(loaded.model, device):
         return loaded
     model_bytes = sum(t.nbytes for t in [*loaded.model.parameters(), *loaded.model.buffers()])
     is_streamed = weights == "stream" or (
@@ -80,6 +80,13 @@ def load_model(
     else:
         loaded.model.to(device)
     return loaded
+
+
+def _is_placed(model: PreTrainedModel, device: torch.device) -> bool:
+    """Whether transformers has put quantised weights on the device; some cannot be moved again."""
+    return getattr(model, "hf_quantizer", None) is not None and any(
+        tensor.device.type == device.type for tensor in model.parameters()
+    )
 
 
 def _read(source: str, dtype: torch.dtype | None) -> LoadedModel:
