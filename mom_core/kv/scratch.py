@@ -16,8 +16,8 @@ import weakref
 from pathlib import Path
 
 import filelock
-import platformdirs
 
+from mom_core.cache_folder import cache_folder
 from mom_core.errors import InvalidSetting
 
 _PREFIX = "mom-chat-run-"
@@ -27,7 +27,7 @@ _SUFFIX = ".mapped"
 
 def default_scratch_folder() -> Path:
     """Where files that stand in for memory lie, unless another folder is given."""
-    return platformdirs.user_cache_path("mom-chat", appauthor=False) / "scratch"
+    return cache_folder() / "scratch"
 
 
 class ScratchFolder:

@@ -21,12 +21,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import platformdirs
 import torch
 from filelock import FileLock
 from torch import Tensor
 
 from mom_core.attention import Segment, segment_attention
+from mom_core.cache_folder import cache_folder
 from mom_core.native import kernels
 
 _ROWS = 512
@@ -132,7 +132,7 @@ def _machine(device: torch.device | None) -> str:
 
 
 def _file() -> Path:
-    return platformdirs.user_cache_path("mom-chat", appauthor=False) / "rates.json"
+    return cache_folder() / "rates.json"
 
 
 def _read() -> dict[str, Any]:

@@ -15,9 +15,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock
 
+from mom_core.cache_folder import cache_folder
 from mom_core.errors import ModelUnavailable
 
 BUILTIN_NAME = "smollm2-135m"
@@ -32,8 +32,7 @@ _FETCH_SECONDS = 900
 
 def builtin_folder() -> Path:
     """Where the converted model lies, or will lie, in the user's cache."""
-    models = platformdirs.user_cache_path("mom-chat", appauthor=False) / "models"
-    return models / f"{BUILTIN_NAME}-v{_FORMAT}"
+    return cache_folder() / "models" / f"{BUILTIN_NAME}-v{_FORMAT}"
 
 
 def ensure_builtin() -> Path:
@@ -62,10 +61,32 @@ def ensure_builtin() -> Path:
     return folder
 
 
+def ensure_gguf() -> Path:
+    """The built-in model's GGUF file as it was published, fetched if it is not there yet.
+
+    For programs that read that format themselves; the engine reads the converted folder.
+
+    Raises:
+        ModelUnavailable: as for `ensure_builtin`.
+    """
+    path = builtin_folder().with_suffix(".gguf")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".gguf.lock")):
+        if not path.is_file():
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as work:
+                _fetch(Path(work)).rename(path)
+    return path
+
+
+def _fetch(work: Path) -> Path:
+    """The GGUF file in a folder of its own, checked."""
+    return _unpack(_download(work), work)
+
+
 def _make(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as work_name:
         work = Path(work_name)
-        gguf = _unpack(_download(work), work)
+        gguf = _fetch(work)
         converted = work / "converted"
         _convert(gguf, converted)
         converted.rename(folder)

@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import filelock
-import platformdirs
 import torch
 from torch import Tensor
+
+from mom_core.cache_folder import cache_folder
 
 _SOURCES = tuple(Path(__file__).with_name(name) for name in ("few_rows.c", "chunk_attention.c"))
 _FLAGS = (
@@ -443,7 +444,7 @@ def _library() -> Path:
             ]
         )
     ).hexdigest()[:20]
-    folder = Path(platformdirs.user_cache_dir("mom-chat")) / "native"
+    folder = cache_folder() / "native"
     folder.mkdir(parents=True, exist_ok=True)
     library = folder / f"kernels-{key}.so"
     if library.exists():

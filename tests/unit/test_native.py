@@ -134,7 +134,7 @@ def test_without_a_compiler_everything_works(
 
     native.built_kernels.cache_clear()
     monkeypatch.setattr(native.shutil, "which", nothing)
-    monkeypatch.setattr(native.platformdirs, "user_cache_dir", lambda name: str(tmp_path))
+    monkeypatch.setattr(native, "cache_folder", lambda: tmp_path)
     try:
         assert native.kernels() is None
         query, keys = torch.randn(1, 4, 1, 16), torch.randn(1, 2, 50, 16)
@@ -148,7 +148,7 @@ def test_without_a_compiler_everything_works(
 def test_a_broken_compiler_is_survived(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     native.built_kernels.cache_clear()
     monkeypatch.setattr(native.shutil, "which", lambda name: "/bin/false")
-    monkeypatch.setattr(native.platformdirs, "user_cache_dir", lambda name: str(tmp_path))
+    monkeypatch.setattr(native, "cache_folder", lambda: tmp_path)
     try:
         assert native.kernels() is None
     finally:

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(rates.platformdirs, "user_cache_path", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(rates, "cache_folder", lambda: tmp_path)
     return tmp_path
 
 
