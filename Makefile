@@ -67,7 +67,7 @@ format: setup-test
 	$(BIN)/ruff check --fix .
 
 bench: setup-test
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.run
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

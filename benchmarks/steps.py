@@ -15,9 +15,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import os
-import platform
-import subprocess
 import tempfile
 import time
 from collections import defaultdict
@@ -33,20 +30,19 @@ import transformers
 import mom_core.model.hf_seam as hf_seam
 from app.documents import read
 from app.prompt import PromptBuilder
+from benchmarks import record
 from benchmarks.long_model import make_document, make_long_model
+from benchmarks.resident import reset_resident_peak, resident_bytes, resident_peak_bytes
 from mom_core import Context, Engine, EngineConfig, Finished, Token
 from mom_core.generate.detokenize import StreamDetokenizer
 from mom_core.generate.lookup import PromptLookup
 from mom_core.generate.sampling import Sampler
 from mom_core.kv.store import LayerKV
 from mom_core.kv.transfer import HiddenStates
-from mom_core.memory.host import status_bytes
 from mom_core.model.load import load_model
 
-RESULTS = Path(__file__).parent / "results" / "steps.jsonl"
 NEW_TOKENS = 16
 CHUNK_TOKENS = 1024
-_CLEAR_REFS = Path("/proc/self/clear_refs")
 
 # What is timed: the owner, its attribute, the step's name.
 _STEPS: list[tuple[object, str, str]] = [
@@ -124,8 +120,8 @@ def measure(folder: Path, document_path: Path, config: EngineConfig) -> dict[str
         tokenized = builder.tokenize(document)
     with watch.step("build prompt"):
         prompt = builder.build([tokenized], [], "What is it about?")
-    _CLEAR_REFS.write_text("5")
-    before_bytes = status_bytes("VmRSS")
+    reset_resident_peak()
+    before_bytes = resident_bytes()
     with watch.watching(), watch.step("rest of the first answer"):
         first = _answer(engine, prompt)
     with watch.step("build prompt"):
@@ -140,7 +136,7 @@ def measure(folder: Path, document_path: Path, config: EngineConfig) -> dict[str
         "second_answer_seconds": time.process_time() - started,
         "kv_bytes": engine.context.kv_bytes,
         "disk_bytes": engine.kv_disk_bytes,
-        "peak_bytes": status_bytes("VmHWM") - before_bytes,
+        "peak_bytes": resident_peak_bytes() - before_bytes,
     }
 
 
@@ -170,29 +166,11 @@ def main() -> None:
             make_document(document, tokens, tokenizer)
             runs.append(measure(folder, document, config))
     report(runs)
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-    ).stdout.strip()
-    line = json.dumps(
-        {
-            "program": "steps.py",
-            "date": time.strftime("%Y-%m-%d"),
-            "commit": commit,
-            "cores": os.cpu_count(),
-            "machine": platform.machine(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "kv": arguments.kv,
-            "runs": runs,
-        }
-    )
-    print(line)
+    result = {**record.describe_run(), "suite": "steps", "kv": arguments.kv, "runs": runs}
     if arguments.save:
-        with RESULTS.open("a") as file:
-            file.write(line + "\n")
+        print(f"added to {record.append('steps', result)}")
+    else:
+        print(json.dumps(result))
 
 
 def report(runs: list[dict[str, Any]]) -> None:
