@@ -18,35 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import mom_core.attention as attention
 from mom_core.attention import Segment, merge_partials, segment_attention
 from mom_core.kv.mapped import MappedFiles
+from tests.properties.dense import dense
 
 FILES = MappedFiles(Path(tempfile.gettempdir()))
 HEADS = st.sampled_from([(9, 3), (4, 4), (4, 1), (6, 2)])
-
-
-def dense(
-    query: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    start: int,
-    window: int | None,
-    softcap: float | None,
-    sinks: torch.Tensor | None,
-) -> torch.Tensor:
-    """The textbook formula, with every matrix written out."""
-    heads, kv_heads = query.shape[1], keys.shape[1]
-    keys = keys.repeat_interleave(heads // kv_heads, 1)
-    values = values.repeat_interleave(heads // kv_heads, 1)
-    scores = query @ keys.mT * 0.25
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
-    q = torch.arange(start, start + query.shape[2])[:, None]
-    k = torch.arange(keys.shape[2])[None]
-    seen = (k <= q) & ((k > q - window) if window else torch.ones_like(k, dtype=torch.bool))
-    scores = scores.masked_fill(~seen, -math.inf)
-    if sinks is not None:
-        extra = sinks.view(1, -1, 1, 1).expand(1, heads, query.shape[2], 1).to(scores.dtype)
-        return torch.cat([scores, extra], -1).softmax(-1)[..., :-1] @ values
-    return scores.softmax(-1) @ values
 
 
 def placed(part: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
