@@ -1,0 +1,197 @@
+"""`python -m benchmarks.report`: the README's tables and pictures, from the newest results.
+
+What stands between a pair of marks is replaced. `--check` changes nothing and fails if something
+would change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.paper.figures import longest_contexts, memory_timeline
+from benchmarks.record import ROOT, records
+
+README = ROOT / "README.md"
+FIGURES = ROOT / "assets" / "figures"
+_MIB, _GIB = 2**20, 2**30
+_PEER_ROWS = {
+    "long_prefill_tokens_per_second": "reading, tokens/s",
+    "long_decode_tokens_per_second": "answering, tokens/s",
+    "quote_tokens_per_second": "quoting the document, tokens/s",
+    "long_first_token_seconds": "first token of the first question, s",
+    "follow_up_first_token_seconds": "first token of a follow-up question, s",
+    "long_extra_peak_bytes": "memory while reading, beyond weights and KV",
+}
+_PICTURES = {
+    "memory-timeline.svg": "Device memory while reading and answering, by kind and strategy",
+    "longest-context.svg": "The longest context that fits, by model, card and strategy",
+}
+_BAR_STRATEGIES = ("standard", "chunked 8192", "mom", "layer-streaming")
+
+
+def peers_table(record: dict[str, Any]) -> list[str]:
+    """Ours beside each peer."""
+    figures, ratios = record["figures"], record["ratios"]
+    others = [peer for peer in ("transformers", "llama.cpp") if peer in figures]
+    machine = record["machine"]
+    head = ["", *others, "mom-chat", *(f"mom-chat / {peer}" for peer in others)]
+    rows = [head, ["---"] * len(head)]
+    for key, words in _PEER_ROWS.items():
+        ours = figures["mom-chat"][key]
+        shown_key, shown_ours = key, ours
+        if key == "quote_tokens_per_second":
+            shown_key = "lookup_quote_tokens_per_second"
+            shown_ours = figures["mom-chat"][shown_key]
+        rows.append(
+            [
+                words,
+                *(_shown(key, figures[peer][key]) for peer in others),
+                _shown(key, shown_ours),
+                *(f"{ratios[peer][shown_key]:.2f}x" for peer in others),
+            ]
+        )
+    versions = record["versions"]
+    return [
+        f"Built-in model, {record['tokens']:,} tokens of text that does not repeat itself, "
+        f"{record['threads']} threads of {machine['cpu']} "
+        f"({', '.join(machine['cpu_features']) or machine['architecture']}), torch "
+        f"{versions['torch']}, transformers {versions['transformers']}; each peer in its best "
+        "dtype, llama.cpp on the same Q4_1 file with flash attention; one token a step but for "
+        f"quoting, where mom-chat takes {figures['mom-chat']['lookup_tokens_per_step']:.1f} "
+        f"(`python -m benchmarks.run`, {record['date']}, commit {record['commit']}):",
+        "",
+        *_table(rows),
+    ]
+
+
+def real_table(record: dict[str, Any]) -> list[str]:
+    """The paper's comparison, really run."""
+    real = record["real"]
+    head = ["", "reading, tokens/s", "device peak", "of it activations and logits", "host peak"]
+    rows = [head, ["---"] * len(head)]
+    for name, row in real["strategies"].items():
+        by_kind = row["prefill_device_peak_by_kind"]
+        working = sum(by_kind.get(kind, 0) for kind in ("activations", "logits", "hidden"))
+        rows.append(
+            [
+                name,
+                f"{row['prefill_tokens_per_second']:,.0f}",
+                f"{row['prefill_device_peak_bytes'] / _MIB:,.0f} MiB",
+                f"{working / _MIB:,.0f} MiB",
+                f"{row['host_peak_bytes'] / _MIB:,.0f} MiB",
+            ]
+        )
+    head[3] = "of it hidden states, activations and logits"
+    return [
+        f"The paper's comparison, really run on the CPU: {real['tokens']:,} tokens, the bytes of "
+        "every tensor counted while reading (device and host are kept apart as they would be with "
+        f"a GPU; `python -m benchmarks.run --suite paper`, {record['date']}):",
+        "",
+        *_table(rows),
+    ]
+
+
+def simulated_table(record: dict[str, Any]) -> list[str]:
+    """The paper's comparison for large models."""
+    simulated = record["simulated"]
+    models = simulated["models"]
+    rows = [["", *models], ["---"] * (len(models) + 1)]
+    for name in next(iter(models.values())):
+        cells = []
+        for rows_of_model in models.values():
+            row = rows_of_model[name]
+            longest = " / ".join(
+                f"{tokens // 1000:,}k" for tokens in row["longest_context_tokens"].values()
+            )
+            cells.append(f"{row['device_peak_bytes'] / _GIB:.1f} GiB; {longest}")
+        rows.append([name, *cells])
+    cards = " and ".join(next(iter(models.values()))["standard"]["longest_context_tokens"])
+    return [
+        f"Simulated with the real code on tensors without contents, bf16: device peak of reading "
+        f"{simulated['tokens']:,} tokens and answering; then the longest context that fits cards "
+        f"of {cards}, in a machine with {simulated['host_bytes'] / _GIB:.0f} GiB of memory:",
+        "",
+        *_table(rows),
+    ]
+
+
+def _shown(key: str, value: float) -> str:
+    if key.endswith("_bytes"):
+        return f"{value / _MIB:,.0f} MiB"
+    return f"{value:,.2f}" if value < 10 else f"{value:,.0f}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def filled(text: str) -> str:
+    """The README with all that the results say put between its marks.
+
+    Args:
+        text: of the README.
+    """
+    sections: dict[str, list[str]] = {}
+    if peers := records("peers"):
+        sections["peers"] = peers_table(peers[-1])
+    if paper := records("paper"):
+        sections["paper"] = [
+            *real_table(paper[-1]),
+            "",
+            *simulated_table(paper[-1]),
+            "",
+            *(f"![{words}](assets/figures/{name})" for name, words in _PICTURES.items()),
+        ]
+    for name, content in sections.items():
+        begin, end = f"<!-- {name}: from results -->", f"<!-- {name}: end -->"
+        before, has_begin, rest = text.partition(begin)
+        _, has_end, after = rest.partition(end)
+        if not (has_begin and has_end):
+            raise ValueError(f"the README has no marks {begin} and {end}")
+        text = "\n".join([before + begin, "", *content, "", end + after])
+    return text
+
+
+def pictures() -> dict[Path, str]:
+    """The pictures by their place; none without results."""
+    paper = records("paper")
+    if not paper:
+        return {}
+    simulated = paper[-1]["simulated"]
+    timeline = memory_timeline(simulated["timelines"], "Llama-3-8B", simulated["tokens"])
+    bars = longest_contexts(simulated["models"], _BAR_STRATEGIES)
+    return {FIGURES / "memory-timeline.svg": timeline, FIGURES / "longest-context.svg": bars}
+
+
+def stale() -> dict[Path, str]:
+    """What the files should hold, of those that do not."""
+    wanted = {README: filled(README.read_text()), **pictures()}
+    return {
+        path: content
+        for path, content in wanted.items()
+        if not path.exists() or path.read_text() != content
+    }
+
+
+def main() -> int:
+    """Writes, or checks."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.report", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    for path, content in stale().items():
+        print(f"{path.relative_to(ROOT)} {'is stale' if check else 'written'}")
+        if check:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return int(check and bool(stale()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
