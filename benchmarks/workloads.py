@@ -37,7 +37,7 @@ _MODULES = (
 _SHORT_TOKENS = 1000
 _WARM_TOKENS = 300
 _PASSAGES = 3
-_QUOTE_TOKENS = 128
+_QUOTE_TOKENS = 96
 # So that a small model begins to quote, and goes on by itself.
 _GIVEN_TOKENS = 16
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.peers.protocol import Answer, quote, serve
+from benchmarks.peers.protocol import Answer, quotes, serve
 from mom_core import Engine, EngineConfig, Finished, Token
 from mom_core.native import kernels
 
@@ -68,9 +68,7 @@ def add_lookup(peer: MomCore, job: dict[str, Any], sample: dict[str, Any]) -> No
     sample["dtype"] = str(engine.dtype).removeprefix("torch.")
     sample["has_native_kernels"] = kernels() is not None
     engine.configure(EngineConfig(lookup="auto"))
-    sample["lookup_quotes"] = [
-        quote(peer, ids, workload["quote_tokens"]) for ids in workload["quote_ids"]
-    ]
+    sample["lookup_quotes"] = quotes(peer, workload)
     sample["lookup_differences"] = [
         difference
         for ids, one, many in zip(

@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from difflib import SequenceMatcher
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -74,17 +75,29 @@ def measure(peer: Peer, workload: dict[str, Any], before_bytes: int) -> dict[str
         sample[f"{label}_decode_tokens_per_second"] = _per_second(answer, started)
     context = [*workload["prompt_ids"], *answer.token_ids, *workload["follow_up_ids"]]
     sample["follow_up_first_token_seconds"] = _seconds(partial(peer.read, context))
-    sample["quotes"] = [quote(peer, ids, workload["quote_tokens"]) for ids in workload["quote_ids"]]
+    sample["quotes"] = quotes(peer, workload)
     return sample
 
 
-def quote(peer: Peer, prompt_ids: list[int], tokens: int) -> dict[str, Any]:
-    """Answers one prompt that asks to repeat a passage."""
+def quotes(peer: Peer, workload: dict[str, Any]) -> list[dict[str, Any]]:
+    """Answers each prompt that asks to repeat a passage."""
+    passages = zip(workload["quote_ids"], workload["quoted_ids"], strict=True)
+    return [_quote(peer, ids, passage, workload["quote_tokens"]) for ids, passage in passages]
+
+
+def _quote(
+    peer: Peer, prompt_ids: list[int], passage_ids: list[int], tokens: int
+) -> dict[str, Any]:
     peer.read(prompt_ids)
     started = time.perf_counter()
     answer = peer.answer(tokens)
+    speed = _per_second(answer, started)
+    matcher = SequenceMatcher(None, answer.token_ids, passage_ids, autojunk=False)
+    quoted = sum(block.size for block in matcher.get_matching_blocks())
     return {
-        "decode_tokens_per_second": _per_second(answer, started),
+        # Of the answer, in the passage's order: whether it really quotes.
+        "quoted_share": quoted / tokens,
+        "decode_tokens_per_second": speed,
         "tokens_per_step": (len(answer.token_ids) - 1) / answer.steps,
         "token_ids": answer.token_ids,
     }
