@@ -25,7 +25,7 @@ from mom_core import Engine, EngineConfig, memory_saving
 from mom_core.attention import Segment, segment_attention
 from mom_core.config import DecodeMode, Weights
 from mom_core.verify import plain_next_logits
-from tests.equivalence.models import FAMILIES, make_model, make_prompt, relative_error
+from tests.equivalence.models import FAMILIES, make_model, make_prompt, plain_greedy, relative_error
 from tests.properties.dense import SCALE, dense
 
 # Of fp32 logits, relative to the largest; of attention by dtype, of values around one.
@@ -125,7 +125,7 @@ def check_family(device: Device, family: str, *, is_brief: bool) -> dict[str, An
     prompt = make_prompt(29 if family == "ministral3" else _PROMPT_TOKENS)
     other = [*prompt[:20], *make_prompt(9, seed=1)]
     truths = [(ids, plain_next_logits(model, ids).cpu()) for ids in (prompt, other, prompt)]
-    greedy = _plain_greedy(model, prompt)
+    greedy = plain_greedy(model, prompt, _NEW_TOKENS)
     for config in _WAYS[1::2] if is_brief else _WAYS:
         engine = Engine(model, config=config)
         name = f"{family} {_words(config)}"
@@ -137,14 +137,14 @@ def check_family(device: Device, family: str, *, is_brief: bool) -> dict[str, An
         engine.close()
     # Text that repeats itself, so that drafts are offered and taken.
     repeating = make_prompt(9, seed=2) * 3
-    repeated = _plain_greedy(model, repeating)
+    repeated = plain_greedy(model, repeating, _NEW_TOKENS)
     for lookup in ("auto", "off"):
         engine = Engine(model, config=EngineConfig(chunk_tokens=7, kv="host", lookup=lookup))
         answer = engine.generate_ids(repeating, max_new_tokens=_NEW_TOKENS)
         checks.equal(f"{family} lookup={lookup}", answer, repeated)
     for kv, returns in (("device", False), ("host", False), ("host", True)):
         with memory_saving(model, chunk_tokens=16, kv=kv, kv_returns=returns):  # type: ignore[arg-type]
-            answer = _plain_greedy(model, prompt)
+            answer = plain_greedy(model, prompt, _NEW_TOKENS)
         checks.equal(f"{family} memory_saving kv={kv} returns={returns}", answer, greedy)
     return {**checks.result(), "half_precision": _half_precision(device, family, is_brief=is_brief)}
 
@@ -154,22 +154,6 @@ def _words(config: EngineConfig) -> str:
         f"C={config.chunk_tokens} kv={config.kv} hidden={config.hidden} "
         f"decode={config.decode} weights={config.weights}"
     )
-
-
-@torch.no_grad()
-def _plain_greedy(model: Any, token_ids: list[int]) -> list[int]:
-    """The mask is given: else `generate` would take some token for padding."""
-    ids = torch.tensor([token_ids], device=model.get_input_embeddings().weight.device)
-    output = model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=_NEW_TOKENS,
-        do_sample=False,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
-    answer: list[int] = output[0, len(token_ids) :].tolist()
-    return answer
 
 
 def _half_precision(device: Device, family: str, *, is_brief: bool) -> dict[str, Any]:

@@ -254,7 +254,7 @@ def plain_greedy(model: Any, token_ids: list[int], new_tokens: int) -> list[int]
 
     The mask is given: else `generate` would take some token for padding.
     """
-    ids = torch.tensor([token_ids])
+    ids = torch.tensor([token_ids], device=model.device)
     output = model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
