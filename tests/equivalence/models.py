@@ -19,7 +19,8 @@ _SHAPE: dict[str, Any] = {
     "intermediate_size": 80,
     "num_hidden_layers": 3,
     "num_attention_heads": 6,
-    "head_dim": 8,
+    # What our C kernels take; some families have 8, which they do not.
+    "head_dim": 16,
     "max_position_embeddings": 512,
     "eos_token_id": None,
     "bos_token_id": None,
@@ -72,7 +73,7 @@ class Family:
 FAMILIES: dict[str, Family] = {
     "llama": Family("Llama"),
     "mistral": Family("Mistral", {"sliding_window": WINDOW}, ("scale", "rope", "window")),
-    "qwen2": Family("Qwen2"),
+    "qwen2": Family("Qwen2", {"head_dim": 8}),
     "qwen2-window": Family(
         "Qwen2",
         {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
@@ -85,6 +86,8 @@ FAMILIES: dict[str, Family] = {
     "phi3-longrope": Family(
         "Phi3",
         {
+            # Its configuration takes no other head size for its factors.
+            "head_dim": 8,
             "sliding_window": None,
             "original_max_position_embeddings": LONGROPE_AT,
             "rope_parameters": {
@@ -139,7 +142,9 @@ FAMILIES: dict[str, Family] = {
         },
         ("scale", "rope", "window"),
     ),
-    "starcoder2": Family("Starcoder2", {"sliding_window": WINDOW}, ("scale", "rope", "window")),
+    "starcoder2": Family(
+        "Starcoder2", {"head_dim": 8, "sliding_window": WINDOW}, ("scale", "rope", "window")
+    ),
     "smollm3": Family("SmolLM3", {"no_rope_layers": [1, 0, 1]}),
     "ministral3": Family(
         "Ministral3",
