@@ -20,8 +20,9 @@ from mom_core.memory.strategy import Strategy
 _HIDDEN_PASSES = 24
 _QUERY_PASSES = 12
 _MLP_PASSES = 5
-# Small operations of a layer over a chunk.
+# Small operations of a layer over a chunk, and for one token (calls from Python counted in).
 _OPERATIONS = 75
+_TOKEN_OPERATIONS = 90
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,5 +72,8 @@ def forecast_duration(shape: ModelShape, tokens: int, strategy: Strategy, rates:
     # The embeddings are looked up, not multiplied; tied ones are the head.
     head_bytes = shape.vocabulary * shape.hidden * shape.dtype_bytes
     read_bytes = sum(shape.layers_bytes) + head_bytes + tokens * shape.kv_bytes_per_token
-    token = read_bytes / rates.one_row_bytes_per_second
+    token = (
+        read_bytes / rates.one_row_bytes_per_second
+        + len(shape.layers) * _TOKEN_OPERATIONS * rates.operation_seconds
+    )
     return Duration(prefill_seconds=prefill, token_seconds=token)
