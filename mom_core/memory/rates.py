@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import torch
 from filelock import FileLock
 from torch import Tensor
@@ -76,14 +77,21 @@ def rates_here(
 ) -> Rates:
     """`measure_rates` on this machine, or what it gave before."""
     key = f"{_machine(device)} {dtype} {heads}/{kv_heads}/{head_dim}"
-    known = _read().get("rates", {}).get(key)
-    if isinstance(known, dict):
+    known, is_busy = _read().get("rates", {}).get(key), _is_busy()
+    # What was measured while others computed stands only until the machine is free.
+    if isinstance(known, dict) and (is_busy or not known.pop("was_busy", False)):
+        known.pop("was_busy", None)
         # Written by another version of this program, it may have other fields.
         with contextlib.suppress(TypeError):
             return Rates(**known)
     rates = measure_rates(dtype, heads=heads, kv_heads=kv_heads, head_dim=head_dim, device=device)
-    _write("rates", key, asdict(rates))
+    _write("rates", key, {**asdict(rates), "was_busy": is_busy})
     return rates
+
+
+def _is_busy() -> bool:
+    """Whether more wants to run on this machine than it has cores."""
+    return psutil.getloadavg()[0] > (psutil.cpu_count() or 1)
 
 
 def correct(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(rates, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(rates, "_is_busy", lambda: False)
     return tmp_path
 
 
@@ -52,6 +54,20 @@ def test_rates_are_measured_once(engine: Engine, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch, "__version__", "99")
     with pytest.raises(ZeroDivisionError):
         timing.rates_for(engine.shape, torch.float32, CPU)
+
+
+def test_a_busy_machine_is_measured_again_when_it_is_free(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rates, "_is_busy", lambda: True)
+    slow = timing.rates_for(engine.shape, torch.float32, CPU)
+    assert timing.rates_for(engine.shape, torch.float32, CPU) == slow
+    monkeypatch.setattr(rates, "_is_busy", lambda: False)
+    monkeypatch.setattr(rates, "measure_rates", lambda *_, **__: replace(slow, operation_seconds=1))
+    fresh = timing.rates_for(engine.shape, torch.float32, CPU)
+    assert fresh.operation_seconds == 1
+    monkeypatch.setattr(rates, "measure_rates", lambda *_, **__: 1 / 0)
+    assert timing.rates_for(engine.shape, torch.float32, CPU) == fresh
 
 
 def vars_of(found: rates.Rates) -> list[float]:
