@@ -47,14 +47,23 @@ $(TORCHAO)/.installed: $(VENV)/.installed-test
 		--target $(TORCHAO) 'torchao==0.18.0'
 	@touch $@
 
-test: setup-test check browser $(OLDEST)/.installed $(TORCHAO)/.installed
+BITSANDBYTES := $(VENV)/bitsandbytes
+$(BITSANDBYTES)/.installed: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target $(BITSANDBYTES) 'bitsandbytes==0.50.2'
+	@touch $@
+
+QUANTISED := $(TORCHAO)/.installed $(BITSANDBYTES)/.installed
+WITH_QUANTISED := PYTHONPATH=$(TORCHAO):$(BITSANDBYTES)
+
+test: setup-test check browser $(OLDEST)/.installed $(QUANTISED)
 	$(BIN)/python -m pytest -m "not slow"
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -m "not slow and not builtin" tests/equivalence
-	PYTHONPATH=$(TORCHAO) $(BIN)/python -m pytest tests/equivalence/test_quantised.py
+	$(WITH_QUANTISED) $(BIN)/python -m pytest tests/equivalence/test_quantised.py
 
-test-all: setup-test check browser $(OLDEST)/.installed $(TORCHAO)/.installed
+test-all: setup-test check browser $(OLDEST)/.installed $(QUANTISED)
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -m "not builtin" tests/equivalence
-	PYTHONPATH=$(TORCHAO) $(BIN)/python -m pytest tests/equivalence/test_quantised.py
+	$(WITH_QUANTISED) $(BIN)/python -m pytest tests/equivalence/test_quantised.py
 	$(BIN)/python -m pytest
 
 check: setup-test

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import (
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from mom_core import Engine, EngineConfig, memory_saving
 from tests.equivalence.models import (
@@ -49,3 +56,38 @@ def test_int8_weights_in_bf16() -> None:
     engine = Engine(quantised(torch.bfloat16))
     assert not any(engine._seam._current_rows())
     assert engine.verify(make_prompt(40)).is_exact
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weights_of_bitsandbytes(bits: int, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    prompt = make_prompt(40)
+    torch.manual_seed(7)
+    # Widths are what blocks of 64 weights divide.
+    config = LlamaConfig(
+        vocab_size=97,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    unquantised = LlamaForCausalLM(config).eval()
+    unquantised.save_pretrained(tmp_path)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        tmp_path,
+        quantization_config=BitsAndBytesConfig(load_in_4bit=bits == 4, load_in_8bit=bits == 8),
+        dtype=torch.float32,
+        device_map="cpu",
+    )
+    assert type(model.model.layers[0].mlp.up_proj.weight).__name__ in ("Params4bit", "Int8Params")
+    # The first run packs the weights anew, with whatever attention.
+    truth = plain_logits(model, prompt)
+    before = {name: id(p) for name, p in model.named_parameters()}
+    # Its kernels round activations to 8 bits or to half precision.
+    quantisation = relative_error(truth, plain_logits(unquantised, prompt))
+    engine = Engine(model, config=EngineConfig(chunk_tokens=7))
+    assert relative_error(engine.logits(prompt), truth) < quantisation / 10
+    assert engine.generate_ids(prompt, max_new_tokens=12) == plain_greedy(model, prompt, 12)
+    assert {name: id(p) for name, p in model.named_parameters()} == before
