@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from app.documents.encoding import decode_text
 from mom_core.errors import DocumentError
 
 _HEAD_BYTES = 1024
@@ -59,8 +60,6 @@ def sniff(path: Path, name: str) -> str:
     """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    if b"%PDF-" in head:
-        return "pdf"
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _in_zip(path)
     if head[257:262] == b"ustar":
@@ -68,6 +67,9 @@ def sniff(path: Path, name: str) -> str:
     for magic, kind in _COMPRESSED:
         if head.startswith(magic):
             return kind
+    # After the archives: a PDF that lies in one begins within the first bytes too.
+    if _is_pdf(head, name):
+        return "pdf"
     if head.startswith(_COMPOUND):
         return _in_compound(path, name)
     for magic, what, way_out in _REFUSED:
@@ -78,6 +80,15 @@ def sniff(path: Path, name: str) -> str:
         return _SUFFIXES[suffix]
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     return "html" if start.startswith((b"<!doctype html", b"<html")) else "text"
+
+
+def _is_pdf(head: bytes, name: str) -> bool:
+    """Mail programs and printers put bytes before a PDF; a text may merely speak of its mark."""
+    before, mark, _ = head.partition(b"%PDF-")
+    if not mark:
+        return False
+    junk = before.removeprefix(b"\xef\xbb\xbf").strip()
+    return not junk or name.lower().endswith(".pdf") or decode_text(junk) is None
 
 
 def _in_zip(path: Path) -> str:

@@ -1,0 +1,47 @@
+"""What a file is, by its first bytes."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from app.documents import read
+from app.documents.sniff import sniff
+from tests.documents import make
+from tests.documents.test_pdf import body
+
+PDFS = {"a.pdf": make.pdf([body(1)]), "b.pdf": make.pdf([body(2)])}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.tar", make.tarred(PDFS, "w")),
+        ("x.tar.gz", make.tarred(PDFS)),
+        ("x.zip", make.zipped(dict(PDFS), zipfile.ZIP_STORED)),
+    ],
+)
+def test_an_archive_that_begins_with_a_pdf_is_an_archive(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    document = read(make.write(tmp_path, name, content))
+    assert [section.path for section in document.sections] == ["a.pdf", "b.pdf"]
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "kind"),
+    [
+        ("notes.md", b"a PDF starts with ", "text"),
+        ("notes.pdf", b"a PDF starts with ", "pdf"),
+        ("a", b"", "pdf"),
+        ("a", b"\n\n", "pdf"),
+        ("a", b"\x00\x01\x02\x1b@PJL", "pdf"),
+    ],
+)
+def test_the_mark_of_a_pdf_may_be_spoken_of(
+    tmp_path: Path, name: str, before: bytes, kind: str
+) -> None:
+    path = make.write(tmp_path, name, before + PDFS["a.pdf"])
+    assert sniff(path, name) == kind
