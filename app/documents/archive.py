@@ -39,6 +39,10 @@ BROKEN = (
 )
 
 
+class UnpacksTooFar(DocumentError):
+    """An archive is a bomb: not even its other files are read."""
+
+
 class _Budget:
     """Bytes that an archive may still inflate to."""
 
@@ -50,7 +54,7 @@ class _Budget:
         """Counts what was inflated just now.
 
         Raises:
-            DocumentError: it is too much.
+            UnpacksTooFar: it is too much.
         """
         self._left_bytes -= size_bytes
         limits = self._job.limits
@@ -59,7 +63,7 @@ class _Budget:
         )
         if self._left_bytes < 0 or too_far:
             limit = "ratio" if too_far else "unpacked_mb"
-            raise DocumentError(
+            raise UnpacksTooFar(
                 f"{self._job.name} unpacks to far more than it should ({member[:80]}); at most "
                 f"{limits.unpacked_mb:,} MB and {limits.ratio} times the packed size are read. "
                 f"Unpack it yourself if you trust it, and drop the folder; {limits.raising(limit)}."

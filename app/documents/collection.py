@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from app.documents.archive import BROKEN, UnpacksTooFar
 from app.documents.document import LeftOut, Section
 from app.documents.encoding import decode_text
 from app.documents.language import language_of
@@ -82,11 +83,15 @@ def _read(
                 yield from _read_inside(job, entry, head, read_file)
                 return
             data = head + file.read(limit + 1)
-    except DocumentError:
-        # Of the archive as a whole: a bomb.
+    except UnpacksTooFar:
+        # Of the archive as a whole.
         raise
     except OSError as fault:
         yield LeftOut(entry.path, f"cannot be read: {fault.strerror or fault}")
+        return
+    except (DocumentError, *BROKEN, RecursionError) as fault:
+        # One broken file hides no other.
+        yield LeftOut(entry.path, f"cannot be read: {fault}")
         return
     if len(data) > limit:
         yield LeftOut(entry.path, f"larger than {job.limits.member_mb} MB")

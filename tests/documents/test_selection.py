@@ -117,3 +117,27 @@ def test_languages() -> None:
 def test_a_very_large_tree_names_folders_only() -> None:
     header = tree_header(f"d{n % 3}/f{n}.py" for n in range(3000))
     assert header == "Files:\nd0/ (1,000 files)\nd1/ (1,000 files)\nd2/ (1,000 files)"
+
+
+@pytest.mark.parametrize("is_zip", [False, True])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("b.docx", make.zipped({"[Content_Types].xml": "<Types/>", "word/x": ""})),
+        ("b.xlsx", make.zipped({"[Content_Types].xml": "<Types/>", "xl/workbook.xml": "<x/>"})),
+        ("b.epub", make.zipped({"mimetype": "application/epub+zip"})),
+        ("b.pdf", b"%PDF-1.4 and no more"),
+        ("b.ipynb", b"["),
+    ],
+)
+def test_one_broken_file_hides_no_other(
+    tmp_path: Path, name: str, content: bytes, is_zip: bool
+) -> None:
+    files = {"a.txt": b"first", name: content, "c.txt": b"third"}
+    for path, data in files.items():
+        make.write(tmp_path / "p", path, data)
+    path = make.write(tmp_path, "p.zip", make.zipped(dict(files))) if is_zip else tmp_path / "p"
+    document = read(path)
+    assert labels(document) == ["a.txt", "c.txt"]
+    assert list(left_out(document)) == [name]
+    assert "cannot be read" in left_out(document)[name]
