@@ -52,6 +52,7 @@ def read_entries(
     yield Opened("code", len(selection.chosen), can_be_split=True)
     if not job.start:
         yield from _left_out(selection.skipped)
+        yield from map(Note, selection.notes)
     for unit in job.units(len(selection.chosen)):
         entry = selection.chosen[unit]
         yield Begun(unit, entry.path)
@@ -62,14 +63,17 @@ def read_entries(
 def _left_out(skipped: Iterable[Skipped]) -> Iterator[LeftOut]:
     budget = _COUNTED_TOTAL_BYTES_MAX
     for one in skipped:
-        text = None
+        text, reason = None, one.reason
         size = one.entry.size_bytes
         if one.can_be_put_back and not one.where.endswith("/") and size <= _COUNTED_BYTES_MAX:
             budget -= size
             if budget >= 0:
-                with one.entry.open() as file:
-                    text = decode_text(file.read(size + 1))
-        yield LeftOut(one.where, one.reason, one.can_be_put_back, text)
+                try:
+                    with one.entry.open() as file:
+                        text = decode_text(file.read(size + 1))
+                except OSError as fault:
+                    reason = f"{reason}; cannot be read: {fault.strerror or fault}"
+        yield LeftOut(one.where, reason, one.can_be_put_back, text)
 
 
 def _read(

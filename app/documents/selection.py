@@ -106,10 +106,11 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is read, in order, and what is not, by path."""
+    """What is read, in order, and what is not, by path; `notes` are sentences worth showing."""
 
     chosen: tuple[Entry, ...]
     skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
 
 
 def select(entries: Iterable[Entry], options: ReadOptions, limits: Limits) -> Selection:
@@ -124,7 +125,9 @@ def select(entries: Iterable[Entry], options: ReadOptions, limits: Limits) -> Se
             chosen.append(by_path[path])
         else:
             skipped.setdefault(verdict.where, verdict)
-    return Selection(tuple(chosen), tuple(skipped[path] for path in sorted(skipped)))
+    return Selection(
+        tuple(chosen), tuple(skipped[path] for path in sorted(skipped)), tuple(rules.notes)
+    )
 
 
 def skipped_folder(name: str) -> str | None:
@@ -162,7 +165,8 @@ class _Rules:
     def __init__(self, by_path: dict[str, Entry], options: ReadOptions, limits: Limits) -> None:
         self._options = options
         self._limits = limits
-        self._ignored = _ignore_rules(by_path)
+        self.notes: list[str] = []
+        self._ignored = self._ignore_rules(by_path)
         self._include = pathspec.GitIgnoreSpec.from_lines(options.include)
         self._exclude = pathspec.GitIgnoreSpec.from_lines(options.exclude)
         self._folders: dict[str, tuple[str, str] | None] = {}
@@ -221,20 +225,29 @@ class _Rules:
                     ignored = verdict
         return ignored
 
-
-def _ignore_rules(by_path: dict[str, Entry]) -> list[tuple[str, pathspec.GitIgnoreSpec]]:
-    """Each `.gitignore` with its folder, outermost first: a later word overrules an earlier."""
-    rules = []
-    for path in sorted(by_path, key=lambda path: path.count("/")):
-        folder, name = posixpath.split(path)
-        entry = by_path[path]
-        if name == ".gitignore" and entry.refused is None:
-            with entry.open() as file:
-                lines = (decode_text(file.read(_IGNORE_FILE_BYTES_MAX)) or "").splitlines()
+    def _ignore_rules(
+        self, by_path: dict[str, Entry]
+    ) -> list[tuple[str, pathspec.GitIgnoreSpec]]:
+        """Each `.gitignore` with its folder, outermost first: a later word overrules an earlier."""
+        rules = []
+        for path in sorted(by_path, key=lambda path: path.count("/")):
+            folder, name = posixpath.split(path)
+            entry = by_path[path]
+            if name != ".gitignore" or entry.refused is not None:
+                continue
+            try:
+                with entry.open() as file:
+                    lines = (decode_text(file.read(_IGNORE_FILE_BYTES_MAX)) or "").splitlines()
+            except OSError as fault:
+                self.notes.append(
+                    f"{path} cannot be read ({fault.strerror or fault}), so what it ignores is "
+                    "not ignored."
+                )
+                continue
             try:
                 spec = pathspec.GitIgnoreSpec.from_lines(lines)
             except ValueError:
                 # A rule that git itself would not understand must not hide the whole folder.
                 continue
             rules.append((folder + "/" if folder else "", spec))
-    return rules
+        return rules

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,18 @@ def test_one_broken_file_hides_no_other(
     assert labels(document) == ["a.txt", "c.txt"]
     assert list(left_out(document)) == [name]
     assert "cannot be read" in left_out(document)[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [(".gitignore", "cannot be read: damaged"), ("yarn.lock", "lock file; cannot be read: damaged")],
+)
+def test_a_broken_file_that_is_only_looked_at_hides_no_other(
+    tmp_path: Path, name: str, reason: str
+) -> None:
+    content = make.zipped({"a.txt": "first", name: "wrong sum\n"}, zipfile.ZIP_STORED)
+    document = read(make.write(tmp_path, "p.zip", content.replace(b"wrong sum", b"wrong sun")))
+    assert labels(document) == ["a.txt"]
+    assert left_out(document)[name].startswith(reason)
+    told = [note for note in document.notes if note.startswith(".gitignore cannot be read")]
+    assert len(told) == (name == ".gitignore")
