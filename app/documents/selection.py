@@ -5,9 +5,10 @@ Folders and archives go through the same selection, so dropping either gives the
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -115,10 +116,16 @@ class Selection:
 
 def select(entries: Iterable[Entry], options: ReadOptions, limits: Limits) -> Selection:
     """Decides by names and sizes alone: a read-me file first, then by path."""
-    by_path = {entry.path: entry for entry in entries}
+    by_path: dict[str, Entry] = {}
+    skipped: dict[str, Skipped] = {}
+    for entry in entries:
+        if (earlier := by_path.get(entry.path)) is not None:
+            # Like programs that unpack: the last of a name counts. The others are named at least.
+            where = _numbered(entry.path, skipped)
+            skipped[where] = Skipped(where, "same name as another", False, earlier)
+        by_path[entry.path] = entry
     rules = _Rules(by_path, options, limits)
     chosen: list[Entry] = []
-    skipped: dict[str, Skipped] = {}
     for path in sorted(by_path, key=_order):
         verdict = rules.verdict(path, by_path[path])
         if verdict is None:
@@ -152,6 +159,12 @@ def minified(text: str) -> bool:
 def readable_path(path: str) -> str:
     """The path without what would garble a line: controls, reversals, broken characters."""
     return _UNREADABLE_IN_NAMES.sub("\ufffd", path)
+
+
+def _numbered(path: str, taken: Container[str]) -> str:
+    return next(
+        where for number in itertools.count(1) if (where := f"{path} ({number})") not in taken
+    )
 
 
 def _order(path: str) -> tuple[str, bool, str]:

@@ -157,3 +157,17 @@ def test_a_broken_file_that_is_only_looked_at_hides_no_other(
     assert left_out(document)[name].startswith(reason)
     told = [note for note in document.notes if note.startswith(".gitignore cannot be read")]
     assert len(told) == (name == ".gitignore")
+
+
+def test_files_of_one_name_are_all_named(tmp_path: Path) -> None:
+    path = tmp_path / "p.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        # Two of them become one only once their names can be shown.
+        for number, name in enumerate(["a\u200e.txt", "b.txt", "a\u200f.txt", "a\u202a.txt"]):
+            archive.writestr(name, f"text {number}")
+    document = read(path)
+    assert [section.text for section in document.sections] == ["text 3", "text 1"]
+    assert left_out(document) == {
+        "a\ufffd.txt (1)": "same name as another",
+        "a\ufffd.txt (2)": "same name as another",
+    }
