@@ -85,7 +85,14 @@ def key_of(job: Job) -> str | None:
         return None
     # The suffix decides how some texts are read, and is all of the name that does.
     how = json.dumps(
-        [asdict(job.options), job.path.suffix, Path(job.name).suffix.lower(), _version()]
+        # A higher limit is to have its effect on a file that was read before.
+        [
+            asdict(job.options),
+            asdict(job.limits),
+            job.path.suffix,
+            Path(job.name).suffix.lower(),
+            _version(),
+        ]
     )
     return f"text-{hashlib.sha256(f'{content}{how}'.encode()).hexdigest()}"
 

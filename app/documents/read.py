@@ -12,6 +12,7 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Generator
@@ -39,9 +40,10 @@ from app.documents.parts import (
 from mom_core.errors import DocumentError
 
 _SHARED_FROM_UNITS = 256
-_CRASHES_MAX = 10
+_CRASHES_IN_A_ROW_MAX = 10
 _LOOK_EVERY_SECONDS = 0.1
 _START_SECONDS = 30.0
+_END_SECONDS = 10.0
 _PARTS_AT_ONCE = 256
 _LINE_BYTES_MAX = 64 * 1024 * 1024
 
@@ -151,6 +153,7 @@ class _Range:
         pending: parts of units that are not done yet.
         begun: the unit it is at, None between units.
         active_seconds: when it was last heard of, by the monotonic clock.
+        crashes: since a unit was done.
     """
 
     job: Job
@@ -176,9 +179,16 @@ class _Reading:
         self._units = 0
         self._is_shared = False
         self._is_closed = False
+        self._folder = ""
 
     def run(self) -> Generator[ReadProgress, None, Document]:
         """Draws parts until every range is over."""
+        # Processes are killed and clean up nothing: what they inflate lies in a folder of ours.
+        with tempfile.TemporaryDirectory(prefix="mom-read-", ignore_cleanup_errors=True) as folder:
+            self._folder = folder
+            return (yield from self._draw())
+
+    def _draw(self) -> Generator[ReadProgress, None, Document]:
         end = time.monotonic() + self._job.limits.seconds
         try:
             self._start(self._ranges[0])
@@ -211,7 +221,7 @@ class _Reading:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=_environment(),
+            env=_environment(self._folder),
             # Ctrl-C is for this program, which ends its processes itself.
             start_new_session=True,
         )
@@ -255,7 +265,7 @@ class _Reading:
                 one.begun = part
             case Done():
                 self._assembly.add(part.unit, one.pending)
-                one.pending, one.next_unit = [], part.unit + 1
+                one.pending, one.next_unit, one.crashes = [], part.unit + 1, 0
                 if one.begun is not None and one.begun.unit == part.unit:
                     one.begun = None
                 if one.job.end is not None and one.next_unit >= one.job.end:
@@ -326,7 +336,10 @@ class _Reading:
 
     def _go_on_behind(self, one: _Range, reason: str) -> None:
         one.crashes += 1
-        if one.begun is None or one.crashes > _CRASHES_MAX:
+        # Each file of a folder is a matter of its own; a page after which no other can be read
+        # either speaks against the whole.
+        gives_up = one.crashes > _CRASHES_IN_A_ROW_MAX and self._assembly.kind != "code"
+        if one.begun is None or gives_up:
             raise DocumentError(
                 f"{self._job.name} cannot be read: {reason}. It is probably damaged; save it "
                 f"anew, or allow more with --limit memory_mb=N and --limit page_seconds=N."
@@ -348,14 +361,24 @@ class _Reading:
         for one in self._ranges:
             if one.process is not None:
                 one.process.kill()
+        for one in self._ranges:
+            if one.process is not None:
+                # Only then does it write nothing more into the temporary folder.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    one.process.wait(_END_SECONDS)
 
 
-def _environment() -> dict[str, str]:
-    """The worker's: this program must be found, and one thread a process is enough."""
+def _environment(temporary: str) -> dict[str, str]:
+    """The worker's: this program must be found, and one thread a process is enough.
+
+    Args:
+        temporary: the folder for its temporary files.
+    """
     root = str(Path(__file__).parents[2])
     paths = os.environ.get("PYTHONPATH", "")
     return os.environ | {
         "PYTHONPATH": f"{root}{os.pathsep}{paths}" if paths else root,
+        **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), temporary),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }

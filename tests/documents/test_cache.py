@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pypdf
 import pytest
 
-from app.documents import DiskCache, LeftOut, ReadOptions, read
+from app.documents import DiskCache, LeftOut, Limits, ReadOptions, read
 from app.documents.cache import document_from_bytes, document_to_bytes
 from tests.documents import make
 from tests.documents.test_pdf import body
@@ -95,3 +96,11 @@ def test_the_longest_unused_goes_first(tmp_path: Path) -> None:
         True,
     ]
     assert (tmp_path / "k3").stat().st_mode & 0o077 == 0
+
+
+def test_a_higher_limit_has_its_effect_on_a_known_file(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path / "cache")
+    files = {"a.txt": "small", "b.txt": "large\n" * 300_000}
+    path = make.write(tmp_path, "a.zip", make.zipped(dict(files), zipfile.ZIP_STORED))
+    assert len(read(path, limits=Limits(member_mb=1), cache=cache).sections) == 1
+    assert len(read(path, limits=Limits(member_mb=2), cache=cache).sections) == 2
