@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.documents.cache import DiskCache
 from app.documents.document import Chapter, Document, Section
+from app.documents.secrets import holds_secret, is_secret
 from app.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
@@ -253,7 +254,9 @@ def tokenize(document: Document, encoder: TextEncoder) -> TokenizedDocument:
     marks = [_mark(section) for section in document.sections]
     # Many marks are alike but for a number: encoding them costs next to nothing.
     intro_ids, *mark_ids = encoder.encode([intro, *marks])
-    text_ids = encoder.encode_known([f"{section.text}\n\n" for section in document.sections])
+    # Ids are as good as the text: those of secrets are not kept between runs.
+    encode = encoder.encode if holds_secret(document) else encoder.encode_known
+    text_ids = encode([f"{section.text}\n\n" for section in document.sections])
     section_ids = [
         array("I", [*mark, *text]) for mark, text in zip(mark_ids, text_ids, strict=True)
     ]
@@ -262,8 +265,10 @@ def tokenize(document: Document, encoder: TextEncoder) -> TokenizedDocument:
 
 def _count_left_out(document: Document, encoder: TextEncoder) -> Document:
     """What it would cost to put files back; their texts have served then."""
-    texts = [f"[{one.path}]\n{one.text}\n\n" for one in document.left_out if one.text is not None]
-    counts = iter(encoder.encode_known(texts))
+    counted = [one for one in document.left_out if one.text is not None]
+    texts = [f"[{one.path}]\n{one.text}\n\n" for one in counted]
+    encode = encoder.encode if any(map(is_secret, counted)) else encoder.encode_known
+    counts = iter(encode(texts))
     left_out = tuple(
         one if one.text is None else replace(one, text=None, tokens=len(next(counts)))
         for one in document.left_out

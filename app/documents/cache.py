@@ -17,6 +17,7 @@ import platformdirs
 
 from app.documents.document import Chapter, Document, Health, LeftOut, Section
 from app.documents.parts import Job
+from app.documents.secrets import is_secret
 
 _LIMIT_BYTES = 1024**3
 _HASHED_BYTES_MAX = 1024**3
@@ -100,7 +101,7 @@ def key_of(job: Job) -> str | None:
 def document_to_bytes(document: Document) -> bytes:
     """For the cache. What is probably secret is not kept."""
     left_out = tuple(
-        replace(one, text=None) if "secret" in one.reason else one for one in document.left_out
+        replace(one, text=None) if is_secret(one) else one for one in document.left_out
     )
     return json.dumps(asdict(replace(document, left_out=left_out))).encode()
 

@@ -115,6 +115,17 @@ def _unwanted(text: str) -> str | None:
     return secret_in_text(text) or ("minified or generated" if minified(text) else None)
 
 
+def _text_of(parts: Iterable[Part]) -> str:
+    """All text of one file."""
+    pieces = []
+    for part in parts:
+        if isinstance(part, Section):
+            pieces.append(f"\n{part.text}")
+        elif isinstance(part, More):
+            pieces.append(part.text)
+    return "".join(pieces)
+
+
 def _read_inside(
     job: Job, entry: Entry, head: bytes, read_file: Callable[[Job, str], Iterator[Part]]
 ) -> Iterator[Part]:
@@ -138,7 +149,12 @@ def _read_inside(
         options = replace(job.options, pages=None)
         inner = Job(path=place, name=entry.path, options=options, limits=job.limits)
         has_text = False
-        for part in read_file(inner, kind):
+        parts = list(read_file(inner, kind))
+        secret = secret_in_text(_text_of(parts))
+        if secret is not None and not is_put_back(entry.path, job.options):
+            yield LeftOut(entry.path, secret, True)
+            return
+        for part in parts:
             match part:
                 case Section():
                     label = entry.path if part.label == entry.path else f"{entry.path} {part.label}"

@@ -37,6 +37,7 @@ from app.documents.parts import (
     from_json,
     job_to_json,
 )
+from app.documents.secrets import holds_secret
 from mom_core.errors import DocumentError
 
 _SHARED_FROM_UNITS = 256
@@ -133,7 +134,8 @@ def stream(
             yield ReadProgress(units, units, tuple(enumerate(known.sections)))
             return known
     document = yield from _Reading(job).run()
-    if cache is not None and key is not None and not _has_faults(document):
+    is_kept = not _has_faults(document) and not holds_secret(document)
+    if cache is not None and key is not None and is_kept:
         cache.put(key, document_to_bytes(document))
     return document
 

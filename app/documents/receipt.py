@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.documents.document import UNITS, Document, Section
+from app.documents.secrets import secret_in_section
 from app.documents.wording import count
 
 _NAMED = 8
@@ -29,6 +30,9 @@ def receipt(document: Document, tokens: int | None) -> str:
     dropped = sum(section.health.running_characters > 0 for section in sections)
     if dropped:
         parts.append(f"running headers and footers left out on {count(dropped, unit)}")
+    secrets = [section for section in sections if secret_in_section(document, section)]
+    if secrets:
+        parts.append(f"WARNING: probable secrets in {count(len(secrets), unit)} ({_named(secrets)})")
     if document.left_out:
         parts.append(f"{count(len(document.left_out), 'entry')} left out")
     return ", ".join([*parts, *document.notes])

@@ -5,11 +5,14 @@ from __future__ import annotations
 import fnmatch
 import re
 
+from app.documents.document import Document, LeftOut, Section
+
 _NAMES = (
     ".env",
     ".env.*",
     "*.env",
     ".netrc",
+    ".npmrc",
     "_netrc",
     ".pgpass",
     ".htpasswd",
@@ -36,9 +39,22 @@ _HARMLESS = re.compile(r"\.(example|sample|template|dist|defaults?|schema)$|\.pu
 _CONTENTS = (
     (
         "private key",
-        re.compile(r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----\s+[\w+/=:-]"),
+        re.compile(r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:\s|\\[nr])+[\w+/=:-]"),
     ),
     ("AWS key", re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")),
+    (
+        "AWS key",
+        re.compile(r"(?i)aws_secret_access_key[\"']?\s{0,9}[:=]\s{0,9}[\"']?[\w/+]{40}(?![\w/+])"),
+    ),
+    ("web token", re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{16,}")),
+    (
+        # Not a placeholder such as user:${PASSWORD}@ or user:password@.
+        "password in an address",
+        re.compile(
+            r"(?i)\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@'\"<>]{1,100}:"
+            r"(?![${<%*\[]|(?:password|passwd|pass|pwd|secret|x+)@)[^\s/@'\"<>]{3,200}@[\w.\[-]"
+        ),
+    ),
     ("GitHub token", re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{60,})\b")),
     ("GitLab token", re.compile(r"\bglpat-[\w-]{20}\b")),
     ("Slack token", re.compile(r"\bxox[abprs]-\d{8,}-[\w-]{12,}")),
@@ -67,3 +83,21 @@ def secret_in_text(text: str) -> str | None:
         if pattern.search(text):
             return f"probable secret ({kind})"
     return None
+
+
+def secret_in_section(document: Document, section: Section) -> str | None:
+    """Why a section probably holds secrets, by the name of its file or by its text."""
+    name = (section.path or document.name).rpartition("/")[2]
+    return secret_by_name(name) or secret_in_text(section.text)
+
+
+def holds_secret(document: Document) -> bool:
+    """Whether what is read of a document probably holds a secret; such are kept nowhere."""
+    return any(secret_in_section(document, section) for section in document.sections)
+
+
+def is_secret(entry: LeftOut) -> bool:
+    """Whether a file was left out for a secret, or holds one whatever it was left out for."""
+    return "secret" in entry.reason or (
+        entry.text is not None and secret_in_text(entry.text) is not None
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import zipfile
+import zlib
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 
 from app.documents import DiskCache, LeftOut, Limits, ReadOptions, read
 from app.documents.cache import document_from_bytes, document_to_bytes
+from app.prompt import tokenize
+from app.text_encoder import TextEncoder
 from tests.documents import make
 from tests.documents.test_pdf import body
 
@@ -104,3 +108,27 @@ def test_a_higher_limit_has_its_effect_on_a_known_file(tmp_path: Path) -> None:
     path = make.write(tmp_path, "a.zip", make.zipped(dict(files), zipfile.ZIP_STORED))
     assert len(read(path, limits=Limits(member_mb=1), cache=cache).sections) == 1
     assert len(read(path, limits=Limits(member_mb=2), cache=cache).sections) == 2
+
+
+def test_nothing_in_the_cache_tells_a_secret(tmp_path: Path) -> None:
+    """Whether left out, put back, or dropped by itself: neither as text nor as tokens."""
+    cache = DiskCache(tmp_path / "cache")
+    secret = "TOKEN=hunter42"
+
+    def encode(pieces: list[str]) -> list[list[int]]:
+        return [[ord(character) for character in piece] for piece in pieces]
+
+    encoder = TextEncoder(encode, {}, "characters", cache)
+    archive = make.write(tmp_path, "a.zip", make.zipped({"a.py": "x = 1", ".env": secret}))
+    for path, options in (
+        (archive, ReadOptions()),
+        (archive, ReadOptions(put_back=(".env",))),
+        (make.write(tmp_path, ".env", secret.encode()), ReadOptions()),
+    ):
+        tokenize(read(path, options=options, cache=cache), encoder)
+    blobs = [zlib.decompress(path.read_bytes()) for path in (tmp_path / "cache").iterdir()]
+    # The harmless part is kept, so the cache was in use.
+    assert any(b"x = 1" in blob for blob in blobs)
+    for blob in blobs:
+        assert secret.encode() not in blob
+        assert array("I", map(ord, secret)).tobytes() not in blob

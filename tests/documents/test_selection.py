@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.documents import Document, ReadOptions, read
+from app.documents import Document, ReadOptions, read, receipt
 from app.documents.language import language_of
 from app.documents.secrets import secret_by_name, secret_in_text
 from app.documents.tree import tree_header
@@ -82,6 +82,7 @@ def test_include_and_exclude(tmp_path: Path) -> None:
         (".env.production", True),
         (".env.sample", False),
         ("id_rsa", True),
+        (".npmrc", True),
         ("id_rsa.pub", False),
         ("server.pem", True),
         ("secrets.yaml", True),
@@ -101,11 +102,16 @@ def test_secrets_by_name(name: str, is_secret: bool) -> None:
         ("t = 'ghp_" + "a1" * 18 + "'", "GitHub token"),
         ("xoxb-" + "123456789012-abcdefghijkl", "Slack token"),
         ("key: sk-" + "abcdefgh" * 5, "API key"),
+        ('"private_key": "' + KEY.replace("\n", "\\n") + '"', "private key"),
+        ("AWS_SECRET_ACCESS_KEY=" + "aB3/" * 10, "AWS key"),
+        ("eyJhbGciOiJIUzI1\x4eiJ9.eyJzdWIiOiIxMjM0NTY3." + "aB3-" * 8, "web token"),
+        ("postgres://admin:hunter42@db.example.org/x", "password in an address"),
     ],
 )
 def test_secrets_in_text(text: str, kind: str) -> None:
     assert secret_in_text(text) == f"probable secret ({kind})"
-    assert secret_in_text(text[:12] + "\n" + text[12:].replace("BEGIN", "")) is None
+    assert secret_in_text(text[:8] + "\n" + text[12:].replace("BEGIN", "")) is None
+    assert secret_in_text("postgres://user:${PASSWORD}@db and http://user:password@host") is None
 
 
 def test_languages() -> None:
@@ -171,3 +177,20 @@ def test_files_of_one_name_are_all_named(tmp_path: Path) -> None:
         "a\ufffd.txt (1)": "same name as another",
         "a\ufffd.txt (2)": "same name as another",
     }
+
+
+@pytest.mark.parametrize("name", ["a.ipynb", "a.eml"])
+def test_secrets_inside_other_files_are_left_out(tmp_path: Path, name: str) -> None:
+    content = make.notebook() if name == "a.ipynb" else make.MAIL
+    secret = b"ghp_" + b"a1" * 18
+    content = content.replace(b"print(1 + 1)", secret).replace(b"at noon", secret)
+    make.write(tmp_path / "p", name, content)
+    make.write(tmp_path / "p", "b.txt", b"harmless")
+    assert left_out(read(tmp_path / "p"))[name] == "probable secret (GitHub token)"
+    back = read(tmp_path / "p", options=ReadOptions(put_back=(name,)))
+    assert secret.decode() in "".join(section.text for section in back.sections)
+
+
+def test_a_secret_that_is_read_is_warned_of(tmp_path: Path) -> None:
+    document = read(make.write(tmp_path, ".env", b"TOKEN=1"))
+    assert "WARNING: probable secrets in 1 file (.env)" in receipt(document, None)
