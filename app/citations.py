@@ -13,17 +13,22 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from app.documents.document import Document
+from app.prompt import shown_label
 
-_MARK = re.compile(r"\[([^\[\]\n]{1,300})\]")
+_MARK = re.compile(r"\[((?:[^\[\]\n]|\[[^\[\]\n]{0,300}\]){1,300})\]")
+_INNER_MARK = re.compile(r"\[([^\[\]\n]{1,300})\]")
 _LOOKS_LIKE_A_PLACE = re.compile(
     r"^(?:.{0,200}\b)?(?:p|pp|page|slide|cell|ch)\.?\s*[\divxlcdm]+(?:\s*[-\u2013]\s*[\divxlcdm]+)?$"
     r"|^[\w./ -]{1,200}\.\w{1,8}$",
     re.IGNORECASE,
 )
 _QUOTE = re.compile(
-    r"\u201c([^\u201c\u201d]{12,2000})\u201d|\u201e([^\u201e\u201c\u201d]{12,2000})[\u201c\u201d]"
-    r'|\u00ab([^\u00ab\u00bb]{12,2000})\u00bb|"([^"\n]{12,2000})"'
+    r"\u201c([^\u201c\u201d]*)\u201d|\u201e([^\u201e\u201c\u201d]*)[\u201c\u201d]"
+    r'|\u00ab([^\u00ab\u00bb]*)\u00bb|"([^"\n]*)"'
 )
+# Applied once the quotation marks are paired: those of short words close too.
+_QUOTE_CHARACTERS = range(12, 2001)
+_RANGE = re.compile(r"(.*?)([\divxlcdm]+)[-\u2013](?:p)?([\divxlcdm]+)")
 _WORDS_MIN = 3
 _MARK_WITHIN_CHARACTERS = 60
 _ELLIPSIS = re.compile(r"\s*(?:\[?(?:\.{3}|\u2026)\]?)\s*")
@@ -62,14 +67,14 @@ def find_citations(answer: str, documents: Sequence[Document]) -> list[Citation]
     marks = [
         (match.start(), name)
         for match in _MARK.finditer(answer)
-        for name in _names(match[1], places)
+        for name in _marked(match[1], places)
     ]
     quoted: set[int] = set()
     found: list[tuple[int, Citation]] = []
     texts: list[_Text] | None = None
     for match in _QUOTE.finditer(answer):
         quote = next(group for group in match.groups() if group is not None)
-        if len(quote.split()) < _WORDS_MIN:
+        if len(quote) not in _QUOTE_CHARACTERS or len(quote.split()) < _WORDS_MIN:
             continue
         if texts is None:
             texts = [_Text(document) for document in documents]
@@ -79,9 +84,14 @@ def find_citations(answer: str, documents: Sequence[Document]) -> list[Citation]
             if 0 <= start - match.end() <= _MARK_WITHIN_CHARACTERS
         ]
         mark = near[0][1] if near else None
-        quoted.update(start for start, _ in near[:1])
-        place = _search(quote, texts)
+        marked = [] if mark is None else places.find_all(mark)
+        place = _search(quote, texts, marked)
         document, section = place or ("", "")
+        if place is None or place in marked:
+            quoted.update(start for start, _ in near[:1])
+        else:
+            # The words are true and the mark beside them is not theirs: it stands for itself.
+            mark = None
         found.append((match.start(), Citation(mark, document, section, quote, place is not None)))
     for start, name in marks:
         if start not in quoted:
@@ -100,18 +110,42 @@ class _Places:
         for document in documents:
             for section in document.sections:
                 place = document.name, section.label
-                self._places.setdefault(_plain(section.label), place)
-                self._places.setdefault(_plain(f"{document.name} {section.label}"), place)
+                for label in (section.label, shown_label(section.label)):
+                    self._places.setdefault(_plain(label), place)
+                    self._places.setdefault(_plain(f"{document.name} {label}"), place)
+        self._order = list(dict.fromkeys(self._places.values()))
 
     def find(self, name: str) -> tuple[str, str] | None:
-        """Document and label of what a mark names."""
-        return self._places.get(_plain(name))
+        """Document and label of what a mark names, or of the first of a range."""
+        found = self.find_all(name)
+        return found[0] if found else None
+
+    def find_all(self, name: str) -> list[tuple[str, str]]:
+        """Document and label of each place that a mark such as "pp. 3-12" names."""
+        plain = _plain(name)
+        if (place := self._places.get(plain)) is not None:
+            return [place]
+        if (match := _RANGE.fullmatch(plain)) is None:
+            return []
+        first, last = (self._places.get(match[1] + match[end]) for end in (2, 3))
+        if first is None or last is None or first[0] != last[0]:
+            return []
+        start, end = self._order.index(first), self._order.index(last)
+        return self._order[start : end + 1]
 
 
 def _plain(name: str) -> str:
     """A label without the differences that do not matter: "Page 12", "p.12", "p. 12"."""
     name = re.sub(r"\b(?:pages?|pp|p)\b\.?", "p.", name.casefold())
-    return re.sub(r"[\s,;:()]+|(?<=\bp)\.", "", name)
+    return re.sub(r"[\s,;:()\[\]]+|(?<=\bp)\.", "", name)
+
+
+def _marked(inside: str, places: _Places) -> Iterator[str]:
+    """The places named in brackets, which may hold brackets, as some names of files do."""
+    names = list(_names(inside, places))
+    if not names:
+        names = [name for mark in _INNER_MARK.findall(inside) for name in _names(mark, places)]
+    yield from names
 
 
 def _names(inside: str, places: _Places) -> Iterator[str]:
@@ -143,14 +177,25 @@ def _flat(text: str) -> str:
     return " ".join(text.translate(_SAME).split())
 
 
-def _search(quote: str, texts: Sequence[_Text]) -> tuple[str, str] | None:
-    """Document and label of the place that says all of a quotation."""
+def _search(
+    quote: str, texts: Sequence[_Text], marked: Sequence[tuple[str, str]]
+) -> tuple[str, str] | None:
+    """Document and label of the place that says all of a quotation; the marked ones first."""
     pieces = [piece.strip(" .,;:!?") for piece in _ELLIPSIS.split(_flat(quote))]
     pieces = [piece for piece in pieces if piece]
+    if not pieces:
+        return None
     for text in texts:
-        start = place = text.text.find(pieces[0]) if pieces else -1
-        for piece in pieces[1:]:
-            start = text.text.find(piece, start) if start >= 0 else -1
-        if start >= 0:
-            return text.document.name, text.section_at(place)
-    return None
+        for begin, section in zip(text.starts, text.document.sections, strict=True):
+            if (text.document.name, section.label) in marked:
+                found = _find(pieces, text, begin)
+                if found in marked:
+                    return found
+    return next((found for text in texts if (found := _find(pieces, text, 0))), None)
+
+
+def _find(pieces: Sequence[str], text: _Text, begin: int) -> tuple[str, str] | None:
+    start = place = text.text.find(pieces[0], begin)
+    for piece in pieces[1:]:
+        start = text.text.find(piece, start) if start >= 0 else -1
+    return None if start < 0 else (text.document.name, text.section_at(place))

@@ -248,7 +248,7 @@ class PromptBuilder:
 
 def tokenize(document: Document, encoder: TextEncoder) -> TokenizedDocument:
     """Encodes a document: marks and texts apart, so that texts keep their ids under any name."""
-    intro = f"Document: {_one_line(document.name)}\n\n"
+    intro = f"Document: {shown_label(document.name)}\n\n"
     if document.header:
         intro += f"{document.header}\n\n"
     marks = [_mark(section) for section in document.sections]
@@ -298,9 +298,9 @@ def template_marks(
 def _mark(section: Section) -> str:
     """ "[p. 12]", "[src/main.py] Python"."""
     language = f" {section.language}" if section.language else ""
-    return f"[{_one_line(section.label)}]{language}\n"
+    return f"[{shown_label(section.label)}]{language}\n"
 
 
-def _one_line(name: str) -> str:
-    """A file's name must not write lines of its own."""
+def shown_label(name: str) -> str:
+    """A name as the model sees it: it must not write lines or marks of its own."""
     return re.sub(r"\s+", " ", name).replace("]", ")").replace("[", "(").strip()[:_NAME_CHARACTERS]

@@ -69,3 +69,36 @@ def test_short_quotations_are_words_not_proof() -> None:
     assert find_citations('The "rope" and "a b" are names.', BOTH) == []
     assert find_citations("", BOTH) == []
     assert find_citations("No documents [p. 1].", [])[0].found is False
+
+
+def test_a_wrong_mark_beside_a_true_quotation_is_found_out() -> None:
+    answer = 'It says "before a storm, and once" [p. 999].'
+    assert find_citations(answer, BOTH) == [
+        Citation(None, "manual.pdf", "p. 12", "before a storm, and once", True),
+        Citation("p. 999", "", "", None, False),
+    ]
+
+
+def test_the_marked_page_is_searched_first() -> None:
+    pages = (Section("p. 1", "the same words here"), Section("p. 2", "the same words here"))
+    document = Document("a.pdf", "pdf", pages)
+    (citation,) = find_citations('"the same words here" [p. 2]', [document])
+    assert (citation.mark, citation.section) == ("p. 2", "p. 2")
+
+
+def test_short_quotations_are_paired_too() -> None:
+    assert find_citations('The "dome" is near and the "tower" is old.', BOTH) == []
+
+
+@pytest.mark.parametrize("mark", ["app/[id]/page.tsx", "app/(id)/page.tsx"])
+def test_names_with_brackets(mark: str) -> None:
+    code = Document("app", "code", (Section("app/[id]/page.tsx", "x"),))
+    assert [c.section for c in find_citations(f"See [{mark}].", [code])] == ["app/[id]/page.tsx"]
+
+
+@pytest.mark.parametrize(
+    ("mark", "found"),
+    [("p. 12-13", True), ("pp. 12\u201313", True), ("p. 12-99", False), ("p. 13-12", False)],
+)
+def test_ranges(mark: str, found: bool) -> None:
+    assert [c.found for c in find_citations(f"So [{mark}].", BOTH)] == [found]
