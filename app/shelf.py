@@ -57,7 +57,10 @@ class Source:
 
 @dataclass(slots=True)
 class _Kept:
-    """A document and how far it is. `turn` grows whenever it is to be read anew."""
+    """A document and how far it is. `turn` grows whenever it is to be read anew.
+
+    `unticked_labels` are those that were unticked before.
+    """
 
     source: Source
     state: DocumentState
@@ -66,6 +69,7 @@ class _Kept:
     document: Document | None = None
     tokenized: TokenizedDocument | None = None
     unticked: frozenset[int] = frozenset()
+    unticked_labels: frozenset[str] = frozenset()
 
 
 class Shelf:
@@ -128,6 +132,10 @@ class Shelf:
                     f"There is no such way to read a document: {fault}."
                 ) from fault
             kept.turn += 1
+            if kept.document is not None:
+                # Sections get other numbers when more of them are read.
+                sections = kept.document.sections
+                kept.unticked_labels = frozenset(sections[n].label for n in kept.unticked)
             kept.document = kept.tokenized = None
             kept.unticked = frozenset()
             kept.state = DocumentState(document_id, kept.source.name)
@@ -185,6 +193,9 @@ class Shelf:
             if kept is None:
                 return
             kept.document = document
+            labels = [section.label for section in document.sections]
+            out = frozenset(n for n, label in enumerate(labels) if label in kept.unticked_labels)
+            kept.unticked = out if len(out) < len(labels) else frozenset()
         sections = count(len(document.sections), UNITS[document.kind])
         self._update(document_id, turn, sections=sections, extractor=_extractor(document, options))
         self._count(document_id, turn)

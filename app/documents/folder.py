@@ -14,6 +14,8 @@ from app.documents.selection import Entry, is_put_back, readable_path, skipped_f
 from mom_core.errors import DocumentError
 
 MANIFEST = "manifest.json"
+# Stands for all files of a folder that is named only.
+FOLDER_NOT_SENT = "…"
 
 
 def folder_entries(job: Job) -> Iterator[Entry]:
@@ -38,7 +40,7 @@ def folder_entries(job: Job) -> Iterator[Entry]:
             ):
                 # Not entered, only named: a folder of packages may hold 100,000 files.
                 folder_names.remove(folder_name)
-                yield Entry(f"{relative}/…", 0, _nothing)
+                yield Entry(f"{relative}/{FOLDER_NOT_SENT}", 0, _nothing)
         for file_name in file_names:
             found += 1
             if found > job.limits.files:
@@ -56,7 +58,12 @@ def uploaded_entries(job: Job) -> Iterator[Entry]:
     if len(names) > job.limits.files:
         raise too_many_files(job, f"{len(names):,}")
     for number, name in enumerate(names):
-        yield _entry(job.path / str(number), name)
+        folder, _, last = name.rpartition("/")
+        reason = skipped_folder(folder.rpartition("/")[2])
+        if last == FOLDER_NOT_SENT and reason is not None:
+            yield Entry(f"{readable_path(folder)}/", 0, _nothing, refused=f"{reason}, not uploaded")
+        else:
+            yield _entry(job.path / str(number), name)
 
 
 def too_many_files(job: Job, found: str) -> DocumentError:

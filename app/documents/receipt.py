@@ -32,7 +32,9 @@ def receipt(document: Document, tokens: int | None) -> str:
         parts.append(f"running headers and footers left out on {count(dropped, unit)}")
     secrets = [section for section in sections if secret_in_section(document, section)]
     if secrets:
-        parts.append(f"WARNING: probable secrets in {count(len(secrets), unit)} ({_named(secrets)})")
+        parts.append(
+            f"WARNING: probable secrets in {count(len(secrets), unit)} ({_named(secrets)})"
+        )
     if document.left_out:
         parts.append(f"{count(len(document.left_out), 'entry')} left out")
     return ", ".join([*parts, *document.notes])

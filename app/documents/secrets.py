@@ -39,7 +39,9 @@ _HARMLESS = re.compile(r"\.(example|sample|template|dist|defaults?|schema)$|\.pu
 _CONTENTS = (
     (
         "private key",
-        re.compile(r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:\s|\\[nr])+[\w+/=:-]"),
+        re.compile(
+            r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:\s|\\[nr])+[\w+/=:-]"
+        ),
     ),
     ("AWS key", re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")),
     (

@@ -238,9 +238,7 @@ class _Rules:
                     ignored = verdict
         return ignored
 
-    def _ignore_rules(
-        self, by_path: dict[str, Entry]
-    ) -> list[tuple[str, pathspec.GitIgnoreSpec]]:
+    def _ignore_rules(self, by_path: dict[str, Entry]) -> list[tuple[str, pathspec.GitIgnoreSpec]]:
         """Each `.gitignore` with its folder, outermost first: a later word overrules an earlier."""
         rules = []
         for path in sorted(by_path, key=lambda path: path.count("/")):

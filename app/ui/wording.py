@@ -137,4 +137,6 @@ def too_much(largest: list[tuple[str, int]]) -> str:
 
 
 def more(number: int) -> list[str]:
-    return [f"… and {number:,} more"] if number > 0 else []
+    if number <= 0:
+        return []
+    return [f"… and {number:,} more; mom read --json lists all, --put-back PATH reads any"]

@@ -100,28 +100,38 @@ def test_dropping_by_drag(page: Any, samples: Path) -> None:
     expect(wait).to_have_count(1)
 
 
-def test_dropping_a_folder(page: Any, samples: Path) -> None:
+def drop_folder(page: Any, folder: Path) -> None:
     session = page.context.new_cdp_session(page)
     box = page.locator("#drop").bounding_box()
+    place = {"x": box["x"] + 20, "y": box["y"] + 20}
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
     for kind in ("dragEnter", "dragOver", "drop"):
-        session.send(
-            "Input.dispatchDragEvent",
-            {
-                "type": kind,
-                "x": box["x"] + 20,
-                "y": box["y"] + 20,
-                "data": {
-                    "items": [],
-                    "files": [str(samples / "tidebell")],
-                    "dragOperationsMask": 1,
-                },
-            },
-        )
+        session.send("Input.dispatchDragEvent", {"type": kind, **place, "data": data})
+
+
+def test_dropping_a_folder(page: Any, samples: Path) -> None:
+    drop_folder(page, samples / "tidebell")
     expect(page.locator("#documents .facts")).to_have_text(
         re.compile(r"^6 files · " + TOKENS.pattern), timeout=20_000
     )
     page.click("#documents summary")
     expect(page.locator("#documents details.receipt")).to_contain_text("poetry.lock (lock file")
+
+
+def test_a_dropped_folder_hides_nothing(page: Any, tmp_path: Path) -> None:
+    for name in ("a.txt", "node_modules/x/index.js"):
+        path = tmp_path / "project" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("words")
+    drop_folder(page, tmp_path / "project")
+    wait_for_tokens(page)
+    page.click("#documents summary")
+    expect(page.locator("#documents details.receipt")).to_contain_text(
+        "node_modules/ (installed packages, not uploaded"
+    )
+    (tmp_path / "nothing").mkdir()
+    drop_folder(page, tmp_path / "nothing")
+    expect(page.locator("#drop .upload")).to_contain_text("nothing is an empty folder")
 
 
 def test_stop_while_reading(page: Any, tmp_path: Path, samples: Path) -> None:

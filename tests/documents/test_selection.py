@@ -152,7 +152,10 @@ def test_one_broken_file_hides_no_other(
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [(".gitignore", "cannot be read: damaged"), ("yarn.lock", "lock file; cannot be read: damaged")],
+    [
+        (".gitignore", "cannot be read: damaged"),
+        ("yarn.lock", "lock file; cannot be read: damaged"),
+    ],
 )
 def test_a_broken_file_that_is_only_looked_at_hides_no_other(
     tmp_path: Path, name: str, reason: str

@@ -115,6 +115,17 @@ def test_put_back_and_other_options(shelf: Shelf, tmp_path: Path) -> None:
         shelf.reread("a", colour="red")
 
 
+def test_putting_back_keeps_what_was_unticked(shelf: Shelf, tmp_path: Path) -> None:
+    files = {"b.py": "x = 1", "c.py": "y = 2", "a.lock/yarn.lock": "a b c", "Cargo.lock": "d"}
+    put(shelf, tmp_path, "a", make.zipped(dict(files)), "a.zip")
+    settle(shelf)
+    shelf.choose("a", [0])
+    shelf.put_back("a", "Cargo.lock")
+    settle(shelf)
+    chosen = {part.label: part.is_chosen for part in shelf.parts("a")}
+    assert chosen == {"Cargo.lock": True, "b.py": False, "c.py": True}
+
+
 def test_a_locked_document_opens_with_its_password(shelf: Shelf, tmp_path: Path) -> None:
     import pypdf
 

@@ -122,7 +122,10 @@ def test_documents_view_stays_small() -> None:
     row = view["rows"][0]
     assert row["facts"] == "9,000 files · 12,345 tokens · 3% of the context"
     assert row["left_out"][0] == ["file0 (lock file)", "file0"]
-    assert row["left_out"][-1] == ["… and 9,950 more", ""]
+    assert row["left_out"][-1] == [
+        "… and 9,950 more; mom read --json lists all, --put-back PATH reads any",
+        "",
+    ]
     assert len(json.dumps(view)) < 4000
     state = DocumentState("1", "a", sections="1 page", tokens=9000)
     full = view_state.documents_view([state], 8192, lambda number: [("p. 1 of a", 9000)])

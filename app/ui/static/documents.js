@@ -81,7 +81,9 @@
     // A long manual has thousands of pages: the inside of a group is drawn when it is opened.
     box.replaceChildren(...groups.map((group) => {
       const numbers = group.items.map(([number]) => number), all = group.items.every(([, part]) => part.is_chosen);
-      const title = group.title || group.items[0][1].label;
+      const first = group.items[0][1].label, last = group.items.at(-1)[1].label;
+      const whole = first.startsWith("p. ") ? "All pages" : "All parts";
+      const title = group.title || (groups.length === 1 ? whole : first === last ? first : `${first} – ${last}`);
       const details = element("details", "group"), summary = element("summary");
       summary.append(tick(all, numbers, title), element("span", "", title), element("small", "", tokens(group.items)));
       details.append(summary);

@@ -169,12 +169,11 @@
     return fault;
   };
   let queue = Promise.resolve();
-  const upload = (batches) => { queue = queue.then(() => uploadNow(batches)); return queue; };
-  const uploadNow = async (batches) => {
+  const upload = (batches, faults = []) => { queue = queue.then(() => uploadNow(batches, faults)); return queue; };
+  const uploadNow = async (batches, faults) => {
     const total = batches.flat().reduce((sum, item) => sum + item.file.size, 0) || 1;
     let done = 0;
     say("Uploading …");
-    const faults = [];
     for (const batch of batches) {
       const id = number();
       try {
@@ -190,14 +189,20 @@
     }
     say(faults.join(" "), faults.length > 0);
   };
-  const walk = async (entry, prefix, out) => {
-    if (entry.isFile) out.push({ file: await new Promise((ok, no) => entry.file(ok, no)), path: prefix + entry.name });
-    else if (!SKIPPED.has(entry.name)) {
+  const walk = async (entry, prefix, out, faults) => {
+    if (entry.isFile) {
+      // One file that cannot be read does not stop the rest of its folder.
+      try { out.push({ file: await new Promise((ok, no) => entry.file(ok, no)), path: prefix + entry.name }); }
+      catch { faults.push(`${prefix}${entry.name} could not be read from the disk.`); }
+    } else if (prefix && SKIPPED.has(entry.name)) {
+      // Named, so that it is listed as left out, but not sent.
+      out.push({ file: new File([], "…"), path: `${prefix}${entry.name}/…` });
+    } else {
       const reader = entry.createReader();
       for (;;) {
         const entries = await new Promise((ok, no) => reader.readEntries(ok, no));
         if (!entries.length) break;
-        for (const child of entries) await walk(child, `${prefix}${entry.name}/`, out);
+        for (const child of entries) await walk(child, `${prefix}${entry.name}/`, out, faults);
       }
     }
   };
@@ -211,10 +216,15 @@
     // Both lists are emptied at the first await.
     const entries = [...e.dataTransfer.items].map((i) => i.webkitGetAsEntry?.()).filter(Boolean);
     const files = [...e.dataTransfer.files];
-    const batches = [];
-    if (entries.length) for (const entry of entries) { const out = []; try { await walk(entry, "", out); } catch { say(`${entry.name} could not be read from the disk.`, true); continue; } if (out.length) batches.push(out); }
+    const batches = [], faults = [];
+    if (entries.length) for (const entry of entries) {
+      const out = [], known = faults.length;
+      try { await walk(entry, "", out, faults); } catch { faults.push(`${entry.name} could not be read from the disk.`); }
+      if (out.length) batches.push(out);
+      else if (faults.length === known) faults.push(`${entry.name} is an empty folder: there is nothing to read in it.`);
+    }
     else for (const file of files) batches.push([{ file, path: file.name }]);
-    if (batches.length) upload(batches);
+    if (batches.length || faults.length) upload(batches, faults);
   }, true);
   // A long paste is a document, not a question.
   let pasted = 0;
