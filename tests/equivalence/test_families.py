@@ -224,7 +224,7 @@ def test_a_window_that_is_not_asked_for_is_refused() -> None:
     model = make_model("qwen2-window")
     for layer in model.model.layers:
         layer.self_attn.sliding_window = None
-    with pytest.raises(hf_seam.UnsupportedModel, match="sliding window"):
+    with pytest.raises(hf_seam.UnsupportedModel, match="window of 9 tokens"):
         Engine(model).logits(make_prompt(5))
 
 

@@ -45,7 +45,8 @@ def test_receipts(family: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_receipts_in_half_precision(dtype: torch.dtype) -> None:
-    engine = Engine(make_model("llama").to(dtype))
+    # A family on whose logits a wrong scale weighs twice the tolerance.
+    engine = Engine(make_model("mistral").to(dtype))
     assert engine.verify(make_prompt(30)).is_exact
     with without("scale", engine.model):
         assert not engine.verify(make_prompt(30)).is_exact
