@@ -101,7 +101,9 @@ def page(browser: Any, site: Site) -> Iterator[Any]:
     for row in site.workspace.state()["documents"]["rows"]:  # type: ignore[index]
         site.workspace.shelf.remove(row["id"])
     site.workspace.new_conversation()
-    site.workspace.configure(offload="auto", chunk="auto", max_new_tokens=512, temperature=0.0)
+    site.workspace.configure(
+        offload="auto", chunk="auto", max_new_tokens=512, temperature=0.0, fits_best_parts=False
+    )
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
     faults: list[str] = []

@@ -26,13 +26,11 @@ def test_parts_can_be_unticked_seen_and_searched(page: Any, tmp_path: Path) -> N
     )
     expect(page.locator("#documents .group summary > span")).to_have_text("All pages")
     tick = page.locator("#documents .part input").first
-    # A box that is drawn by hand looks the same ticked and unticked.
+    # The browser's own box: one drawn by hand looked the same ticked and unticked.
     appearance = "element => getComputedStyle(element).appearance"
     assert tick.evaluate(appearance) == "auto"
     assert page.locator("#documents .controls select").evaluate(appearance) == "auto"
-    before_pixels = tick.screenshot()
     tick.uncheck()
-    assert page.locator("#documents .part input").first.screenshot() != before_pixels
     expect(page.locator("#documents .facts")).to_contain_text("1 unticked")
     assert page.inner_text("#documents .facts") != before
     pages = page.locator("#documents input[placeholder^='Keep pages']")
