@@ -177,7 +177,7 @@ class Workspace:
                 raise InvalidSetting(wording.EMPTY_QUESTION)
             if self._model_error:
                 raise InvalidSetting(self._model_error)
-            if self._job is not None and not self._job.is_over:
+            if self.is_busy:
                 raise InvalidSetting(wording.BUSY)
             if not self._is_preparing():
                 # Refused at once, while the question is still in its box.
@@ -238,6 +238,11 @@ class Workspace:
                 )
             return prompt
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a run is on."""
+        return self._job is not None and not self._job.is_over
+
     def stop(self) -> None:
         """Ends the current run at its next event; nothing if there is none."""
         with self._lock:
@@ -247,7 +252,7 @@ class Workspace:
     def new_conversation(self) -> None:
         """Forgets the turns; documents stay, and what was read of them."""
         with self._lock:
-            if self._job is not None and not self._job.is_over:
+            if self.is_busy:
                 raise InvalidSetting(wording.BUSY)
             self._answered.clear()
             self._run = RunView()
@@ -326,7 +331,6 @@ class Workspace:
         with self._lock:
             run = self.run()
             window = self._engine.context_window_tokens if self._engine else None
-            is_busy = self._job is not None and not self._job.is_over
             return {
                 "model": {
                     "name": self.model_name,
@@ -341,7 +345,7 @@ class Workspace:
                     self._settings.fits_best_parts,
                 ),
                 "citations": self._citations(),
-                "run": {**view_state.run_view(run), "is_busy": is_busy},
+                "run": {**view_state.run_view(run), "is_busy": self.is_busy},
                 "turns": len(self._answered),
             }
 

@@ -1,7 +1,7 @@
 """The page: Gradio's components, and how clicks reach the workspace.
 
 What changes many times a second (progress, the growing answer, the gauges, the documents) is
-painted by `static/page.js` from one stream of small updates; Gradio carries what a person sends
+painted by `static/*.js` from one stream of small updates; Gradio carries what a person sends
 and the finished conversation.
 """
 
@@ -12,29 +12,27 @@ from typing import Any
 
 import gradio as gr
 
+from app.ui.component import markup
 from app.ui.markdown import plain_markdown, safe_markdown
+from app.ui.panels.documents import documents_panel
+from app.ui.panels.forecast import forecast_panel
+from app.ui.panels.memory import memory_panel
+from app.ui.panels.token_map import token_map_panel
+from app.ui.panels.viewer import viewer_panel
 from app.ui.theme import theme
 from app.workspace import OFFLOADS, Workspace
 from mom_core.errors import MomError
-
-_KINDS = (
-    ("weights", "Weights"),
-    ("kv", "KV"),
-    ("activations", "Activations"),
-    ("rest", "Rest"),
-    ("others", "Other programs"),
-)
 
 
 def build(workspace: Workspace) -> gr.Blocks:
     """The page for one workspace."""
     with gr.Blocks(title="mom-chat", analytics_enabled=False) as demo:
         with gr.Column(elem_id="shell"):
-            gr.HTML(_header(workspace.model_name), elem_id="top")
+            markup("top", _header(workspace.model_name))
             with gr.Column(elem_id="side"):
-                gr.HTML(_DROP, elem_id="drop")
-                gr.HTML(_DOCUMENTS, elem_id="documents")
+                documents_panel()
             with gr.Column(elem_id="mid"):
+                token_map_panel()
                 with gr.Column(elem_id="chat"):
                     history = gr.Chatbot(
                         elem_id="history",
@@ -48,8 +46,8 @@ def build(workspace: Workspace) -> gr.Blocks:
                         allow_tags=False,
                         placeholder=" ",
                     )
-                    gr.HTML(_LIVE, elem_id="live")
-                gr.HTML(_PROGRESS, elem_id="progress")
+                    markup("live", _LIVE)
+                markup("progress", _PROGRESS)
                 with gr.Row(elem_id="ask"):
                     question = gr.Textbox(
                         elem_id="question",
@@ -64,9 +62,10 @@ def build(workspace: Workspace) -> gr.Blocks:
                     )
                     send = gr.Button("Send", elem_id="send", variant="primary", scale=0)
                     stop = gr.Button("Stop", elem_id="stop", scale=0)
-            with gr.Column(elem_id="memory"):
-                gr.HTML(_gauge("device", "Device"), elem_id="gauge-device")
-                gr.HTML(_gauge("host", "Host"), elem_id="gauge-host")
+            with gr.Column(elem_id="aside"):
+                forecast_panel()
+                with gr.Column(elem_id="memory"):
+                    memory_panel()
                 with gr.Column(elem_id="settings"):
                     offload = gr.Dropdown(
                         list(OFFLOADS),
@@ -104,6 +103,7 @@ def build(workspace: Workspace) -> gr.Blocks:
                         interactive=True,
                     )
                     fresh = gr.Button("New conversation", elem_id="new", size="sm")
+            viewer_panel()
             refresh = gr.Button("Refresh", elem_id="refresh")
 
         def messages() -> list[dict[str, Any]]:
@@ -167,8 +167,9 @@ def mount_options() -> dict[str, Any]:
         "theme": theme(),
         "head": (
             '<link rel="stylesheet" href="static/page.css">'
-            '<script defer src="static/documents.js"></script>'
-            '<script defer src="static/page.js"></script>'
+            '<link rel="stylesheet" href="static/documents.css">'
+            '<link rel="stylesheet" href="static/memory.css">'
+            '<script type="module" src="static/main.js"></script>'
         ),
         "footer_links": [],
         "run_history": False,
@@ -192,18 +193,6 @@ def _header(model_name: str) -> str:
     )
 
 
-_DROP = """<label class="drop-area" tabindex="0">
-<input type="file" multiple aria-label="Choose documents">
-<b>Drop documents, code folders, archives</b>
-<span>or click to choose files</span><span class="upload" role="status"></span></label>
-<form class="open-path"><input type="text" placeholder="or open a path on this machine"
-aria-label="A path on this machine"></form>"""
-
-_DOCUMENTS = """<h2>Documents</h2><div class="total"></div><div class="share"><i></i></div>
-<div class="advice" hidden><p></p><label><input type="checkbox" class="fit"> When there is too much,
-read only the parts that match the question best (BM25)</label></div>
-<ul class="rows"></ul><p class="none">No documents yet. Without one, this is a plain chat.</p>"""
-
 _LIVE = """<div class="welcome"><h2>Ask a whole document</h2>
 <ol><li>Drop a PDF, a text, a .zip or a folder of code anywhere on this page.</li>
 <li>See how many tokens it has, counted with the model's own tokenizer.</li>
@@ -213,14 +202,3 @@ _LIVE = """<div class="welcome"><h2>Ask a whole document</h2>
 
 _PROGRESS = """<div class="bar"><i></i></div><div class="line"></div>
 <div class="sr-only" aria-live="polite"></div>"""
-
-
-def _gauge(key: str, title: str) -> str:
-    parts = "".join(f'<i class="{kind}"></i>' for kind, _ in _KINDS)
-    rows = "".join(
-        f'<span class="{kind}" hidden><i></i>{name} <b></b></span>' for kind, name in _KINDS
-    )
-    return f"""<div class="gauge" data-key="{key}"><div class="head"><b>{title}</b>
-<span class="title"></span></div><div class="bar" role="meter" aria-label="{title} memory"
-aria-valuemin="0" aria-valuemax="100">{parts}<u></u></div><div class="text"></div>
-<div class="kinds">{rows}</div></div>"""

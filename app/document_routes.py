@@ -1,0 +1,115 @@
+"""Routes of the documents: open, order, choose from, look into, read anew."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request, Response
+
+from app.documents import EXTRACTORS
+from app.shelf import Source
+from app.ui import wording
+from app.workspace import Workspace
+from mom_core.errors import InvalidSetting, MomError
+
+# More than a browser shows in one piece without trouble.
+_SHOWN_CHARACTERS = 1_000_000
+_CHANGES = frozenset({"password", "extractor", "drops_running_lines", "joins_hyphens"})
+_CHANGES_LISTS = frozenset({"include", "exclude"})
+
+
+def document_routes(workspace: Workspace) -> APIRouter:
+    """All of them, for the documents of one workspace."""
+    router = APIRouter()
+    shelf = workspace.shelf
+
+    @router.post("/documents")
+    async def open_here(request: Request) -> Response:
+        """Opens a path of this machine without copying it."""
+        path = Path(str((await request.json()).get("path", "")).strip()).expanduser()
+        if not path.is_absolute():
+            raise HTTPException(400, f"{str(path)[:80]!r} is no full path, such as /home/me/a.pdf.")
+        if not path.exists():
+            raise HTTPException(400, f"There is nothing at {str(path)[:200]}. Check the path.")
+        shelf.add(uuid.uuid4().hex, Source(path, path.name or str(path)))
+        return Response(status_code=204)
+
+    @router.delete("/documents/{document_id}")
+    async def remove(document_id: str) -> Response:
+        shelf.remove(document_id)
+        return Response(status_code=204)
+
+    @router.put("/documents/order")
+    async def order(request: Request) -> Response:
+        shelf.put_in_order([str(key) for key in await request.json()])
+        return Response(status_code=204)
+
+    @router.get("/documents/{document_id}/parts")
+    async def parts(document_id: str) -> Any:
+        with _refusals():
+            return [asdict(part) for part in shelf.parts(document_id)]
+
+    @router.get("/documents/{document_id}/parts/{number}")
+    async def text(document_id: str, number: int) -> Any:
+        with _refusals():
+            section = shelf.section(document_id, number)
+        doubt = wording.doubts(section.health, bool(section.text.strip()))
+        if len(section.text) > _SHOWN_CHARACTERS:
+            doubt = f"{doubt} The first {_SHOWN_CHARACTERS:,} characters are shown.".strip()
+        return {"label": section.label, "text": section.text[:_SHOWN_CHARACTERS], "doubt": doubt}
+
+    @router.get("/documents/{document_id}/find")
+    def find(document_id: str, words: str) -> Any:
+        with _refusals():
+            return shelf.find(document_id, words)
+
+    @router.put("/documents/{document_id}/choice")
+    async def choose(document_id: str, request: Request) -> Response:
+        wanted = await request.json()
+        with _refusals():
+            if "pages" in wanted:
+                shelf.choose_pages(document_id, str(wanted["pages"]))
+            else:
+                shelf.choose(document_id, [int(number) for number in wanted["unticked"]])
+        return Response(status_code=204)
+
+    @router.put("/documents/{document_id}/options")
+    async def reread(document_id: str, request: Request) -> Response:
+        """Reads anew: with a password, another extractor, or something put back."""
+        wanted = await request.json()
+        with _refusals():
+            if "put_back" in wanted:
+                shelf.put_back(document_id, str(wanted["put_back"]))
+            else:
+                changes = {key: wanted[key] for key in _CHANGES & set(wanted)}
+                changes |= {
+                    key: tuple(map(str, wanted[key])) for key in _CHANGES_LISTS & set(wanted)
+                }
+                if changes.get("extractor", EXTRACTORS[0]) not in EXTRACTORS:
+                    raise InvalidSetting(f"The extractor must be one of {', '.join(EXTRACTORS)}.")
+                shelf.reread(document_id, **changes)
+        return Response(status_code=204)
+
+    @router.put("/fit")
+    async def fit(request: Request) -> Response:
+        """Whether only the parts that match best are read when there is too much."""
+        workspace.configure(fits_best_parts=bool(await request.json()))
+        return Response(status_code=204)
+
+    return router
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What a person did wrong is a sentence; anything else that is malformed is a refusal too."""
+    try:
+        yield
+    except MomError as fault:
+        raise HTTPException(400, str(fault)) from fault
+    except (KeyError, TypeError, ValueError) as fault:
+        raise HTTPException(400, f"The request cannot be understood: {fault}.") from fault

@@ -1,0 +1,89 @@
+"""One stream of updates per tab: what changed, as server-sent events.
+
+A tab has a list of feeds, each with a cursor of its own. A feed is asked at every tick whether it
+has something new and answers with small JSON objects, so that a gauge, the text of an answer and
+a list of documents share one connection (browsers allow six to a server).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Protocol
+
+from app.ui import view_state
+from app.workspace import Workspace
+
+TICK_SECONDS = 0.08
+_MEMORY_EVERY_TICKS = 5
+_IDLE_MEMORY_EVERY_TICKS = 12
+
+Update = tuple[str, Any]
+
+
+class Feed(Protocol):
+    """One kind of news for one tab."""
+
+    def poll(self) -> Iterator[Update]:
+        """What is new since the last call: name of the event and its data, in order."""
+        ...
+
+
+class StateFeed:
+    """The workspace's state when it changed, and the new text of the answer before it."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._version = -1
+        self._run_id = ""
+        self._sent = 0
+
+    def poll(self) -> Iterator[Update]:
+        """`text` with what was appended, then `state`."""
+        changed = self._workspace.version
+        if changed == self._version:
+            return
+        self._version = changed
+        # The text first: whoever sees a run end has all of its answer.
+        run = self._workspace.run()
+        state = self._workspace.state()
+        if run.run_id != self._run_id:
+            self._run_id, self._sent = run.run_id, 0
+            yield "text", {"run": run.run_id, "start": 0, "text": ""}
+        if len(run.text) > self._sent:
+            yield "text", {"run": run.run_id, "start": self._sent, "text": run.text[self._sent :]}
+            self._sent = len(run.text)
+        yield "state", state
+
+
+class MemoryFeed:
+    """The gauges, less often while nothing runs."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._ticks_left = 0
+
+    def poll(self) -> Iterator[Update]:
+        """`memory` with both gauges."""
+        self._ticks_left -= 1
+        if self._ticks_left > 0:
+            return
+        is_busy = self._workspace.is_busy
+        self._ticks_left = _MEMORY_EVERY_TICKS if is_busy else _IDLE_MEMORY_EVERY_TICKS
+        yield "memory", view_state.memory_view(self._workspace.memory())
+
+
+def feeds(workspace: Workspace) -> list[Feed]:
+    """Those of a new tab."""
+    return [StateFeed(workspace), MemoryFeed(workspace)]
+
+
+async def updates(workspace: Workspace, is_closing: Callable[[], bool]) -> AsyncIterator[str]:
+    """Server-sent events of all feeds, at most 12.5 times a second, until the server closes."""
+    all_feeds = feeds(workspace)
+    while not is_closing():
+        for feed in all_feeds:
+            for kind, data in feed.poll():
+                yield f"event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+        await asyncio.sleep(TICK_SECONDS)

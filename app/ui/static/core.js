@@ -1,0 +1,60 @@
+/* What all panels share: small DOM helpers, requests to our routes, and the one stream of updates.
+   Text from outside is only ever set as text, never as HTML. */
+
+export const $ = (selector, from = document) => from.querySelector(selector);
+
+export const setText = (node, text) => { if (node && node.textContent !== text) node.textContent = text; };
+
+export const element = (tag, className, text) => {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
+};
+
+export const button = (text, act, label) => {
+  const node = element("button", "small", text);
+  node.type = "button"; node.onclick = act;
+  if (label) { node.title = label; node.setAttribute("aria-label", label); }
+  return node;
+};
+
+/* A line beside the place for dropping: what was refused, and why. */
+export const say = (text, bad = !!text) => {
+  const node = $("#drop .upload");
+  setText(node, text); node?.classList.toggle("bad", bad);
+};
+
+/* One request. Refusals are said on the page; null is their answer, and that of an empty one. */
+export const send = async (method, path, data) => {
+  const answer = await fetch(path, data === undefined ? { method } : { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(data) })
+    .catch(() => null);
+  if (!answer) { say("The program does not answer. Is it still running?"); return null; }
+  if (answer.status === 204) { say(""); return null; }
+  const body = await answer.json().catch(() => ({}));
+  if (!answer.ok) { say(typeof body.detail === "string" ? body.detail : `The request was refused (${answer.status}).`); return null; }
+  return body;
+};
+
+/* The stream. `on(kind, act)` hears every update of that kind, and the last one at once.
+   Browsers allow six connections to a server: a hidden tab gives its own back. */
+const hearers = new Map(), last = new Map();
+export const on = (kind, act) => {
+  if (!hearers.has(kind)) { hearers.set(kind, []); listen(kind); }
+  hearers.get(kind).push(act);
+  if (last.has(kind)) act(last.get(kind));
+};
+export const emit = (kind, data) => { last.set(kind, data); for (const act of hearers.get(kind) ?? []) act(data); };
+
+let stream = null, address = () => "./events";
+const listen = (kind) => stream?.addEventListener(kind, (e) => emit(kind, JSON.parse(e.data)));
+export const attach = (url) => {
+  if (url) address = url;
+  stream?.close(); stream = null;
+  if (document.hidden) return;
+  stream = new EventSource(address());
+  for (const kind of hearers.keys()) listen(kind);
+  stream.onerror = () => emit("offline", true);
+  stream.onopen = () => emit("offline", false);
+};
+document.addEventListener("visibilitychange", () => attach());

@@ -1,0 +1,2 @@
+/* What a question will cost. */
+export const start = () => {};

@@ -1,0 +1,27 @@
+/* Starts the panels once Gradio has drawn the page, then opens the stream. */
+import { $, attach } from "./core.js";
+import * as chat from "./chat.js";
+import * as documents from "./documents.js";
+import * as forecast from "./forecast.js";
+import * as memory from "./memory.js";
+import * as tokenMap from "./token_map.js";
+import "./upload.js";
+
+const PANELS = [documents, tokenMap, forecast, memory, chat];
+const DRAWN = ["#send", "#live .answer", "#documents .rows", "#gauge-host .gauge", "#progress .line"];
+
+// Gradio names too few of its buttons for those who cannot see them.
+const nameButtons = () => {
+  for (const b of document.querySelectorAll("button:not([aria-label])")) if (!b.textContent.trim()) b.setAttribute("aria-label", b.title || "Button");
+};
+
+let isStarted = false;
+const look = () => {
+  nameButtons();
+  if (isStarted || !DRAWN.every((selector) => $(selector))) return;
+  isStarted = true;
+  for (const panel of PANELS) panel.start();
+  attach();
+};
+new MutationObserver(look).observe(document.documentElement, { childList: true, subtree: true });
+look();
