@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import uuid
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,11 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from app.documents import EXTRACTORS
+from app.refusals import refusals
 from app.shelf import Source
 from app.ui import wording
 from app.workspace import Workspace
-from mom_core.errors import InvalidSetting, MomError
+from mom_core.errors import InvalidSetting
 
 # More than a browser shows in one piece without trouble.
 _SHOWN_CHARACTERS = 1_000_000
@@ -51,12 +50,12 @@ def document_routes(workspace: Workspace) -> APIRouter:
 
     @router.get("/documents/{document_id}/parts")
     async def parts(document_id: str) -> Any:
-        with _refusals():
+        with refusals():
             return [asdict(part) for part in shelf.parts(document_id)]
 
     @router.get("/documents/{document_id}/parts/{number}")
     async def text(document_id: str, number: int) -> Any:
-        with _refusals():
+        with refusals():
             section = shelf.section(document_id, number)
         doubt = wording.doubts(section.health, bool(section.text.strip()))
         if len(section.text) > _SHOWN_CHARACTERS:
@@ -65,13 +64,13 @@ def document_routes(workspace: Workspace) -> APIRouter:
 
     @router.get("/documents/{document_id}/find")
     def find(document_id: str, words: str) -> Any:
-        with _refusals():
+        with refusals():
             return shelf.find(document_id, words)
 
     @router.put("/documents/{document_id}/choice")
     async def choose(document_id: str, request: Request) -> Response:
         wanted = await request.json()
-        with _refusals():
+        with refusals():
             if "pages" in wanted:
                 shelf.choose_pages(document_id, str(wanted["pages"]))
             else:
@@ -82,7 +81,7 @@ def document_routes(workspace: Workspace) -> APIRouter:
     async def reread(document_id: str, request: Request) -> Response:
         """Reads anew: with a password, another extractor, or something put back."""
         wanted = await request.json()
-        with _refusals():
+        with refusals():
             if "put_back" in wanted:
                 shelf.put_back(document_id, str(wanted["put_back"]))
             else:
@@ -102,14 +101,3 @@ def document_routes(workspace: Workspace) -> APIRouter:
         return Response(status_code=204)
 
     return router
-
-
-@contextlib.contextmanager
-def _refusals() -> Iterator[None]:
-    """What a person did wrong is a sentence; anything else that is malformed is a refusal too."""
-    try:
-        yield
-    except MomError as fault:
-        raise HTTPException(400, str(fault)) from fault
-    except (KeyError, TypeError, ValueError) as fault:
-        raise HTTPException(400, f"The request cannot be understood: {fault}.") from fault

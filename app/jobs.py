@@ -12,6 +12,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 import uuid
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -50,6 +51,33 @@ class Job:
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._over = threading.Event()
+        self._go_on = threading.Event()
+        self._go_on.set()
+        self._paused_seconds = 0.0
+        self._started = threading.Event()
+
+    @property
+    def has_started(self) -> bool:
+        """Whether its turn has come."""
+        return self._started.is_set()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it is to wait before its next event."""
+        return not self._go_on.is_set()
+
+    @property
+    def paused_seconds(self) -> float:
+        """How long it has waited in pauses that are over."""
+        return self._paused_seconds
+
+    def pause(self) -> None:
+        """Asks the worker to wait after the next event; what was done so far is held."""
+        self._go_on.clear()
+
+    def resume(self) -> None:
+        """Ends a pause."""
+        self._go_on.set()
 
     @property
     def is_over(self) -> bool:
@@ -57,8 +85,22 @@ class Job:
         return self._over.is_set()
 
     def stop(self) -> None:
-        """Asks the worker to end the run at its next event."""
+        """Asks the worker to end the run at its next event, in a pause too; one whose turn has
+        not come is over at once."""
         self._stop.set()
+        self._go_on.set()
+        with self._changed:
+            if not self.has_started and not self.is_over:
+                self._events.append(Stopped())
+                self._over.set()
+
+    def _begin(self) -> bool:
+        """Its turn has come; False if it was given up in line."""
+        with self._changed:
+            if self.is_over:
+                return False
+            self._started.set()
+            return True
 
     def events(self, start: int = 0) -> list[JobEvent]:
         """The log from index `start`.
@@ -72,6 +114,13 @@ class Job:
     def wait(self, timeout_seconds: float | None = None) -> bool:
         """Waits until the run is over; False if it is not by then."""
         return self._over.wait(timeout_seconds)
+
+    def _wait_while_paused(self) -> None:
+        if self._go_on.is_set():
+            return
+        began = time.monotonic()
+        self._go_on.wait()
+        self._paused_seconds += time.monotonic() - began
 
     def _append(self, event: JobEvent) -> None:
         with self._changed:
@@ -99,6 +148,7 @@ class Worker:
             queue.SimpleQueue()
         )
         self._current: Job | None = None
+        self._is_closing = False
         self._thread = threading.Thread(target=self._work, name="mom-worker", daemon=True)
         self._thread.start()
 
@@ -115,7 +165,8 @@ class Worker:
         return job
 
     def close(self, timeout_seconds: float = 5.0) -> None:
-        """Stops the current run and ends the thread."""
+        """Stops the current run and those in line, and ends the thread."""
+        self._is_closing = True
         self._queue.put(None)
         if (current := self._current) is not None:
             current.stop()
@@ -124,6 +175,10 @@ class Worker:
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
             job, run, on_over = item
+            if self._is_closing:
+                job.stop()
+            if not job._begin():
+                continue
             self._current = job
             try:
                 job._append(self._draw(job, run))
@@ -155,6 +210,7 @@ class Worker:
                 if event is not None:
                     job._append(event)
                     self._on_change()
+                job._wait_while_paused()
                 if job._stop.is_set():
                     return Stopped()
         raise _Complete

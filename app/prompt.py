@@ -147,20 +147,34 @@ class PromptBuilder:
             if backend is None
             else TextEncoder.of_backend(backend, marks, cache)
         )
-        self._glues: dict[bool, _Glue] = {}
+        self._glues: dict[str, _Glue] = {}
 
     def tokenize(self, document: Document) -> TokenizedDocument:
         """Encodes a document: its name once, then each section after a mark such as `[p. 12]`."""
         return tokenize(document, self._encoder)
 
+    def retold(self, turn: Turn) -> Turn:
+        """A turn whose answer another tokenizer made, in ids of this one."""
+        return Turn(turn.question, tuple(self._encoder.encode([turn.answer])[0]), turn.answer)
+
     def build(
-        self, documents: Sequence[TokenizedDocument], turns: Sequence[Turn], question: str
+        self,
+        documents: Sequence[TokenizedDocument],
+        turns: Sequence[Turn],
+        question: str,
+        system: str = "",
     ) -> Prompt:
         """The whole prompt: documents first, question last.
 
         It begins with every earlier prompt of the same conversation and that prompt's answer.
+
+        Args:
+            documents: in their order.
+            turns: of the conversation so far, their ids of this tokenizer.
+            question: the last one.
+            system: the system prompt; "" for the one that asks for pages.
         """
-        glue = self._glue(with_documents=bool(documents))
+        glue = self._glue(system.strip() or (WITH_DOCUMENTS if documents else WITHOUT_DOCUMENTS))
         ids = list(glue.head)
         spans, boundaries = [], []
         for document in documents:
@@ -196,11 +210,10 @@ class PromptBuilder:
         ).input_ids
         return ids
 
-    def _glue(self, *, with_documents: bool) -> _Glue:
-        if with_documents not in self._glues:
-            system = WITH_DOCUMENTS if with_documents else WITHOUT_DOCUMENTS
-            self._glues[with_documents] = self._find_glue(system)
-        return self._glues[with_documents]
+    def _glue(self, system: str) -> _Glue:
+        if system not in self._glues:
+            self._glues[system] = self._find_glue(system)
+        return self._glues[system]
 
     def _find_glue(self, system: str) -> _Glue:
         if not getattr(self._tokenizer, "chat_template", None):

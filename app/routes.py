@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import uuid
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
+from app.chat_routes import chat_routes
 from app.document_routes import document_routes
 from app.documents.folder import MANIFEST
+from app.model_choices import model_choices
 from app.shelf import Source
 from app.stream import updates
 from app.workspace import Workspace
 from mom_core.errors import DocumentError
 
 STATIC = Path(__file__).parent / "ui" / "static"
+SAMPLES = Path(__file__).parents[1] / "assets" / "samples"
 _STATIC_NAMES = frozenset(path.name for path in STATIC.iterdir() if path.suffix in {".js", ".css"})
 
 _BATCH_ID = re.compile(r"[0-9a-f]{32}")
@@ -26,6 +32,13 @@ _PATH_CHARACTERS = 1024
 # Reading has limits of its own; these only keep a drop from filling the disk.
 _FILES_MAX = 200_000
 _BATCH_BYTES_MAX = 16 * 1024**3
+
+
+def sample_documents() -> dict[str, Path]:
+    """Documents that lie beside the program's source, by name; none where it is installed alone."""
+    if not SAMPLES.is_dir():
+        return {}
+    return {path.name: path for path in SAMPLES.iterdir() if path.name != "README.md"}
 
 
 class Uploads:
@@ -142,14 +155,33 @@ def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
         return Response(status_code=204)
 
     router.include_router(document_routes(workspace))
+    router.include_router(chat_routes(workspace))
 
     @router.get("/events")
-    async def events() -> StreamingResponse:
+    async def events(chat: str = "") -> StreamingResponse:
         return StreamingResponse(
-            updates(workspace, is_closing),
+            updates(workspace, workspace.conversations.known(chat).id, is_closing),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store"},
         )
+
+    @router.get("/models")
+    def models() -> Any:
+        """The catalogue, with what each reads on this machine."""
+        return [asdict(choice) for choice in model_choices()]
+
+    @router.get("/samples")
+    async def samples() -> list[str]:
+        """Names of documents that come with the program."""
+        return sorted(sample_documents())
+
+    @router.post("/samples/{name}")
+    async def open_sample(name: str) -> Response:
+        path = sample_documents().get(name)
+        if path is None:
+            raise HTTPException(404, f"There is no sample {name[:80]!r}.")
+        shelf.add(uuid.uuid4().hex, Source(path, name))
+        return Response(status_code=204)
 
     @router.get("/static/{name}")
     async def static(name: str) -> FileResponse:

@@ -98,10 +98,10 @@ def serve(
     if port is not None and actual != port:
         click.echo(f"Port {port} is taken; using {actual}.", err=True)
 
-    def load_engine() -> Any:
+    def load_engine(source: str, config: EngineConfig) -> Any:
         from mom_core.engine import Engine
 
-        return Engine.load(model, config)
+        return Engine.load(source, config)
 
     workspace = Workspace(load_engine, model, config, cache, limits)
     try:

@@ -163,6 +163,15 @@ class Shelf:
         for key, turn in waiting:
             self._readers.submit(self._count, key, turn)
 
+    def wait_for_tokenizer(self) -> None:
+        """Forgets all counts: another model is being loaded, and `use` will be called."""
+        with self._lock:
+            self._builder = None
+            for kept in self._kept.values():
+                kept.tokenized = None
+                kept.state = replace(kept.state, tokens=None, receipt="")
+        self._changed()
+
     def _read_in_background(self, document_id: str) -> None:
         self._changed()
         turn = self._kept[document_id].turn

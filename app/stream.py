@@ -33,21 +33,23 @@ class Feed(Protocol):
 class StateFeed:
     """The workspace's state when it changed, and the new text of the answer before it."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, chat_id: str) -> None:
         self._workspace = workspace
+        self._chat_id = chat_id
         self._version = -1
         self._run_id = ""
         self._sent = 0
 
     def poll(self) -> Iterator[Update]:
         """`text` with what was appended, then `state`."""
+        self._workspace.runs.watch(self._chat_id)
         changed = self._workspace.version
         if changed == self._version:
             return
         self._version = changed
         # The text first: whoever sees a run end has all of its answer.
-        run = self._workspace.run()
-        state = self._workspace.state()
+        run = self._workspace.run(self._chat_id)
+        state = self._workspace.state(self._chat_id)
         if run.run_id != self._run_id:
             self._run_id, self._sent = run.run_id, 0
             yield "text", {"run": run.run_id, "start": 0, "text": ""}
@@ -74,14 +76,16 @@ class MemoryFeed:
         yield "memory", view_state.memory_view(self._workspace.memory())
 
 
-def feeds(workspace: Workspace) -> list[Feed]:
-    """Those of a new tab."""
-    return [StateFeed(workspace), MemoryFeed(workspace)]
+def feeds(workspace: Workspace, chat_id: str) -> list[Feed]:
+    """Those of a tab that shows one conversation."""
+    return [StateFeed(workspace, chat_id), MemoryFeed(workspace)]
 
 
-async def updates(workspace: Workspace, is_closing: Callable[[], bool]) -> AsyncIterator[str]:
+async def updates(
+    workspace: Workspace, chat_id: str, is_closing: Callable[[], bool]
+) -> AsyncIterator[str]:
     """Server-sent events of all feeds, at most 12.5 times a second, until the server closes."""
-    all_feeds = feeds(workspace)
+    all_feeds = feeds(workspace, chat_id)
     while not is_closing():
         for feed in all_feeds:
             for kind, data in feed.poll():

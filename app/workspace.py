@@ -1,115 +1,72 @@
-"""What the page looks at, kept on the server: model, documents, conversation, settings, run.
+"""What the page looks at, kept on the server: model, documents, conversations, settings, runs.
 
-One person, one workspace. Every method returns at once; files are read in threads of the shelf, the
-model's work happens in the worker.
+One person, one workspace, any number of tabs: each shows one conversation. Every method returns at
+once; files are read in threads of the shelf, the model's work happens in the worker.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
+import gc
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.citations import Citation, find_citations
+from app.citations import find_citations
+from app.conversation import Answered, Conversation, Conversations
 from app.documents import DEFAULT_LIMITS, DiskCache, Limits
 from app.fitting import fit
-from app.jobs import Failed, Job, Worker
+from app.jobs import Failed, Job
 from app.prompt import Prompt, PromptBuilder, Turn
+from app.runs import Runs
+from app.settings import Settings
 from app.shelf import Shelf
 from app.timing import learn
 from app.ui import view_state, wording
 from app.ui.view_state import RunView
-from mom_core.config import EngineConfig, HiddenTier, KVTier, SamplingConfig
+from mom_core.config import EngineConfig
 from mom_core.errors import ContextTooLong, InvalidSetting
-from mom_core.events import Event, Finished, MemorySample, PrefillProgress
+from mom_core.events import Event, Finished, MemorySample
 from mom_core.memory.meter import Meter
 
 if TYPE_CHECKING:
     from mom_core.engine import Engine
 
 _WAIT_SECONDS = 0.05
-_LOG = logging.getLogger(__name__)
-
-OFFLOADS: dict[str, tuple[KVTier, HiddenTier]] = {
-    "auto": ("auto", "auto"),
-    "off": ("device", "device"),
-    "KV to host": ("host", "device"),
-    "KV + hidden to host": ("host", "host"),
-    "KV + hidden to disk": ("disk", "disk"),
-}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """What a person may set on the page."""
-
-    offload: str = "auto"
-    chunk: str = "auto"
-    max_new_tokens: int = 512
-    temperature: float = 0.0
-    fits_best_parts: bool = False
-
-    def engine_config(self, base: EngineConfig) -> EngineConfig:
-        """These settings put into others.
-
-        Raises:
-            InvalidSetting: one is not allowed.
-        """
-        if self.offload not in OFFLOADS:
-            raise InvalidSetting(
-                f"offload is {self.offload!r}; it must be one of {', '.join(OFFLOADS)}."
-            )
-        kv, hidden = OFFLOADS[self.offload]
-        chunk = self.chunk.strip().replace(",", "")
-        if chunk == "auto":
-            return replace(base, chunk_tokens="auto", kv=kv, hidden=hidden)
-        if not (chunk.isascii() and chunk.isdigit() and int(chunk) >= 1):
-            raise InvalidSetting(
-                f"The chunk size is {self.chunk!r}; it must be auto or a whole number of at least "
-                "1, such as 1024."
-            )
-        return replace(base, chunk_tokens=int(chunk), kv=kv, hidden=hidden)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    """A turn as the chat shows it."""
-
-    turn: Turn
-    figures: str
-    citations: tuple[Citation, ...] = ()
+LoadEngine = Callable[[str, EngineConfig], "Engine"]
 
 
 class Workspace:
     """Everything behind the page.
 
     Args:
-        load_engine: makes the engine; called once, in the worker's thread.
-        model_name: shown while it loads.
+        load_engine: makes an engine of a model's source; called in the worker's thread.
+        model: the source it begins with, as for `Engine.load`.
         config: what the page's settings are put into.
         cache: of texts and tokens between runs; None keeps nothing.
         limits: of reading documents.
+        chats_folder: where conversations are kept between runs; None keeps none.
     """
 
     def __init__(
         self,
-        load_engine: Callable[[], Engine],
-        model_name: str,
+        load_engine: LoadEngine,
+        model: str,
         config: EngineConfig | None = None,
         cache: DiskCache | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        chats_folder: Path | None = None,
     ) -> None:
+        self._load_engine = load_engine
         self._config = config or EngineConfig()
         self._lock = threading.RLock()
         self._changed_count = 0
-        self.model_name = model_name
+        self.model_name = self.source = model
         self.folder = Path(tempfile.mkdtemp(prefix="mom-chat-"))
         self._engine: Engine | None = None
         self._builder: PromptBuilder | None = None
@@ -117,31 +74,66 @@ class Workspace:
         self._settings = Settings()
         self._cache = cache
         self.shelf = Shelf(self.folder, self._touch, cache, limits)
-        self._notice = ""
-        self._answered: list[_Answered] = []
-        self._job: Job | None = None
-        self._run = RunView()
-        self._seen_events = 0
+        self.conversations = Conversations(chats_folder)
+        self.runs = Runs(self._touch)
+        self._notices: dict[str, str] = {}
         self._meter = Meter()
         self._sample: MemorySample | None = None
-        self._worker = Worker(self._touch)
-        self._worker.submit(lambda: self._load(load_engine), self._loaded)
+        self.load_model(model)
 
     def close(self) -> None:
-        """Stops the run and deletes the uploaded files."""
+        """Stops the runs and deletes the uploaded files."""
         self.shelf.close()
-        self._worker.close()
+        self.runs.close()
         if self._engine is not None:
             self._engine.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # The model.
 
-    def _load(self, load_engine: Callable[[], Engine]) -> Generator[Event, None, None]:
-        engine = load_engine()
+    def load_model(self, source: str, context_tokens: int | None = None) -> None:
+        """Loads a model in the background, in the place of the one that is there.
+
+        Args:
+            source: as for `Engine.load`.
+            context_tokens: more than the model was made for stretches its positions by YaRN;
+                None is what the config this workspace began with says.
+
+        Raises:
+            InvalidSetting: runs are on, or the source or the number is not allowed.
+        """
+        source = source.strip()
+        if not source:
+            raise InvalidSetting(
+                "Name a model: smollm2-135m, an id on the model hub, a folder, or a .gguf file."
+            )
+        config = self._config
+        if context_tokens is not None:
+            config = replace(config, context_tokens=context_tokens, extend="yarn")
+        with self._lock:
+            if not self.runs.is_idle:
+                raise InvalidSetting(wording.BUSY_MODEL)
+            # In a list of its own, so that nothing else holds the old one when it is freed.
+            old = [] if self._engine is None else [self._engine]
+            self._engine = self._builder = None
+            self._model_error, self.model_name, self.source = "", source, source
+            self._meter.engine = None
+            self.shelf.wait_for_tokenizer()
+            self.runs.do(lambda: self._load(source, config, old), self._loaded)
+            self._touch()
+
+    def _load(
+        self, source: str, config: EngineConfig, old: list[Engine]
+    ) -> Generator[Event, None, None]:
+        if old:
+            # Two models at once may be more than there is room for.
+            old.pop().close()
+            gc.collect()
+        engine = self._load_engine(source, config)
         if engine.tokenizer is None:
             raise InvalidSetting(f"{engine.name} comes without a tokenizer; it cannot read text.")
         with self._lock:
+            self._config = config
             self._engine = engine
             self._builder = PromptBuilder(engine.tokenizer, self._cache)
             self._meter.engine = engine
@@ -162,10 +154,19 @@ class Workspace:
         """Whether the model is loaded."""
         return self._engine is not None
 
-    # Conversation.
+    @property
+    def engine(self) -> Engine | None:
+        """The model's engine; None while there is none."""
+        return self._engine
 
-    def ask(self, question: str) -> None:
-        """Starts a run.
+    # Conversations and runs.
+
+    def ask(self, question: str, chat_id: str | None = None) -> None:
+        """Starts a run, or lines it up behind those of other conversations.
+
+        Args:
+            question: of a person.
+            chat_id: the conversation; the newest if None.
 
         Raises:
             InvalidSetting: there is nothing to ask, or it cannot be asked now; a sentence says why.
@@ -173,39 +174,66 @@ class Workspace:
         """
         question = question.strip()
         with self._lock:
+            chat = self._chat(chat_id)
             if not question:
                 raise InvalidSetting(wording.EMPTY_QUESTION)
             if self._model_error:
                 raise InvalidSetting(self._model_error)
-            if self.is_busy:
+            if self.runs.is_busy(chat.id):
                 raise InvalidSetting(wording.BUSY)
             if not self._is_preparing():
                 # Refused at once, while the question is still in its box.
-                self._prompt(question)
+                self._prompt(chat, question)
             settings = self._settings
-            config = settings.engine_config(self._config)
-            sampling = SamplingConfig(temperature=settings.temperature)
 
             def run() -> Generator[Event | None, None, None]:
                 while self._is_preparing():
                     time.sleep(_WAIT_SECONDS)
                     yield None
-                prompt = self._prompt(question)
-                assert self._engine is not None
+                prompt = self._prompt(chat, question)
+                engine = self._engine
+                assert engine is not None
                 self._meter.reset_peak()
-                self._engine.configure(config)
-                yield from self._engine.generate(
+                engine.configure(settings.engine_config(self._config))
+                yield from engine.generate(
                     prompt.token_ids,
                     max_new_tokens=settings.max_new_tokens,
-                    sampling=sampling,
+                    sampling=settings.sampling(),
                     boundaries=prompt.boundaries,
                 )
 
-            job = self._worker.submit(run, self._over)
-            self._job = job
-            self._run = view_state.asked(job.id, question)
-            self._seen_events = 0
-            self._touch()
+            asked = view_state.Asked(question, len(chat.answered))
+            self.runs.ask(chat.id, asked, run, lambda job: self._over(chat.id, job))
+
+    def ask_again(self, turn: int, question: str | None = None, chat_id: str | None = None) -> None:
+        """Answers a question anew, perhaps in other words; the turns after it are dropped.
+
+        Args:
+            turn: its number, from 0.
+            question: other words for it; None keeps them.
+            chat_id: the conversation; the newest if None.
+
+        Raises:
+            InvalidSetting: there is no such turn, or it cannot be asked now; all is as before.
+            ContextTooLong: documents and conversation exceed the model's window; the same.
+        """
+        with self._lock:
+            chat = self._chat(chat_id)
+            if not 0 <= turn < len(chat.answered):
+                raise InvalidSetting("There is no such question in this chat any more.")
+            if self.runs.is_busy(chat.id):
+                raise InvalidSetting(wording.BUSY)
+            words = chat.answered[turn].turn.question if question is None else question
+            taken = self.conversations.cut(chat.id, turn)
+            try:
+                self.ask(words, chat.id)
+            except BaseException:
+                for one in taken:
+                    self.conversations.append(chat.id, one)
+                raise
+
+    def _chat(self, chat_id: str | None) -> Conversation:
+        return self.conversations.newest if chat_id is None else self.conversations.find(chat_id)
 
     def _is_preparing(self) -> bool:
         """Whether the model is being loaded or a document read and counted."""
@@ -214,49 +242,69 @@ class Workspace:
                 return False
             return self._engine is None or self.shelf.is_preparing
 
-    def _prompt(self, question: str) -> Prompt:
+    def _prompt(self, chat: Conversation, question: str) -> Prompt:
         with self._lock:
             if self._engine is None or self._builder is None:
                 raise InvalidSetting(self._model_error)
             documents = self.shelf.chosen()
-            turns = [answered.turn for answered in self._answered]
-            prompt = self._builder.build(documents, turns, question)
-            window = self._engine.context_window_tokens
-            self._notice = ""
-            if len(prompt.token_ids) > window and self._settings.fits_best_parts:
+            settings, window = self._settings, self._engine.context_window_tokens
+            turns = self._turns(chat.answered)
+            prompt = self._builder.build(documents, turns, question, settings.system)
+            self._notices[chat.id] = ""
+            if len(prompt.token_ids) > window and settings.fits_best_parts:
                 others = len(prompt.token_ids) - sum(document.tokens for document in documents)
-                room = window - others - self._settings.max_new_tokens
+                room = window - others - settings.max_new_tokens
                 fitted = fit(documents, question, room)
-                self._notice = fitted.sentence
-                prompt = self._builder.build(fitted.documents, turns, question)
+                self._notices[chat.id] = fitted.sentence
+                prompt = self._builder.build(fitted.documents, turns, question, settings.system)
             if len(prompt.token_ids) > window:
                 raise ContextTooLong(
                     f"Documents and conversation are {len(prompt.token_ids):,} tokens, and "
                     f"{self.model_name} reads at most {window:,}. Nothing was cut: untick parts, "
-                    "remove a document, start a new conversation, or use a model with a larger "
-                    "context."
+                    "remove a document, start a new chat, or use a model with a larger context."
                 )
             return prompt
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a run is on."""
-        return self._job is not None and not self._job.is_over
+    def _turns(self, answered: Sequence[Answered]) -> list[Turn]:
+        """The turns as this model reads them: the ids of another one's answers are not its own."""
+        assert self._builder is not None
+        return [
+            one.turn if one.model == self.model_name else self._builder.retold(one.turn)
+            for one in answered
+        ]
 
-    def stop(self) -> None:
-        """Ends the current run at its next event; nothing if there is none."""
-        with self._lock:
-            if self._job is not None:
-                self._job.stop()
+    def stop(self, chat_id: str | None = None) -> None:
+        """Ends a conversation's run at its next event; nothing if there is none."""
+        self.runs.stop(self.conversations.newest.id if chat_id is None else chat_id)
 
-    def new_conversation(self) -> None:
-        """Forgets the turns; documents stay, and what was read of them."""
+    def new_conversation(self) -> str:
+        """An empty chat; documents stay, and what was read of them.
+
+        Returns:
+            Its id.
+        """
         with self._lock:
-            if self.is_busy:
-                raise InvalidSetting(wording.BUSY)
-            self._answered.clear()
-            self._run = RunView()
+            chat = self.conversations.new()
+            if not self.runs.is_busy(chat.id):
+                self.runs.forget(chat.id)
             self._touch()
+            return chat.id
+
+    def rename(self, chat_id: str, name: str) -> None:
+        """See `Conversations.rename`."""
+        self.conversations.rename(chat_id, name)
+        self._touch()
+
+    def delete(self, chat_id: str) -> None:
+        """Stops a chat's run and forgets the chat.
+
+        Raises:
+            InvalidSetting: there is no such chat.
+        """
+        self.conversations.find(chat_id)
+        self.runs.forget(chat_id)
+        self.conversations.delete(chat_id)
+        self._touch()
 
     def configure(self, **changes: object) -> Settings:
         """Changes settings; they hold from the next question on.
@@ -266,14 +314,9 @@ class Workspace:
         """
         with self._lock:
             settings = replace(self._settings, **changes)  # type: ignore[arg-type]
-            settings.engine_config(self._config)
-            SamplingConfig(temperature=settings.temperature)
-            if settings.max_new_tokens < 1:
-                raise InvalidSetting(
-                    f"The limit of new tokens is {settings.max_new_tokens}; it must be a whole "
-                    "number of at least 1."
-                )
+            settings.check(self._config)
             self._settings = settings
+            self._touch()
             return settings
 
     @property
@@ -281,23 +324,28 @@ class Workspace:
         """In force from the next question on."""
         return self._settings
 
-    def _over(self, job: Job) -> None:
-        """Keeps the finished (or stopped) answer as a turn; runs in the worker's thread."""
+    def engine_config(self) -> EngineConfig:
+        """The settings as the engine takes them."""
         with self._lock:
-            self._fold()
-            run, notice = self._run, self._notice
+            return self._settings.engine_config(self._config)
+
+    def _over(self, chat_id: str, job: Job) -> None:
+        """Keeps the finished (or stopped) answer as a turn; runs in the worker's thread."""
+        run = self.runs.view(chat_id)
         if run.run_id == job.id and run.answer_ids:
             # Searching a long document takes a moment, in which the page must not wait.
             documents = [one.document for one in self.shelf.chosen()]
             citations = tuple(find_citations(run.text, documents))
             turn = Turn(run.question, run.answer_ids, run.text)
-            with self._lock:
-                figures = f"{notice} {run.status}".strip()
-                self._answered.append(_Answered(turn, figures, citations))
+            notice = self._notices.pop(chat_id, "")
+            answered = Answered(turn, run.status, notice, citations, self.model_name)
+            self.conversations.append(chat_id, answered)
         self._touch()
         last = job.events()[-1:]
-        if self._engine is not None and last and isinstance(last[0], Finished):
-            learn(self._engine, last[0])
+        engine = self._engine
+        # A run that a person let wait says nothing of the machine's speed.
+        if engine and last and isinstance(last[0], Finished) and not job.paused_seconds:
+            learn(engine, last[0])
 
     # What the page is told.
 
@@ -309,28 +357,21 @@ class Workspace:
     def _touch(self) -> None:
         self._changed_count += 1
 
-    def _fold(self) -> None:
-        if self._job is None:
-            return
-        events = self._job.events(self._seen_events)
-        for event in events:
-            self._run = view_state.apply(self._run, event)
-        self._seen_events += len(events)
-        if events and isinstance(events[-1], PrefillProgress):
-            # Its place in the log may be taken by the next one.
-            self._seen_events -= 1
+    def run(self, chat_id: str | None = None) -> RunView:
+        """A conversation's current or last run, up to date."""
+        return self.runs.view(self.conversations.newest.id if chat_id is None else chat_id)
 
-    def run(self) -> RunView:
-        """The current or last run, up to date."""
+    def state(self, chat_id: str | None = None) -> dict[str, object]:
+        """Everything small that a tab shows, but for memory and the text of the answer."""
         with self._lock:
-            self._fold()
-            return self._run
-
-    def state(self) -> dict[str, object]:
-        """Everything small that the page shows, but for memory and the text of the answer."""
-        with self._lock:
-            run = self.run()
+            chat = (
+                self.conversations.newest if chat_id is None else self.conversations.known(chat_id)
+            )
+            run = self.runs.view(chat.id)
             window = self._engine.context_window_tokens if self._engine else None
+            job = self.runs.job(chat.id)
+            is_busy = self.runs.is_busy(chat.id)
+            position = self.runs.position(chat.id)
             return {
                 "model": {
                     "name": self.model_name,
@@ -344,9 +385,21 @@ class Workspace:
                     self.shelf.largest_parts,
                     self._settings.fits_best_parts,
                 ),
-                "citations": self._citations(),
-                "run": {**view_state.run_view(run), "is_busy": self.is_busy},
-                "turns": len(self._answered),
+                "citations": self._citations(chat),
+                "run": {
+                    **view_state.run_view(run),
+                    "is_busy": is_busy,
+                    "is_paused": is_busy and job is not None and job.is_paused,
+                    "line": wording.in_line(position) if is_busy and position else "",
+                },
+                "chat": chat.id,
+                "chats": [
+                    {"id": one.id, "name": one.name, "is_busy": self.runs.is_busy(one.id)}
+                    for one in self.conversations
+                ],
+                "turns": len(chat.answered),
+                "revision": chat.revision,
+                "can_change_model": self.runs.is_idle,
             }
 
     def _model_status(self) -> str:
@@ -354,23 +407,38 @@ class Workspace:
             return " ".join(self._engine.warnings)
         return "" if self._model_error else wording.LOADING
 
-    def _citations(self) -> list[dict[str, object]]:
-        """Those of the last answer, each with the place that a click on it opens."""
-        last = self._answered[-1].citations if self._answered else ()
-        return [
-            {
-                "text": wording.citation(citation),
-                "found": citation.found,
-                "quote": citation.quote or "",
-                "place": self.shelf.place_of(citation.document, citation.section),
-            }
-            for citation in last
-        ]
+    @property
+    def is_busy(self) -> bool:
+        """Whether any run is on."""
+        return not self.runs.is_idle
 
-    def answered(self) -> list[tuple[str, str, str]]:
-        """Question, answer and figures of each finished turn."""
+    def _citations(self, chat: Conversation) -> list[dict[str, object]]:
+        """Those of the last answer, each with the place that a click on it opens."""
+        last = chat.answered[-1].citations if chat.answered else ()
+        return [view_state.citation_view(one, self.shelf.place_of) for one in last]
+
+    def answered_turn(self, chat_id: str, turn: int) -> Answered:
+        """A turn of a conversation.
+
+        Raises:
+            InvalidSetting: there is none such.
+        """
         with self._lock:
-            return [(a.turn.question, a.turn.answer, a.figures) for a in self._answered]
+            answered = self.conversations.find(chat_id).answered
+            if not 0 <= turn < len(answered):
+                raise InvalidSetting("This answer is not here any more.")
+            return answered[turn]
+
+    def citation(self, chat_id: str, turn: int, number: int) -> dict[str, object]:
+        """One citation of an answer, with the place it opens.
+
+        Raises:
+            InvalidSetting: there is none such.
+        """
+        citations = self.answered_turn(chat_id, turn).citations
+        if not 0 <= number < len(citations):
+            raise InvalidSetting("This answer is not here any more.")
+        return view_state.citation_view(citations[number], self.shelf.place_of)
 
     def memory(self, max_age_seconds: float = 0.3) -> MemorySample:
         """A reading of the meter, shared by all tabs."""

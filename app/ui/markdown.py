@@ -26,6 +26,11 @@ def safe_markdown(text: str) -> str:
     return "".join(pieces)
 
 
+def code_ranges(text: str) -> list[tuple[int, int]]:
+    """Start and end of each code block and code span."""
+    return [match.span() for match in _CODE.finditer(text)]
+
+
 def plain_markdown(text: str) -> str:
     """Text shown as it was typed: no Markdown, no HTML."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!~|$:])", r"\\\1", text.replace("&", "&amp;")).replace(

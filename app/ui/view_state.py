@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from app.citations import Citation
 from app.documents.document import LeftOut
 from app.jobs import Failed, JobEvent, Stopped
 from app.ui import wording
@@ -26,6 +27,7 @@ class RunView:
     Args:
         run_id: of the job; "" before the first.
         question: as asked.
+        turn: its number in the conversation, from 0.
         phase: "idle" once it is over.
         text: the answer so far.
         answer_ids: its token ids.
@@ -37,6 +39,7 @@ class RunView:
 
     run_id: str = ""
     question: str = ""
+    turn: int = 0
     phase: Phase = "idle"
     text: str = ""
     answer_ids: tuple[int, ...] = ()
@@ -47,9 +50,17 @@ class RunView:
     was_stopped: bool = False
 
 
-def asked(run_id: str, question: str) -> RunView:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question, and the number of its turn, from 0."""
+
+    question: str
+    turn: int
+
+
+def waiting(run_id: str, asked: Asked) -> RunView:
     """A run that is in line."""
-    return RunView(run_id=run_id, question=question, phase="waiting", status=wording.WAITING)
+    return RunView(run_id, asked.question, asked.turn, phase="waiting", status=wording.WAITING)
 
 
 def apply(view: RunView, event: JobEvent) -> RunView:
@@ -88,6 +99,19 @@ def run_view(view: RunView) -> dict[str, Any]:
         "status": view.status,
         "error": view.error,
         "question": view.question,
+        "turn": view.turn,
+    }
+
+
+def citation_view(
+    citation: Citation, place_of: Callable[[str, str], tuple[str, int] | None]
+) -> dict[str, Any]:
+    """A citation, and the place that a click on it opens."""
+    return {
+        "text": wording.citation(citation),
+        "found": citation.found,
+        "quote": citation.quote or "",
+        "place": place_of(citation.document, citation.section),
     }
 
 

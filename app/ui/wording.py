@@ -15,8 +15,18 @@ WAITING = "Waiting for the model …"
 LOADING = "Loading the model …"
 NO_DEVICE = "no GPU, computing on the CPU"
 HOST = "memory of this machine"
+EDIT = "Edit"
+COPY = "Copy"
+AGAIN = "Answer again"
 EMPTY_QUESTION = "Write a question first."
+BUSY_MODEL = "The model is at work. Wait, or stop the runs, before you change it."
 BUSY = "The model is still at work on the last question. Wait, or press Stop."
+
+
+def in_line(position: int) -> str:
+    """For a question that waits for others."""
+    before = "One question is" if position == 1 else f"{position} questions are"
+    return f"Waiting in line: {before} before this one."
 
 
 def size(size_bytes: int) -> str:
@@ -118,6 +128,11 @@ def citation(found: Citation) -> str:
     if not found.found:
         return f"{what}: not found in the document"
     return f"{what}: found on {found.section} of {found.document}"
+
+
+def stamp(found: Citation) -> str:
+    """Beside a quotation: "found on p. 12", "not found in the documents"."""
+    return f"found on {found.section}" if found.found else "not found in the documents"
 
 
 def total_tokens(tokens: int, window_tokens: int | None) -> str:

@@ -1,71 +1,165 @@
-/* The conversation: header, progress, the running answer, buttons, the reader's place, keys. */
-import { $, button, element, on, setText } from "./core.js";
+/* The conversation that this tab shows: the running answer, progress, buttons, the reader's place. */
+import { $, button, element, emit, on, send, setText } from "./core.js";
+import { chatId } from "./chats.js";
+import { liveMarkdown } from "./markdown.js";
 import { view } from "./viewer.js";
+import * as words from "./wording.js";
 
-let state = null, live = { run: "", text: "" }, turns = null, stuck = true;
+let state = null, live = { run: "", text: "" }, shown = null, stuck = true;
+
+const box = () => $("#question textarea");
+const setQuestion = (text) => {
+  const area = box();
+  area.value = text;
+  area.dispatchEvent(new Event("input", { bubbles: true }));
+};
 
 const paint = (now) => {
   state = now;
   paintHeader(); paintProgress(); paintButtons(); paintLive();
   citations(state.run.is_busy ? [] : state.citations);
-  if (turns !== null && turns !== state.turns) $("#refresh")?.click();
-  turns = state.turns;
+  const turns = `${state.chat} ${state.revision}`;
+  if (shown !== turns) { shown = turns; $("#refresh")?.click(); }
 };
 
 const paintHeader = () => {
   setText($("#top .model b"), state.model.name);
-  setText($("#top .model span"), state.model.error || state.model.status);
-  $("#top .model")?.classList.toggle("bad", !!state.model.error);
+  setText($("#top .model span"), state.model.error ? words.MODEL_FAILED : state.model.status);
+  $("#top .model").classList.toggle("bad", !!state.model.error);
+};
+
+const phase = () => {
+  const run = state.run;
+  if (!run.is_busy) return state.model.error ? "failed" : "idle";
+  if (run.is_paused) return "paused";
+  return run.phase === "idle" ? "waiting" : run.phase;
 };
 
 const paintButtons = () => {
-  const busy = state.run.is_busy;
+  const busy = state.run.is_busy, pause = $("#pause");
   $("#send").disabled = busy || !!state.model.error;
   $("#stop").disabled = !busy;
-  $("#new").disabled = busy;
-  document.documentElement.dataset.state = busy ? (state.run.phase === "idle" ? "waiting" : state.run.phase) : "idle";
+  pause.hidden = !(busy && (state.run.phase === "reading" || state.run.is_paused));
+  setText(pause, state.run.is_paused ? words.RESUME : words.PAUSE);
+  document.documentElement.dataset.state = phase();
 };
 
 let announced = "";
 const paintProgress = () => {
-  const box = $("#progress"), run = state.run;
-  $(".bar i", box).style.transform = `scaleX(${run.is_busy ? run.percent / 100 : 0})`;
-  box.classList.toggle("busy", run.is_busy);
-  box.classList.toggle("bad", !!run.error);
-  setText($(".line", box), run.error || run.status);
-  const said = run.is_busy ? (run.phase === "answering" ? "Answering" : "Reading") : (run.error || (run.id ? "Done" : ""));
-  if (said !== announced) { announced = said; setText($("[aria-live]", box), said); }
+  const progress = $("#progress"), run = state.run, bar = $(".bar", progress);
+  $("i", bar).style.transform = `scaleX(${run.is_busy ? run.percent / 100 : 0})`;
+  bar.setAttribute("aria-valuenow", Math.round(run.percent));
+  progress.classList.toggle("busy", run.is_busy);
+  setText($(".line", progress), (run.is_paused ? words.PAUSED : run.line) || run.status);
+  setText($(".note", progress), editing === null ? said : words.editing(editing + 1));
+  // A live region that changes ten times a second is noise: the beginning and end are enough.
+  const now = !run.is_busy ? (run.error || (run.id ? words.DONE : "")) : run.phase === "answering" ? words.ANSWERING : words.READING;
+  if (now !== announced) { announced = now; setText($("[aria-live]", progress), now); }
 };
 
-// The running answer grows by appended text; the finished one is in the conversation above.
+// The running answer grows at its end only; the finished one is in the conversation above.
+const answer = { run: "", length: 0, markdown: null };
 const paintLive = () => {
   if (!state) return;
-  const asked = $("#live .asked"), answer = $("#live .answer");
-  const shows = state.run.is_busy || (!!state.run.error && !!state.run.question);
-  asked.hidden = !shows; setText(asked, shows ? state.run.question : "");
-  answer.hidden = !(shows && live.text);
-  if (!shows) { if (answer.firstChild) answer.replaceChildren(); }
-  else {
-    let node = answer.firstChild;
-    if (!node) { node = document.createTextNode(""); answer.append(node); }
-    if (node.data.length > live.text.length) node.data = live.text;
-    else if (node.data.length < live.text.length) node.appendData(live.text.slice(node.data.length));
+  const asked = $("#live .asked"), place = $("#live .answer"), failed = $("#live .failed");
+  const run = state.run, hasFailed = !run.is_busy && !!run.error && !!run.question;
+  // Until the conversation above has drawn it.
+  const isAbove = document.querySelectorAll("#history [data-testid=bot]").length > run.turn;
+  const shows = !isAbove && (run.is_busy || hasFailed || state.turns > run.turn && !!live.text);
+  asked.hidden = !shows; setText(asked, shows ? run.question : "");
+  failed.hidden = !hasFailed; setText($("p", failed), hasFailed ? run.error : "");
+  place.hidden = !(shows && live.text);
+  if (!shows || answer.run !== live.run || answer.length > live.text.length) {
+    place.replaceChildren();
+    Object.assign(answer, { run: live.run, length: 0, markdown: null });
   }
-  $("#live .welcome").hidden = shows || state.turns > 0;
+  if (shows && live.text.length > answer.length) {
+    answer.markdown ??= liveMarkdown(place);
+    answer.markdown.write(live.text.slice(answer.length));
+    answer.length = live.text.length;
+  }
+  const isEmpty = !shows && state.turns === 0;
+  $("#live .welcome").hidden = !isEmpty;
+  paintStarters(isEmpty);
   keep();
 };
 
+const paintStarters = (isEmpty) => {
+  const rows = state.documents.rows, starters = $("#live .starters");
+  starters.hidden = !isEmpty || !rows.some((row) => row.has_parts);
+  $("#live .samples").hidden = !isEmpty || rows.length > 0 || !$("#live .samples button");
+  if (!starters.childElementCount) {
+    starters.append(...words.STARTERS.map((text) => button(text, () => { setQuestion(text); box().focus(); })));
+  }
+};
+
 const citations = (list) => {
-  const box = $("#live .citations"), key = JSON.stringify(list);
-  box.hidden = !list.length;
-  if (box.dataset.key === key) return;
-  box.dataset.key = key;
-  $("ul", box).replaceChildren(...list.map((one) => {
+  const place = $("#live .citations"), key = JSON.stringify(list);
+  place.hidden = !list.length;
+  if (place.dataset.key === key) return;
+  place.dataset.key = key;
+  $("ul", place).replaceChildren(...list.map((one) => {
     const item = element("li", one.found ? "" : "bad");
     if (one.place) item.append(button(one.text, () => view(...one.place, one.quote))); else item.textContent = one.text;
     return item;
   }));
 };
+
+// What a person does.
+
+let editing = null, said = "";
+const tell = (text) => { said = text ?? ""; $("#progress .note").classList.toggle("bad", !!said); if (state) paintProgress(); };
+const request = async (method, path, data) => {
+  const fault = {};
+  const body = await send(method, path, data, (text) => { fault.text = text; });
+  tell(fault.text);
+  return fault.text ? undefined : body;
+};
+
+const ask = async () => {
+  const question = box().value;
+  if (!state || state.run.is_busy || state.model.error) return;
+  const data = editing === null ? { question } : { question, turn: editing };
+  // Emptied at once, so that Enter twice asks once; put back if it is refused.
+  setQuestion("");
+  stuck = true;
+  if (await request("POST", `./chats/${chatId()}/ask`, data) === undefined) setQuestion(question);
+  else { editing = null; paintProgress(); }
+};
+const control = (what) => request("PUT", `./chats/${chatId()}/run`, what);
+const edit = async (turn) => {
+  const one = await request("GET", `./chats/${chatId()}/turns/${turn}`);
+  if (!one) return;
+  editing = turn; setQuestion(one.question); box().focus(); paintProgress();
+};
+const endEditing = () => { editing = null; setQuestion(""); paintProgress(); };
+const copy = async (turn, link) => {
+  const one = await request("GET", `./chats/${chatId()}/turns/${turn}`);
+  if (!one) return;
+  await navigator.clipboard?.writeText(one.answer).catch(() => {});
+  const before = link.textContent;
+  link.textContent = words.COPIED;
+  setTimeout(() => { link.textContent = before; }, 1500);
+};
+const openCitation = async (turn, number) => {
+  const one = await request("GET", `./chats/${chatId()}/turns/${turn}/citations/${number}`);
+  if (one?.place) view(...one.place, one.quote);
+  else if (one) tell(words.NOT_THERE);
+};
+
+// Links in finished answers are ours, known by their addresses (see app/ui/messages.py).
+const LINK = /^#(cite|edit|copy|again)-(\d+)(?:-(\d+))?$/;
+document.addEventListener("click", (e) => {
+  const link = e.target.closest?.("#history a[href]");
+  const match = link && LINK.exec(link.getAttribute("href"));
+  if (!match) return;
+  e.preventDefault(); e.stopPropagation();
+  const turn = Number(match[2]);
+  if (match[1] === "cite") openCitation(turn, Number(match[3]));
+  else if (match[1] === "edit") edit(turn);
+  else if (match[1] === "copy") copy(turn, link);
+  else { stuck = true; request("POST", `./chats/${chatId()}/ask`, { turn }); }
+}, true);
 
 // The reader's place: at the end the page follows the answer, elsewhere it stays put.
 const keep = () => { const log = $("#chat"); if (stuck) log.scrollTop = log.scrollHeight; };
@@ -73,13 +167,26 @@ document.addEventListener("scroll", (e) => {
   if (e.target.id === "chat") stuck = e.target.scrollHeight - e.target.clientHeight - e.target.scrollTop < 40;
 }, true);
 
+const isTyping = (node) => node.matches?.("input, textarea, select, [contenteditable=true]");
 document.addEventListener("keydown", (e) => {
-  if (e.key === "Escape") $("#stop:not([disabled])")?.click();
-  // While a run is on, Enter must not send: the words stay in the box.
-  if (e.key === "Enter" && !e.shiftKey && e.target.matches?.("#question textarea") && $("#send")?.disabled) { e.preventDefault(); e.stopPropagation(); }
+  if (e.key === "Enter" && !e.shiftKey && !e.isComposing && e.target === box()) { e.preventDefault(); e.stopPropagation(); ask(); }
+  if (e.key === "/" && !isTyping(e.target) && !e.ctrlKey && !e.metaKey) { e.preventDefault(); emit("tab", "chat"); box().focus(); }
+  if (e.key === "Escape" && !e.defaultPrevented && !document.querySelector("dialog[open]") && document.documentElement.dataset.viewing !== "true") {
+    if (editing !== null) endEditing(); else if (state?.run.is_busy) control("stop");
+  }
 }, true);
 
+const samples = async () => {
+  const names = await send("GET", "./samples");
+  $("#live .samples").append(...(names ?? []).map((name) => button(name, () => request("POST", `./samples/${encodeURIComponent(name)}`))));
+};
+
 export const start = () => {
+  $("#send").onclick = ask;
+  $("#stop").onclick = () => control("stop");
+  $("#pause").onclick = () => control(state.run.is_paused ? "resume" : "pause");
+  $("#live .failed button").onclick = () => { setQuestion(state.run.question); ask(); };
+  samples();
   on("state", paint);
   on("text", (d) => {
     if (d.run !== live.run || d.start === 0) live = { run: d.run, text: "" };
@@ -88,8 +195,9 @@ export const start = () => {
   });
   on("offline", (is) => {
     document.documentElement.dataset.offline = is;
-    if (is) setText($("#progress .line"), "The program does not answer. Is it still running? This page reconnects by itself.");
+    if (is) setText($("#progress .line"), words.OFFLINE);
     else if (state) paintProgress();
   });
   new MutationObserver(keep).observe($("#chat"), { childList: true, subtree: true });
+  new MutationObserver(paintLive).observe($("#history"), { childList: true, subtree: true });
 };

@@ -25,14 +25,14 @@ export const say = (text, bad = !!text) => {
   setText(node, text); node?.classList.toggle("bad", bad);
 };
 
-/* One request. Refusals are said on the page; null is their answer, and that of an empty one. */
-export const send = async (method, path, data) => {
+/* One request. Refusals are told; null is their answer, and that of an empty one. */
+export const send = async (method, path, data, tell = say) => {
   const answer = await fetch(path, data === undefined ? { method } : { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(data) })
     .catch(() => null);
-  if (!answer) { say("The program does not answer. Is it still running?"); return null; }
-  if (answer.status === 204) { say(""); return null; }
+  if (!answer) { tell("The program does not answer. Is it still running?"); return null; }
+  if (answer.status === 204) { tell(""); return null; }
   const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) { say(typeof body.detail === "string" ? body.detail : `The request was refused (${answer.status}).`); return null; }
+  if (!answer.ok) { tell(typeof body.detail === "string" ? body.detail : `The request was refused (${answer.status}).`); return null; }
   return body;
 };
 

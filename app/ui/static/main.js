@@ -1,14 +1,16 @@
 /* Starts the panels once Gradio has drawn the page, then opens the stream. */
 import { $, attach } from "./core.js";
 import * as chat from "./chat.js";
+import * as chats from "./chats.js";
 import * as documents from "./documents.js";
 import * as forecast from "./forecast.js";
+import * as layout from "./layout.js";
 import * as memory from "./memory.js";
 import * as tokenMap from "./token_map.js";
 import "./upload.js";
 
-const PANELS = [documents, tokenMap, forecast, memory, chat];
-const DRAWN = ["#send", "#live .answer", "#documents .rows", "#gauge-host .gauge", "#progress .line"];
+const PANELS = [layout, chats, documents, tokenMap, forecast, memory, chat];
+const DRAWN = ["#send", "#live .answer", "#documents .rows", "#gauge-host .gauge", "#progress .line", "#chats .list", "#aside-tabs button", "#tabs nav"];
 
 // Gradio names too few of its buttons for those who cannot see them.
 const nameButtons = () => {
@@ -21,7 +23,7 @@ const look = () => {
   if (isStarted || !DRAWN.every((selector) => $(selector))) return;
   isStarted = true;
   for (const panel of PANELS) panel.start();
-  attach();
+  attach(() => `./events?chat=${encodeURIComponent(chats.chatId())}`);
 };
 new MutationObserver(look).observe(document.documentElement, { childList: true, subtree: true });
 look();

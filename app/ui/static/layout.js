@@ -1,0 +1,49 @@
+/* Which parts of the page are shown: tabs beside the chat, and one part at a time on phones. */
+import { $, button, element, on, send } from "./core.js";
+import * as words from "./wording.js";
+
+const root = document.documentElement;
+const aside = (name) => {
+  root.dataset.aside = name;
+  for (const tab of document.querySelectorAll("#aside-tabs [data-aside]")) tab.setAttribute("aria-selected", String(tab.dataset.aside === name));
+  if (name === "settings") models();
+};
+const tab = (name) => {
+  root.dataset.tab = name;
+  for (const one of document.querySelectorAll("#tabs [data-tab]")) {
+    if (one.dataset.tab === name) one.setAttribute("aria-current", "true"); else one.removeAttribute("aria-current");
+  }
+  if (name === "memory" || name === "settings") aside(name);
+};
+
+// The catalogue takes the server some seconds, so it is asked for when it is first looked at.
+let isAsked = false;
+const models = async () => {
+  if (isAsked) return;
+  isAsked = true;
+  const list = await send("GET", "./models");
+  if (!list) { isAsked = false; return; }
+  $("#models .list").replaceChildren(...list.map((model) => {
+    const item = element("li", model.fits_tokens ? "" : "misfit");
+    const input = () => $("#setting-model input, #setting-model textarea");
+    const use = button(words.USE, () => {
+      input().value = model.source;
+      input().dispatchEvent(new Event("input", { bubbles: true }));
+      input().focus();
+    }, `${words.USE} ${model.name}`);
+    const text = element("div");
+    text.append(element("b", "", model.name), element("span", "", ` ${model.good_for}`), element("small", "", words.fits(model)));
+    item.append(text, use);
+    return item;
+  }));
+};
+
+export const start = () => {
+  aside("memory"); tab("chat");
+  for (const one of document.querySelectorAll("#aside-tabs [data-aside]")) one.onclick = () => aside(one.dataset.aside);
+  for (const one of document.querySelectorAll("#tabs [data-tab]")) one.onclick = () => tab(one.dataset.tab);
+  $("#top .model").onclick = () => { aside("settings"); tab("settings"); };
+  on("tab", tab);
+  // On wide screens everything but the settings is in sight.
+  matchMedia("(min-width: 701px)").addEventListener("change", () => tab("chat"));
+};

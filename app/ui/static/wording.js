@@ -1,0 +1,26 @@
+/* Every word that the page's scripts say, in one place. Those that depend on figures of the engine
+   come from app/ui/wording.py. */
+export const MODEL_FAILED = "could not be loaded: choose another";
+export const PAUSE = "Pause";
+export const RESUME = "Go on";
+export const PAUSED = "Paused. What was read so far is held.";
+export const READING = "Reading";
+export const ANSWERING = "Answering";
+export const DONE = "Done";
+export const COPIED = "Copied";
+export const NOT_THERE = "This document is not here any more. Drop it again to look there.";
+export const OFFLINE = "The program does not answer. Is it still running? This page reconnects by itself.";
+export const STARTERS = [
+  "Summarise the most important points.",
+  "Which names, dates and numbers matter most?",
+  "What is surprising in it? Quote the passages.",
+];
+export const editing = (number) => `Editing question ${number}: what came after it is answered anew. Esc leaves it as it was.`;
+export const rename = (name) => `Rename ${name}`;
+export const remove = (name) => `Delete ${name}`;
+export const exported = (name) => `Save ${name} as Markdown`;
+export const confirmDelete = (name) => `Delete “${name}” and all its answers?`;
+export const fits = (model) => !model.fits_tokens ? "does not fit this machine"
+  : model.fits_tokens < model.window_tokens ? `reads ${model.fits_tokens.toLocaleString("en")} of its ${model.window_tokens.toLocaleString("en")} tokens here`
+  : `reads all of its ${model.window_tokens.toLocaleString("en")} tokens here`;
+export const USE = "Use";
