@@ -31,6 +31,7 @@ _QUOTE_CHARACTERS = range(12, 2001)
 _RANGE = re.compile(r"(.*?)([\divxlcdm]+)[-\u2013](?:p)?([\divxlcdm]+)")
 _WORDS_MIN = 3
 _MARK_WITHIN_CHARACTERS = 60
+_SEPARATOR = re.compile(r"[;,]|\band\b")
 _ELLIPSIS = re.compile(r"\s*(?:\[?(?:\.{3}|\u2026)\]?)\s*")
 _SAME = str.maketrans(
     {"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u2011": "-", "\u00a0": " "}
@@ -47,6 +48,12 @@ class Citation:
         section: the label of the page or file it was found on; "" if it was not.
         quote: the words quoted; None for a mark alone.
         found: whether there is such a place, or the document says these words.
+        start_character: where in the answer the quotation begins, its quotation mark included;
+            of a mark alone, where the words of the mark do, without the bracket.
+        end_character: where that ends, exclusive.
+        mark_start_character: where the words of a quotation's mark begin; None without a mark.
+        mark_end_character: where they end, exclusive.
+        also_in: the names of other documents that the mark may mean as well.
     """
 
     mark: str | None
@@ -54,23 +61,24 @@ class Citation:
     section: str
     quote: str | None
     found: bool
+    start_character: int
+    end_character: int
+    mark_start_character: int | None = None
+    mark_end_character: int | None = None
+    also_in: tuple[str, ...] = ()
 
 
 def find_citations(answer: str, documents: Sequence[Document]) -> list[Citation]:
-    """The marks and quotations of an answer, in their order, each once.
+    """The marks and quotations of an answer, in their order, however often they come.
 
     Args:
         answer: of the model.
-        documents: that it was given.
+        documents: that it was given, under names that differ.
     """
     places = _Places(documents)
-    marks = [
-        (match.start(), name)
-        for match in _MARK.finditer(answer)
-        for name in _marked(match[1], places)
-    ]
+    marks = [mark for match in _MARK.finditer(answer) for mark in _marked(match, places)]
     quoted: set[int] = set()
-    found: list[tuple[int, Citation]] = []
+    found: list[Citation] = []
     texts: list[_Text] | None = None
     for match in _QUOTE.finditer(answer):
         quote = next(group for group in match.groups() if group is not None)
@@ -78,60 +86,89 @@ def find_citations(answer: str, documents: Sequence[Document]) -> list[Citation]
             continue
         if texts is None:
             texts = [_Text(document) for document in documents]
-        near = [
-            (start, name)
-            for start, name in marks
-            if 0 <= start - match.end() <= _MARK_WITHIN_CHARACTERS
-        ]
-        mark = near[0][1] if near else None
-        marked = [] if mark is None else places.find_all(mark)
+        mark = next(
+            (one for one in marks if 0 <= one.start - match.end() <= _MARK_WITHIN_CHARACTERS), None
+        )
+        marked = [] if mark is None else places.find(mark.name)
         place = _search(quote, texts, marked)
-        document, section = place or ("", "")
-        if place is None or place in marked:
-            quoted.update(start for start, _ in near[:1])
-        else:
+        if place is not None and place not in marked:
             # The words are true and the mark beside them is not theirs: it stands for itself.
             mark = None
-        found.append((match.start(), Citation(mark, document, section, quote, place is not None)))
-    for start, name in marks:
-        if start not in quoted:
-            place = places.find(name)
-            document, section = place or ("", "")
-            found.append((start, Citation(name, document, section, None, place is not None)))
-    found.sort(key=lambda item: item[0])
-    return list(dict.fromkeys(citation for _, citation in found))
+        if mark is not None:
+            quoted.add(mark.start)
+        document, section = place or ("", "")
+        found.append(
+            Citation(
+                None if mark is None else mark.name,
+                document,
+                section,
+                quote,
+                place is not None,
+                *match.span(),
+                None if mark is None else mark.start,
+                None if mark is None else mark.end,
+            )
+        )
+    for mark in marks:
+        if mark.start in quoted:
+            continue
+        named = places.find(mark.name)
+        document, section = named[0] if named else ("", "")
+        also_in = tuple(dict.fromkeys(other for other, _ in named if other != document))
+        span = mark.start, mark.end
+        found.append(
+            Citation(mark.name, document, section, None, bool(named), *span, *span, also_in)
+        )
+    return sorted(found, key=lambda citation: citation.start_character)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """The name of a place, and where it stands in the answer."""
+
+    name: str
+    start: int
+    end: int
 
 
 class _Places:
-    """All pages and files by their labels."""
+    """All pages and files by their labels; several documents may have a page 3."""
 
     def __init__(self, documents: Iterable[Document]) -> None:
-        self._places: dict[str, tuple[str, str]] = {}
+        self._places: dict[str, list[tuple[str, str]]] = {}
+        self._order: dict[str, list[str]] = {}
         for document in documents:
-            for section in document.sections:
-                place = document.name, section.label
-                for label in (section.label, shown_label(section.label)):
-                    self._places.setdefault(_plain(label), place)
-                    self._places.setdefault(_plain(f"{document.name} {label}"), place)
-        self._order = list(dict.fromkeys(self._places.values()))
+            labels = [section.label for section in document.sections]
+            self._order[document.name] = labels
+            for label in labels:
+                for shown in dict.fromkeys((label, shown_label(label))):
+                    self._add(_plain(shown), (document.name, label))
+                    for name in dict.fromkeys((document.name, shown_label(document.name))):
+                        self._add(_plain(f"{name} {shown}"), (document.name, label))
+                        self._add(_plain(f"{shown} {name}"), (document.name, label))
+                        self._add(_plain(f"{shown} of {name}"), (document.name, label))
 
-    def find(self, name: str) -> tuple[str, str] | None:
-        """Document and label of what a mark names, or of the first of a range."""
-        found = self.find_all(name)
-        return found[0] if found else None
+    def _add(self, plain: str, place: tuple[str, str]) -> None:
+        known = self._places.setdefault(plain, [])
+        # Of two parts of a document with the same label the first is meant.
+        if all(document != place[0] for document, _ in known):
+            known.append(place)
 
-    def find_all(self, name: str) -> list[tuple[str, str]]:
-        """Document and label of each place that a mark such as "pp. 3-12" names."""
+    def find(self, name: str) -> list[tuple[str, str]]:
+        """Document and label of each place that a mark such as "p. 3" or "pp. 3-12" may mean."""
         plain = _plain(name)
-        if (place := self._places.get(plain)) is not None:
-            return [place]
+        if (places := self._places.get(plain)) is not None:
+            return places
         if (match := _RANGE.fullmatch(plain)) is None:
             return []
-        first, last = (self._places.get(match[1] + match[end]) for end in (2, 3))
-        if first is None or last is None or first[0] != last[0]:
-            return []
-        start, end = self._order.index(first), self._order.index(last)
-        return self._order[start : end + 1]
+        firsts, lasts = (dict(self._places.get(match[1] + match[end], ())) for end in (2, 3))
+        found = []
+        for document, first in firsts.items():
+            if document in lasts:
+                order = self._order[document]
+                start, end = order.index(first), order.index(lasts[document])
+                found += [(document, label) for label in order[start : end + 1]]
+        return found
 
 
 def _plain(name: str) -> str:
@@ -140,22 +177,39 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s,;:()\[\]]+|(?<=\bp)\.", "", name)
 
 
-def _marked(inside: str, places: _Places) -> Iterator[str]:
+def _marked(match: re.Match[str], places: _Places) -> Iterator[_Mark]:
     """The places named in brackets, which may hold brackets, as some names of files do."""
-    names = list(_names(inside, places))
-    if not names:
-        names = [name for mark in _INNER_MARK.findall(inside) for name in _names(mark, places)]
-    yield from names
+    marks = list(_names(match[1], match.start(1), places))
+    if not marks:
+        marks = [
+            mark
+            for inner in _INNER_MARK.finditer(match[1])
+            for mark in _names(inner[1], match.start(1) + inner.start(1), places)
+        ]
+    yield from marks
 
 
-def _names(inside: str, places: _Places) -> Iterator[str]:
-    """The places that one pair of brackets names; nothing if it names none."""
-    if places.find(inside) is not None:
-        yield inside.strip()
-        return
-    parts = [part.strip() for part in re.split(r"[;,]|\band\b", inside)]
-    if all(places.find(part) is not None or _LOOKS_LIKE_A_PLACE.match(part) for part in parts):
-        yield from parts
+def _names(inside: str, start: int, places: _Places) -> Iterator[_Mark]:
+    """The places that one pair of brackets names, `inside` which begins at `start`; nothing if
+    it names none."""
+    pieces = [(0, len(inside))]
+    if not places.find(inside):
+        ends = [separator.span() for separator in _SEPARATOR.finditer(inside)]
+        pieces = list(
+            zip(
+                [0, *(end for _, end in ends)],
+                [*(begin for begin, _ in ends), len(inside)],
+                strict=True,
+            )
+        )
+    parts = []
+    for begin, end in pieces:
+        name = inside[begin:end].strip()
+        if not places.find(name) and not _LOOKS_LIKE_A_PLACE.match(name):
+            return
+        begin += inside[begin:end].find(name)
+        parts.append(_Mark(name, start + begin, start + begin + len(name)))
+    yield from parts
 
 
 class _Text:

@@ -415,7 +415,8 @@ class Workspace:
     def _citations(self, chat: Conversation) -> list[dict[str, object]]:
         """Those of the last answer, each with the place that a click on it opens."""
         last = chat.answered[-1].citations if chat.answered else ()
-        return [view_state.citation_view(one, self.shelf.place_of) for one in last]
+        each_once = {wording.citation(one): one for one in last}.values()
+        return [view_state.citation_view(one, self.shelf.place_of) for one in each_once]
 
     def answered_turn(self, chat_id: str, turn: int) -> Answered:
         """A turn of a conversation.
