@@ -19,12 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
+from app.documents.budget import Budget
 from app.documents.folder import too_many_files
 from app.documents.parts import Job
 from app.documents.selection import Entry, readable_path
 from mom_core.errors import DocumentError
 
-_RATIO_COUNTS_FROM_BYTES = 1024 * 1024
 _ENCRYPTED_FLAG = 0x1
 _LINK_MODE = 0o120000
 _BLOCK_BYTES = 1024 * 1024
@@ -39,41 +39,10 @@ BROKEN = (
 )
 
 
-class UnpacksTooFar(DocumentError):
-    """An archive is a bomb: not even its other files are read."""
-
-
-class _Budget:
-    """Bytes that an archive may still inflate to."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._left_bytes = job.limits.unpacked_mb * 1024**2
-
-    def take(self, size_bytes: int, file_bytes: int, packed_bytes: int, member: str) -> None:
-        """Counts what was inflated just now.
-
-        Raises:
-            UnpacksTooFar: it is too much.
-        """
-        self._left_bytes -= size_bytes
-        limits = self._job.limits
-        too_far = file_bytes > _RATIO_COUNTS_FROM_BYTES and file_bytes > limits.ratio * max(
-            1, packed_bytes
-        )
-        if self._left_bytes < 0 or too_far:
-            limit = "ratio" if too_far else "unpacked_mb"
-            raise UnpacksTooFar(
-                f"{self._job.name} unpacks to far more than it should ({member[:80]}); at most "
-                f"{limits.unpacked_mb:,} MB and {limits.ratio} times the packed size are read. "
-                f"Unpack it yourself if you trust it, and drop the folder; {limits.raising(limit)}."
-            )
-
-
 class _Counted(io.RawIOBase):
     """A file in an archive, counted while it is inflated: what the archive says of it may lie."""
 
-    def __init__(self, file: BinaryIO, budget: _Budget, packed_bytes: int, member: str) -> None:
+    def __init__(self, file: BinaryIO, budget: Budget, packed_bytes: int, member: str) -> None:
         self._file = file
         self._budget = budget
         self._packed_bytes = packed_bytes
@@ -108,14 +77,14 @@ def zip_entries(job: Job, archive: zipfile.ZipFile) -> Iterator[Entry]:
     """
     # Not `is_dir`, which fails on an empty name.
     infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
-    if len(infos) > job.limits.files:
+    budget = job.budget or Budget(job.name, job.limits)
+    if not budget.take_files(len(infos)):
         raise too_many_files(job, f"{len(infos):,}")
     if infos and all(info.flag_bits & _ENCRYPTED_FLAG for info in infos):
         raise DocumentError(
             f"{job.name} is locked with a password. Unpack it, and drop the folder instead."
         )
     prefix = _common_folder([info.filename for info in infos])
-    budget = _Budget(job)
     for info in infos:
         relative = info.filename.replace("\\", "/").removeprefix(prefix)
         refused = _leads_out(relative)
@@ -127,7 +96,7 @@ def zip_entries(job: Job, archive: zipfile.ZipFile) -> Iterator[Entry]:
         yield Entry(readable_path(relative), info.file_size, opener, refused=refused)
 
 
-def _open_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: _Budget) -> BinaryIO:
+def _open_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget) -> BinaryIO:
     try:
         file = cast(BinaryIO, archive.open(info))
     except (*BROKEN, RuntimeError) as fault:
@@ -135,7 +104,7 @@ def _open_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: _Budge
     return _counted(file, budget, info.compress_size, info.filename)
 
 
-def _counted(file: BinaryIO, budget: _Budget, packed_bytes: int, member: str) -> BinaryIO:
+def _counted(file: BinaryIO, budget: Budget, packed_bytes: int, member: str) -> BinaryIO:
     return io.BufferedReader(  # type: ignore[type-var]
         _Counted(file, budget, packed_bytes, member), 64 * 1024
     )
@@ -148,7 +117,7 @@ def inflate(job: Job, kind: str, place: Path) -> None:
         DocumentError: damaged, or too large when unpacked.
     """
     opener: Any = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}[kind]
-    budget = _Budget(job)
+    budget = job.budget or Budget(job.name, job.limits)
     packed = job.path.stat().st_size
     try:
         with (
@@ -162,20 +131,26 @@ def inflate(job: Job, kind: str, place: Path) -> None:
         raise damaged(job, fault) from fault
 
 
+def inflated_name(name: str) -> str:
+    """A compressed file's name without what says that it is: "a.log" of "a.log.gz"."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and stem and suffix.lower() in ("gz", "bz2", "xz") else name
+
+
 def tar_entries(job: Job, archive: tarfile.TarFile) -> Iterator[Entry]:
     """The files of a .tar that lies on this machine uncompressed.
 
     Raises:
         DocumentError: too many files.
     """
+    budget = job.budget or Budget(job.name, job.limits)
     members = []
     for member in archive:
         if not member.isdir():
             members.append(member)
-            if len(members) > job.limits.files:
+            if not budget.take_files(1):
                 raise too_many_files(job, f"more than {job.limits.files:,}")
     prefix = _common_folder([member.name for member in members])
-    budget = _Budget(job)
     for member in members:
         relative = member.name.removeprefix("./").removeprefix(prefix)
         refused = _leads_out(relative)
@@ -187,7 +162,7 @@ def tar_entries(job: Job, archive: tarfile.TarFile) -> Iterator[Entry]:
         yield Entry(readable_path(relative), member.size, opener, refused=refused)
 
 
-def _open_in_tar(archive: tarfile.TarFile, member: tarfile.TarInfo, budget: _Budget) -> BinaryIO:
+def _open_in_tar(archive: tarfile.TarFile, member: tarfile.TarInfo, budget: Budget) -> BinaryIO:
     file = archive.extractfile(member)
     assert file is not None, "only regular files are opened"
     return _counted(cast(BinaryIO, file), budget, member.size, member.name)

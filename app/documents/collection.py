@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from app.documents.archive import BROKEN, UnpacksTooFar
+from app.documents.archive import BROKEN, inflated_name
+from app.documents.budget import UnpacksTooFar
 from app.documents.document import LeftOut, Section
 from app.documents.encoding import decode_text
 from app.documents.language import language_of
+from app.documents.options import ReadOptions
 from app.documents.parts import Begun, Done, Job, More, Note, Opened, Part, Refused
 from app.documents.secrets import secret_in_text
 from app.documents.selection import Entry, Skipped, is_put_back, minified, select
@@ -31,7 +33,6 @@ _MAGICS = (
     b"\xfd7zXZ",
 )
 _SUFFIXES = (".ipynb", ".eml")
-_ARCHIVES = ("zip", "tar", "gzip", "bzip2", "xz")
 
 
 def read_entries(
@@ -143,13 +144,25 @@ def _read_inside(
         except DocumentError as fault:
             yield LeftOut(entry.path, str(fault))
             return
-        if kind in _ARCHIVES:
-            yield LeftOut(entry.path, "archive within a folder or archive; drop it by itself")
+        inner = replace(
+            job,
+            path=place,
+            name=entry.path,
+            options=_options_inside(job.options, entry.path),
+            start=0,
+            end=None,
+            skip=frozenset(),
+            is_upload=False,
+        )
+        drawn = read_file(inner, kind)
+        opened = next(drawn, None)
+        if opened is None:
             return
-        options = replace(job.options, pages=None)
-        inner = Job(path=place, name=entry.path, options=options, limits=job.limits)
+        if isinstance(opened, Opened) and opened.kind == "code":
+            yield from _of_archive(entry.path, drawn)
+            return
         has_text = False
-        parts = list(read_file(inner, kind))
+        parts = [opened, *drawn]
         secret = secret_in_text(_text_of(parts))
         if secret is not None and not is_put_back(entry.path, job.options):
             yield LeftOut(entry.path, secret, True)
@@ -157,7 +170,8 @@ def _read_inside(
         for part in parts:
             match part:
                 case Section():
-                    label = entry.path if part.label == entry.path else f"{entry.path} {part.label}"
+                    is_whole = part.label in (entry.path, inflated_name(entry.path))
+                    label = entry.path if is_whole else f"{entry.path} {part.label}"
                     has_text = has_text or bool(part.text.strip())
                     yield replace(part, label=label, path=entry.path)
                 case More():
@@ -169,3 +183,35 @@ def _read_inside(
                     return
         if not has_text:
             yield Note(f"{entry.path} has no text.")
+
+
+def _options_inside(options: ReadOptions, path: str) -> ReadOptions:
+    """For an archive at `path`: what is to be put back is named from the outside."""
+    inside = f"{path}/"
+    put_back = tuple(
+        wanted.removeprefix(inside) for wanted in options.put_back if wanted.startswith(inside)
+    )
+    # That it was chosen was a word about all of it.
+    return replace(options, pages=None, include=(), put_back=put_back)
+
+
+def _of_archive(path: str, parts: Iterable[Part]) -> Iterator[Part]:
+    """The files of an archive at `path`, as if it were a folder."""
+    has_text = False
+    for part in parts:
+        match part:
+            case Section():
+                has_text = has_text or bool(part.text.strip())
+                inside = f"{path}/"
+                yield replace(part, label=inside + part.label, path=inside + part.path)
+            case LeftOut():
+                yield replace(part, path=f"{path}/{part.path}")
+            case More():
+                yield part
+            case Note():
+                yield Note(f"{path}: {part.sentence}")
+            case Refused():
+                yield LeftOut(path, part.sentence)
+                return
+    if not has_text:
+        yield Note(f"{path} has no text.")

@@ -25,6 +25,7 @@ class Limits:
         files: in a folder or archive.
         unpacked_mb: what an archive may inflate to.
         ratio: by how much one of its files may inflate.
+        nesting: how many archives may lie around a file.
         memory_mb: of the process that parses.
         page_seconds: for one page or file; it is skipped after that.
         seconds: for the whole.
@@ -37,6 +38,7 @@ class Limits:
     files: int = 50_000
     unpacked_mb: int = 4096
     ratio: int = 200
+    nesting: int = 3
     memory_mb: int = 2048
     page_seconds: int = 60
     seconds: int = 3600

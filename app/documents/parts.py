@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from app.documents.budget import Budget
 from app.documents.document import Chapter, DocumentKind, Health, LeftOut, Section
 from app.documents.limits import DEFAULT_LIMITS, Limits
 from app.documents.options import DEFAULT_OPTIONS, ReadOptions
@@ -94,6 +95,8 @@ class Job:
         end: unit to stop before; None reads to the end.
         skip: units that hung or crashed before.
         is_upload: `path` is a folder of numbered files beside the list of their names.
+        nesting: how many archives lie around it.
+        budget: of the outermost archive around it, None outside of archives.
     """
 
     path: Path
@@ -104,6 +107,8 @@ class Job:
     end: int | None = None
     skip: frozenset[int] = frozenset()
     is_upload: bool = False
+    nesting: int = 0
+    budget: Budget | None = field(default=None, repr=False, compare=False)
 
     def units(self, total: int) -> Iterator[int]:
         """The units to read, of `total`."""
@@ -137,7 +142,9 @@ def from_json(line: bytes) -> Part:
 
 def job_to_json(job: Job) -> str:
     """The job for the parsing process."""
+    assert job.budget is None, "only the parsing process unpacks"
     values: dict[str, Any] = asdict(job)
+    del values["budget"]
     return json.dumps(values | {"path": str(job.path), "skip": sorted(job.skip)})
 
 

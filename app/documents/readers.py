@@ -10,9 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from app.documents.parts import Job, Part, Refused
+from app.documents.wording import count
 from mom_core.errors import DocumentError
-
-_COMPRESSED = ("gzip", "bzip2", "xz")
 
 
 def read_job(job: Job) -> Iterator[Part]:
@@ -117,8 +116,17 @@ def _read_folder(job: Job) -> Iterator[Part]:
 
 def _read_archive(job: Job, kind: str) -> Iterator[Part]:
     from app.documents.archive import BROKEN, damaged, inflate, tar_entries, zip_entries
+    from app.documents.budget import Budget
     from app.documents.collection import read_entries
 
+    if job.nesting >= job.limits.nesting:
+        raise DocumentError(
+            f"{job.name} is an archive within {count(job.nesting, 'archive')}, which is deeper "
+            f"than is read. Unpack it once and drop what is inside, or "
+            f"{job.limits.raising('nesting')}."
+        )
+    budget = job.budget or Budget(job.name, job.limits)
+    job = replace(job, budget=budget, nesting=job.nesting + 1)
     try:
         if kind == "zip":
             with zipfile.ZipFile(job.path) as zipped:
@@ -137,17 +145,14 @@ def _read_archive(job: Job, kind: str) -> Iterator[Part]:
 
 def _read_inflated(job: Job) -> Iterator[Part]:
     """What was in a compressed file: a tar, or one file such as a log."""
+    from app.documents.archive import inflated_name
     from app.documents.sniff import sniff
 
-    inner = replace(job, name=_without_suffix(job.name))
+    inner = replace(job, name=inflated_name(job.name))
     kind = sniff(job.path, inner.name)
-    if kind in (*_COMPRESSED, "zip"):
-        raise DocumentError(
-            f"{job.name} is an archive within an archive. Unpack it once, and drop what is inside."
-        )
-    yield from read_file(job if kind == "tar" else inner, kind)
-
-
-def _without_suffix(name: str) -> str:
-    stem, dot, suffix = name.rpartition(".")
-    return stem if dot and stem and suffix.lower() in ("gz", "bz2", "xz") else name
+    if kind == "tar":
+        # The two layers of a .tar.gz are one archive.
+        inner = replace(job, nesting=job.nesting - 1)
+        assert job.budget is not None
+        job.budget.give_back(job.path.stat().st_size)
+    yield from read_file(inner, kind)

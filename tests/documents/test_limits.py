@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import time
 import zipfile
@@ -296,3 +297,82 @@ def test_settings_of_limits() -> None:
         parse_limits(["page=5"])
     with pytest.raises(InvalidSetting, match="whole number of at least 1"):
         parse_limits(["pages=0"])
+
+
+def nested(depth: int) -> bytes:
+    """A .zip with a text beside a .zip with a text beside ..."""
+    inner = {f"{depth}.txt": b"text %d" % depth}
+    if depth < 5:
+        inner["next.zip"] = nested(depth + 1)
+    return make.zipped(dict(inner))
+
+
+def test_archives_within_archives_are_read_as_folders_down_to_a_limit(tmp_path: Path) -> None:
+    path = make.write(tmp_path, "a.zip", nested(1))
+    document = read(path)
+    assert [(section.label, section.path) for section in document.sections] == [
+        ("1.txt", "1.txt"),
+        ("next.zip/2.txt", "next.zip/2.txt"),
+        ("next.zip/next.zip/3.txt", "next.zip/next.zip/3.txt"),
+    ]
+    (one,) = document.left_out
+    assert one.path == "next.zip/next.zip/next.zip"
+    assert "is an archive within 3 archives, which is deeper than is read" in one.reason
+    assert "--limit nesting=N" in one.reason
+    deeper = read(path, limits=Limits(nesting=9))
+    assert len(deeper.sections) == 5
+    assert not deeper.left_out
+
+
+def test_archives_of_other_kinds_within_a_folder(tmp_path: Path) -> None:
+    files = {
+        "p.tar.gz": make.tarred({"p/src/a.py": b"x = 1", "p/.env": b"TOKEN=1"}),
+        "log.gz": gzip.compress(b"started"),
+        "twice.zip.gz": gzip.compress(make.zipped({"b.txt": "second"})),
+        "broken.zip": make.zipped({"c.txt": "x" * 999})[:-40],
+    }
+    for name, content in files.items():
+        make.write(tmp_path, name, content)
+    document = read(tmp_path)
+    assert {section.label: section.text for section in document.sections} == {
+        "p.tar.gz/src/a.py": "x = 1",
+        "log.gz": "started",
+        "twice.zip.gz/b.txt": "second",
+    }
+    reasons = {one.path: one.reason for one in document.left_out}
+    assert reasons.pop("p.tar.gz/.env") == "probable secret (by its name)"
+    assert list(reasons) == ["broken.zip"]
+    assert "cannot be unpacked" in reasons["broken.zip"]
+    back = read(tmp_path, options=ReadOptions(put_back=("p.tar.gz/.env",)))
+    assert "p.tar.gz/.env" in [section.label for section in back.sections]
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (Limits(unpacked_mb=8, ratio=10_000), "a.zip unpacks to far more.*unpacked_mb=N"),
+        (Limits(ratio=100), "a.zip unpacks to far more.*ratio=N"),
+    ],
+)
+def test_a_bomb_of_archives_within_archives(tmp_path: Path, limits: Limits, words: str) -> None:
+    """Each of them is small: they share what they may inflate to."""
+    inner = make.zipped({"zeros.txt": b"0 " * 2_000_000})
+    bomb = make.zipped({f"{n}.zip": inner for n in range(8)})
+    with pytest.raises(DocumentError, match=words):
+        read(make.write(tmp_path, "a.zip", bomb), limits=limits)
+
+
+def test_files_of_all_archives_within_an_archive_count(tmp_path: Path) -> None:
+    inner = make.zipped({f"{n}.txt": "x" for n in range(4)})
+    path = make.write(tmp_path, "a.zip", make.zipped({f"{n}.zip": inner for n in range(3)}))
+    document = read(path, limits=Limits(files=11))
+    assert len(document.sections) == 8
+    (one,) = document.left_out
+    assert one.path == "2.zip"
+    assert "holds 4 files; at most 11 are read" in one.reason
+
+
+def test_a_large_tape_counts_once(tmp_path: Path) -> None:
+    files = {f"{n}.txt": b"some words of a file\n" * 50_000 for n in range(3)}
+    path = make.write(tmp_path, "a.tar.gz", make.tarred(files))
+    assert len(read(path, limits=Limits(unpacked_mb=4, ratio=100_000)).sections) == 3
