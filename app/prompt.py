@@ -279,7 +279,10 @@ def tokenize(document: Document, encoder: TextEncoder) -> TokenizedDocument:
 def _count_left_out(document: Document, encoder: TextEncoder) -> Document:
     """What it would cost to put files back; their texts have served then."""
     counted = [one for one in document.left_out if one.text is not None]
-    texts = [f"[{one.path}]\n{one.text}\n\n" for one in counted]
+    texts = [
+        str(one.text) if one.path.endswith("/") else f"[{one.path}]\n{one.text}\n\n"
+        for one in counted
+    ]
     encode = encoder.encode if any(map(is_secret, counted)) else encoder.encode_known
     counts = iter(encode(texts))
     left_out = tuple(

@@ -25,10 +25,12 @@ from app.documents import (
     DocumentLocked,
     Limits,
     ReadOptions,
+    ReadProgress,
     Section,
     receipt,
-    stream,
 )
+from app.documents import read as read_document
+from app.documents.names import told_apart
 from app.prompt import TokenizedDocument, tokenize
 from app.tokenizer_files import load_encoder
 from mom_core.errors import DocumentError, MomError
@@ -109,31 +111,30 @@ def _read_each(
 
     is_over = threading.Event()
 
-    def read_one(path: Path, options: ReadOptions) -> Document | DocumentError:
-        reading = stream(path, options=options, limits=limits, cache=cache)
+    def read_one(path: Path, name: str, options: ReadOptions) -> Document | DocumentError:
         shown = _Printer() if prints and path is paths[0] else None
-        with contextlib.closing(reading):
-            try:
-                while True:
-                    progress = next(reading)
-                    if is_over.is_set():
-                        raise DocumentError("The reading was stopped.")
-                    if shown is not None:
-                        shown.add(progress.sections)
-            except StopIteration as end:
-                document: Document = end.value
-                return document
-            except DocumentError as fault:
-                return fault
-            finally:
-                if shown is not None:
-                    shown.flush()
 
+        def show(progress: ReadProgress) -> None:
+            if is_over.is_set():
+                raise DocumentError("The reading was stopped.")
+            if shown is not None:
+                shown.add(progress.sections)
+
+        try:
+            return read_document(path, name, options, limits, cache=cache, on_progress=show)
+        except DocumentError as fault:
+            return fault
+        finally:
+            if shown is not None:
+                shown.flush()
+
+    names = told_apart(path.name or path.resolve().name for path in paths)
     with ThreadPoolExecutor() as pool, _set_at_the_end(is_over):
-        for path, outcome in zip(paths, pool.map(read_one, paths, repeat(options)), strict=False):
+        outcomes = pool.map(read_one, paths, names, repeat(options))
+        for path, name, outcome in zip(paths, names, outcomes, strict=True):
             if isinstance(outcome, DocumentLocked) and sys.stdin.isatty():
-                password = click.prompt(f"Password of {path.name}", hide_input=True, err=True)
-                outcome = read_one(path, replace(options, password=password))
+                password = click.prompt(f"Password of {name}", hide_input=True, err=True)
+                outcome = read_one(path, name, replace(options, password=password))
             if prints and path is not paths[0] and isinstance(outcome, Document):
                 for section in outcome.sections:
                     _print(section)

@@ -5,7 +5,6 @@ Every method returns at once. Document text never leaves this object for the pag
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import logging
 import shutil
@@ -25,10 +24,12 @@ from app.documents import (
     DocumentLocked,
     Limits,
     ReadOptions,
+    ReadProgress,
     Section,
+    read,
     receipt,
-    stream,
 )
+from app.documents.names import free_name
 from app.documents.pages import page_numbers
 from app.documents.wording import count
 from app.prompt import PromptBuilder, TokenizedDocument
@@ -72,6 +73,10 @@ class _Kept:
     unticked_labels: frozenset[str] = frozenset()
 
 
+class _NotWanted(Exception):
+    """A document was removed, or is read anew, while it was being read."""
+
+
 class Shelf:
     """All documents.
 
@@ -111,9 +116,11 @@ class Shelf:
 
         Args:
             document_id: chosen by the caller, unique.
-            source: where it comes from.
+            source: where it comes from; its name is changed where another document has it.
         """
         with self._lock:
+            taken = {kept.source.name for kept in self._kept.values()}
+            source = replace(source, name=free_name(source.name, taken))
             self._kept[document_id] = _Kept(source, DocumentState(document_id, source.name))
         self._read_in_background(document_id)
 
@@ -213,24 +220,24 @@ class Shelf:
         self, document_id: str, turn: int, source: Source, options: ReadOptions
     ) -> Document | None:
         """Draws the reading; None once nobody wants it any more."""
-        reading = stream(
-            source.path,
-            source.name,
-            options,
-            self._limits,
-            is_upload=source.is_upload,
-            cache=self._cache,
-        )
-        with contextlib.closing(reading):
-            while True:
-                try:
-                    progress = next(reading)
-                except StopIteration as end:
-                    document: Document = end.value
-                    return document
-                words = wording.being_read(progress.done, progress.units)
-                if not self._update(document_id, turn, progress=words):
-                    return None
+
+        def show(progress: ReadProgress) -> None:
+            words = wording.being_read(progress.done, progress.units)
+            if not self._update(document_id, turn, progress=words):
+                raise _NotWanted
+
+        try:
+            return read(
+                source.path,
+                source.name,
+                options,
+                self._limits,
+                is_upload=source.is_upload,
+                cache=self._cache,
+                on_progress=show,
+            )
+        except _NotWanted:
+            return None
 
     def _count(self, document_id: str, turn: int) -> None:
         with self._lock:

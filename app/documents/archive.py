@@ -36,6 +36,8 @@ BROKEN = (
     EOFError,
     NotImplementedError,
     struct.error,
+    # Of names that are not in the encoding they claim, and of places before the beginning.
+    ValueError,
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +12,13 @@ from app.documents.archive import BROKEN, inflated_name
 from app.documents.budget import UnpacksTooFar
 from app.documents.document import LeftOut, Section
 from app.documents.encoding import decode_text
+from app.documents.folder import FOLDER_NOT_SENT
 from app.documents.language import language_of
 from app.documents.options import ReadOptions
 from app.documents.parts import Begun, Done, Job, More, Note, Opened, Part, Refused
 from app.documents.secrets import secret_in_text
 from app.documents.selection import Entry, Skipped, is_put_back, minified, select
+from app.documents.wording import count, size_words
 from mom_core.errors import DocumentError
 
 # Text of left-out files is read too, for counting: what would it cost to put them back?
@@ -62,19 +64,42 @@ def read_entries(
 
 
 def _left_out(skipped: Iterable[Skipped]) -> Iterator[LeftOut]:
+    """Each with what it would cost to put it back, as far as looking at it is cheap."""
     budget = _COUNTED_TOTAL_BYTES_MAX
     for one in skipped:
         text, reason = None, one.reason
-        size = one.entry.size_bytes
-        if one.can_be_put_back and not one.where.endswith("/") and size <= _COUNTED_BYTES_MAX:
+        size = sum(entry.size_bytes for entry in one.entries)
+        is_seen = not one.entries[-1].path.endswith(f"/{FOLDER_NOT_SENT}")
+        if one.can_be_put_back and one.where.endswith("/"):
+            reason = f"{reason} ({_extent(one.entries, size, is_seen=is_seen)})"
+        if one.can_be_put_back and is_seen and size <= min(_COUNTED_BYTES_MAX, budget):
             budget -= size
-            if budget >= 0:
-                try:
-                    with one.entry.open() as file:
-                        text = decode_text(file.read(size + 1))
-                except OSError as fault:
-                    reason = f"{reason}; cannot be read: {fault.strerror or fault}"
+            try:
+                text = _text_left_out(one)
+            except OSError as fault:
+                reason = f"{reason}; cannot be read: {fault.strerror or fault}"
+        elif one.can_be_put_back:
+            reason = f"{reason}; tokens not counted"
         yield LeftOut(one.where, reason, one.can_be_put_back, text)
+
+
+def _extent(entries: Sequence[Entry], size_bytes: int, *, is_seen: bool) -> str:
+    if not is_seen:
+        return f"more than {count(len(entries) - 1, 'file')}"
+    return f"{count(len(entries), 'file')}, {size_words(size_bytes)}"
+
+
+def _text_left_out(one: Skipped) -> str | None:
+    """Of a file; of a folder that of all its texts, as they would stand in a prompt."""
+    if not one.where.endswith("/"):
+        return _text_of_entry(one.entries[0])
+    texts = ((entry.path, _text_of_entry(entry)) for entry in one.entries)
+    return "".join(f"[{path}]\n{text}\n\n" for path, text in texts if text is not None)
+
+
+def _text_of_entry(entry: Entry) -> str | None:
+    with entry.open() as file:
+        return decode_text(file.read(entry.size_bytes + 1))
 
 
 def _read(

@@ -79,8 +79,9 @@ class LeftOut:
         path: inside the folder or archive, with "/" between its parts.
         reason: why, in a few words.
         can_be_put_back: whether it may be read when the person says so.
-        text: of a text file that could be read, for counting its tokens; None otherwise.
-        tokens: what it would add; None until counted, and for folders and binary files.
+        text: of a text file that could be read, or of all texts of a small folder, for counting
+            tokens; None otherwise.
+        tokens: what it would add; None until counted, and for large and binary files.
     """
 
     path: str

@@ -14,8 +14,10 @@ from app.documents.selection import Entry, is_put_back, readable_path, skipped_f
 from mom_core.errors import DocumentError
 
 MANIFEST = "manifest.json"
-# Stands for all files of a folder that is named only.
+# Stands for all files of a folder that nobody has looked at.
 FOLDER_NOT_SENT = "…"
+# Of a folder that is left out: one of packages may hold 100,000 files.
+_LOOKED_AT_FILES = 2_000
 
 
 def folder_entries(job: Job) -> Iterator[Entry]:
@@ -38,14 +40,29 @@ def folder_entries(job: Job) -> Iterator[Entry]:
                 is_put_back(f"{relative}/", job.options) or wanted.startswith(f"{relative}/")
                 for wanted in job.options.put_back
             ):
-                # Not entered, only named: a folder of packages may hold 100,000 files.
                 folder_names.remove(folder_name)
-                yield Entry(f"{relative}/{FOLDER_NOT_SENT}", 0, _nothing)
+                yield from _look_into(path, relative)
         for file_name in file_names:
             found += 1
             if found > job.limits.files:
                 raise too_many_files(job, "more than " + f"{job.limits.files:,}")
             yield _entry(here / file_name, (here / file_name).relative_to(root).as_posix())
+
+
+def _look_into(folder: Path, relative: str) -> Iterator[Entry]:
+    """Files of a folder that is left out, for what it would cost to put it back."""
+    found = 0
+    for here, _, names in os.walk(folder):
+        for name in names:
+            path = Path(here) / name
+            entry = _entry(path, f"{relative}/{path.relative_to(folder).as_posix()}")
+            if entry.refused is not None:
+                continue
+            if found == _LOOKED_AT_FILES:
+                yield Entry(f"{relative}/{FOLDER_NOT_SENT}", 0, _nothing)
+                return
+            found += 1
+            yield entry
 
 
 def uploaded_entries(job: Job) -> Iterator[Entry]:

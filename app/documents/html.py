@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from app.documents.document import Section
 from app.documents.encoding import clean, find_encoding
-from app.documents.parts import Begun, Done, Job, Opened, Part, Refused
+from app.documents.parts import Begun, Done, Job, Opened, Part
 
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{2,40})""", re.IGNORECASE)
 _DECLARED_BYTES = 4096
@@ -17,12 +17,6 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 
 def read_html(job: Job) -> Iterator[Part]:
     """Yields one section."""
-    if job.path.stat().st_size > job.limits.member_mb * 1024**2:
-        yield Refused(
-            f"{job.name} is a page of more than {job.limits.member_mb} MB, which is more than is "
-            f"read. Save it as text, or {job.limits.raising('member_mb')}."
-        )
-        return
     yield Opened("html", 1)
     for _ in job.units(1):
         yield Begun(0, job.name)

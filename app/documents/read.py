@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -76,6 +76,7 @@ def read(
     *,
     is_upload: bool = False,
     cache: DiskCache | None = None,
+    on_progress: Callable[[ReadProgress], None] = lambda _: None,
 ) -> Document:
     """Reads a file or folder of any kind.
 
@@ -88,6 +89,7 @@ def read(
         limits: what reading may take.
         is_upload: `path` is a folder of numbered files beside the list of their names.
         cache: where texts are kept between runs; None keeps nothing.
+        on_progress: called at least ten times a second; what it raises cancels the reading.
 
     Raises:
         DocumentLocked: a password is needed, or the one given is wrong.
@@ -97,10 +99,11 @@ def read(
     with contextlib.closing(reading):
         while True:
             try:
-                next(reading)
+                progress = next(reading)
             except StopIteration as end:
                 document: Document = end.value
                 return document
+            on_progress(progress)
 
 
 def stream(

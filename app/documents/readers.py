@@ -13,6 +13,9 @@ from app.documents.parts import Job, Part, Refused
 from app.documents.wording import count
 from mom_core.errors import DocumentError
 
+# Their form must be seen whole to be understood: memory grows with the file.
+_WHOLE = {"html": "a web page", "notebook": "a notebook", "mail": "an e-mail"}
+
 
 def read_job(job: Job) -> Iterator[Part]:
     """All parts of one dropped thing; whatever cannot be read ends with `Refused`."""
@@ -54,7 +57,16 @@ def _read(job: Job) -> Iterator[Part]:
 
 
 def read_file(job: Job, kind: str) -> Iterator[Part]:
-    """Reads a file by the reader that `sniff` named."""
+    """Reads a file by the reader that `sniff` named.
+
+    Raises:
+        DocumentError: it would have to be read whole, and is too large for that.
+    """
+    if kind in _WHOLE and job.path.stat().st_size > job.limits.member_mb * 1024**2:
+        raise DocumentError(
+            f"{job.name} is {_WHOLE[kind]} of more than {job.limits.member_mb:,} MB, and such a "
+            f"file has to be read whole. Save it as text, or {job.limits.raising('member_mb')}."
+        )
     match kind:
         case "pdf":
             from app.documents.pdf.reader import read_pdf

@@ -97,12 +97,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """An entry that is not read, or the whole folder it lies in (`where` ends with "/")."""
+    """An entry that is not read, or the whole folder they lie in (`where` ends with "/")."""
 
     where: str
     reason: str
     can_be_put_back: bool
-    entry: Entry
+    entries: list[Entry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def select(entries: Iterable[Entry], options: ReadOptions, limits: Limits) -> Se
         if (earlier := by_path.get(entry.path)) is not None:
             # Like programs that unpack: the last of a name counts. The others are named at least.
             where = _numbered(entry.path, skipped)
-            skipped[where] = Skipped(where, "same name as another", False, earlier)
+            skipped[where] = Skipped(where, "same name as another", False, [earlier])
         by_path[entry.path] = entry
     rules = _Rules(by_path, options, limits)
     chosen: list[Entry] = []
@@ -131,7 +131,9 @@ def select(entries: Iterable[Entry], options: ReadOptions, limits: Limits) -> Se
         if verdict is None:
             chosen.append(by_path[path])
         else:
-            skipped.setdefault(verdict.where, verdict)
+            known = skipped.setdefault(verdict.where, verdict)
+            if known is not verdict:
+                known.entries.extend(verdict.entries)
     return Selection(
         tuple(chosen), tuple(skipped[path] for path in sorted(skipped)), tuple(rules.notes)
     )
@@ -187,18 +189,18 @@ class _Rules:
     def verdict(self, path: str, entry: Entry) -> Skipped | None:
         """None: it is read."""
         if entry.refused is not None:
-            return Skipped(path, entry.refused, False, entry)
+            return Skipped(path, entry.refused, False, [entry])
         if not is_put_back(path, self._options):
             folder, _, name = path.rpartition("/")
             if folder and (found := self._folder(folder)) is not None:
-                return Skipped(*found, True, entry)
+                return Skipped(*found, True, [entry])
             if (reason := self._by_name(path, name)) is not None:
-                return Skipped(path, reason, True, entry)
+                return Skipped(path, reason, True, [entry])
         if _BINARY.search(path):
-            return Skipped(path, "not text", False, entry)
+            return Skipped(path, "not text", False, [entry])
         if entry.size_bytes > self._limits.member_mb * 1024**2:
             reason = f"larger than {self._limits.member_mb} MB; {self._limits.raising('member_mb')}"
-            return Skipped(path, reason, False, entry)
+            return Skipped(path, reason, False, [entry])
         return None
 
     def _folder(self, folder: str) -> tuple[str, str] | None:

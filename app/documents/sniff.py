@@ -106,7 +106,7 @@ def _in_zip(path: Path) -> str:
                 for folder, reader in _OOXML.items():
                     if any(name.startswith(folder) for name in names):
                         return "xls" if "xl/workbook.bin" in names else reader
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError):
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError):
         # The reader of archives says what is wrong with it.
         pass
     return "zip"

@@ -217,7 +217,9 @@ def test_git_checkout(tmp_path: Path) -> None:
     document = read(tmp_path)
     assert [section.label for section in document.sections] == ["a.py"]
     assert document.sections[0].language == "Python"
-    assert [(one.path, one.reason) for one in document.left_out] == [(".git/", "version control")]
+    (one,) = document.left_out
+    assert one.path == ".git/"
+    assert one.reason.startswith("version control (")
 
 
 @pytest.mark.parametrize(

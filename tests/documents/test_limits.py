@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from app.documents import Limits, ReadOptions, parse_limits, read, stream
+from app.documents import LeftOut, Limits, ReadOptions, Section, parse_limits, read, stream
+from app.documents.parts import Job, Refused
+from app.documents.readers import read_job
 from mom_core.errors import DocumentError, InvalidSetting
 from tests.documents import make
 from tests.documents.make import Text
@@ -370,6 +372,44 @@ def test_files_of_all_archives_within_an_archive_count(tmp_path: Path) -> None:
     (one,) = document.left_out
     assert one.path == "2.zip"
     assert "holds 4 files; at most 11 are read" in one.reason
+
+
+@pytest.mark.parametrize("name", ["a.html", "a.ipynb", "a.eml"])
+def test_what_must_be_read_whole_has_a_limit_of_its_own(tmp_path: Path, name: str) -> None:
+    path = make.write(tmp_path, name, b"{" + b" " * 1024 * 1024)
+    words = "of more than 1 MB, and such a file has to be read whole.*--limit member_mb=N"
+    with pytest.raises(DocumentError, match=words):
+        read(path, limits=Limits(member_mb=1))
+
+
+def test_a_file_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs the tests may read everything: the system's word is what counts."""
+    path = make.write(tmp_path / "p", "locked.txt", b"words")
+    make.write(tmp_path / "p", "open.txt", b"words")
+
+    def denied(place: Path, mode: int) -> bool:
+        return Path(place).name != "locked.txt"
+
+    monkeypatch.setattr(os, "access", denied)
+    parts = list(read_job(Job(path=tmp_path / "p", name="p")))
+    assert LeftOut("locked.txt", "may not be read") in parts
+    assert [part.label for part in parts if isinstance(part, Section)] == ["open.txt"]
+    monkeypatch.setattr(Path, "open", raise_denied)
+    (refused,) = read_job(Job(path=path, name="locked.txt"))
+    assert refused == Refused("locked.txt may not be read: permission was denied.")
+
+
+def raise_denied(*_: object, **__: object) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
+def test_a_zip_whose_names_are_not_what_they_claim(tmp_path: Path) -> None:
+    """Found by fuzzing: the standard library raises what it does not document."""
+    content = make.zipped({"n\u00e9.txt": "x"}).replace("n\u00e9".encode(), b"n\x80\x80")
+    with pytest.raises(DocumentError, match="cannot be unpacked: it is damaged"):
+        read(make.write(tmp_path, "a.zip", content))
 
 
 def test_a_large_tape_counts_once(tmp_path: Path) -> None:

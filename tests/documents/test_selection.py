@@ -50,8 +50,8 @@ def test_secrets_vendored_minified_and_locks_are_left_out_and_named(tmp_path: Pa
         ".env": "probable secret (by its name)",
         "src/key.txt": "probable secret (private key)",
         "src/min.js": "minified or generated",
-        "vendor/": "vendored code",
-        "build/": "ignored by .gitignore",
+        "vendor/": "vendored code (1 file, 1 KB)",
+        "build/": "ignored by .gitignore (1 file, 1 KB)",
         "yarn.lock": "lock file",
     }
     assert all(one.can_be_put_back for one in document.left_out)
@@ -65,6 +65,44 @@ def test_everything_can_be_put_back(tmp_path: Path, path: str) -> None:
     document = read(tree(tmp_path), options=ReadOptions(put_back=(path,)))
     assert path not in left_out(document)
     assert any(label.startswith(path) for label in labels(document))
+
+
+@pytest.mark.parametrize("is_zip", [False, True])
+def test_what_a_left_out_folder_holds_is_told_and_counted(tmp_path: Path, is_zip: bool) -> None:
+    files = {
+        "a.py": b"x = 1\n",
+        "node_modules/a/index.js": b"var a;",
+        "node_modules/a/package.json": b"{}",
+        "node_modules/b.node": b"\0\1\2",
+        "vendor/large.js": b"var a;\n" * 300_000,
+    }
+    for name, content in files.items():
+        make.write(tmp_path / "p", name, content)
+    path = make.write(tmp_path, "p.zip", make.zipped(dict(files))) if is_zip else tmp_path / "p"
+    document = read(path)
+    packages, vendored = document.left_out
+    assert packages.reason == "installed packages (3 files, 1 KB)"
+    assert packages.text is not None
+    # In the order of the names, as they would be read.
+    parts = sorted(packages.text.split("\n\n"))
+    assert parts == ["", "[node_modules/a/index.js]\nvar a;", "[node_modules/a/package.json]\n{}"]
+    assert vendored.reason == "vendored code (1 file, 2.0 MB); tokens not counted"
+    assert vendored.text is None
+    # What it costs is what it says.
+    back = read(path, options=ReadOptions(put_back=("node_modules/",)))
+    assert labels(back) == ["a.py", "node_modules/a/index.js", "node_modules/a/package.json"]
+
+
+def test_a_left_out_folder_of_very_many_files_is_not_walked_to_its_end(tmp_path: Path) -> None:
+    folder = tmp_path / "p" / "node_modules"
+    folder.mkdir(parents=True)
+    make.write(tmp_path / "p", "a.py", b"x = 1\n")
+    for number in range(2_005):
+        (folder / f"{number}.js").touch()
+    (one,) = read(tmp_path / "p").left_out
+    assert one.path == "node_modules/"
+    assert one.reason == "installed packages (more than 2,000 files); tokens not counted"
+    assert one.can_be_put_back
 
 
 def test_include_and_exclude(tmp_path: Path) -> None:

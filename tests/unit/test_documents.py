@@ -39,9 +39,9 @@ TREE: dict[str, str | bytes] = {
 READ = [".gitignore", "keep.log", "src/README.md", "src/.gitignore", "src/main.py"]
 LEFT_OUT = {
     "a.log": "ignored by .gitignore",
-    "build/": "ignored by .gitignore",
+    "build/": "ignored by .gitignore (1 file, 1 KB)",
     "src/secret.txt": "ignored by .gitignore",
-    "node_modules/": "installed packages",
+    "node_modules/": "installed packages (1 file, 1 KB)",
     "poetry.lock": "lock file",
     "logo.png": "not text",
     "empty.txt": "empty",

@@ -61,6 +61,19 @@ def test_one_bad_file_stops_no_other_and_order_can_change(shelf: Shelf, tmp_path
     assert [state.id for state in shelf.states()] == ["a", "b"]
 
 
+def test_documents_of_one_name_are_told_apart(shelf: Shelf, tmp_path: Path) -> None:
+    for key in "xyz":
+        put(shelf, tmp_path, key, f"# {key}".encode(), "a.md")
+    settle(shelf)
+    assert [state.name for state in shelf.states()] == ["a.md", "a (2).md", "a (3).md"]
+    assert [one.document.name for one in shelf.chosen()] == ["a.md", "a (2).md", "a (3).md"]
+    (section,) = shelf.chosen()[1].document.sections
+    assert shelf.place_of("a (2).md", section.label) == ("y", 0)
+    shelf.remove("y")
+    put(shelf, tmp_path, "v", b"# v", "a.md")
+    assert shelf.states()[-1].name == "a (2).md"
+
+
 def test_pages_and_parts_can_be_left_out(shelf: Shelf, tmp_path: Path) -> None:
     put(shelf, tmp_path, "a", make.pdf([body(n) for n in range(5)]), "a.pdf")
     settle(shelf)
