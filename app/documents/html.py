@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from app.documents.document import Section
 from app.documents.encoding import clean, find_encoding
 from app.documents.parts import Begun, Done, Job, Opened, Part
+from mom_core.errors import DocumentError
 
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{2,40})""", re.IGNORECASE)
 _DECLARED_BYTES = 4096
@@ -25,13 +26,23 @@ def read_html(job: Job) -> Iterator[Part]:
 
 
 def html_to_text(page: bytes | str) -> str:
-    """The text of a page as Markdown; addresses of links are left out."""
-    from html_to_markdown import ConversionOptions, convert
+    """The text of a page as Markdown; addresses of links are left out.
+
+    Raises:
+        DocumentError: it is no page of text.
+    """
+    from html_to_markdown import ConversionError, ConversionOptions, convert
 
     options = ConversionOptions(
         extract_metadata=False, skip_images=True, autolinks=False, strip_tags=["a"], bullets="-"
     )
-    markdown = convert(page if isinstance(page, str) else _decode(page), options).content or ""
+    text = clean(page if isinstance(page, str) else _decode(page))
+    try:
+        markdown = convert(text, options).content or ""
+    except ConversionError as fault:
+        raise DocumentError(
+            f"The page of HTML cannot be read ({fault}). Save it as text, or as a PDF."
+        ) from fault
     return _BLANK_LINES.sub("\n\n", clean(markdown)).strip()
 
 

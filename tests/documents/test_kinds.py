@@ -100,6 +100,12 @@ def test_html_keeps_structure_and_drops_script(tmp_path: Path) -> None:
     assert "http" not in text
 
 
+def test_html_with_characters_that_no_text_has(tmp_path: Path) -> None:
+    """Found by fuzzing: the converter refuses a page with many zero bytes."""
+    path = make.write(tmp_path, "a.html", b"<html><p>words" + b"\0" * 300 + b"</p></html>")
+    assert read(path).sections[0].text == "words"
+
+
 def test_mail_has_its_header_and_names_attachments(tmp_path: Path) -> None:
     document = read(make.write(tmp_path, "a.eml", make.MAIL))
     assert document.sections[0].text == (
