@@ -232,7 +232,10 @@ def _from_json(data: dict[str, Any]) -> Conversation:
             ),
             str(one["figures"]),
             str(one["notice"]),
-            tuple(Citation(**citation) for citation in one["citations"]),
+            tuple(
+                Citation(**{**citation, "also_in": tuple(citation["also_in"])})
+                for citation in one["citations"]
+            ),
             str(one["model"]),
         )
         for one in data["answered"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from app.citations import Citation
@@ -17,7 +18,7 @@ from app.ui.markdown import code_ranges, plain_markdown, safe_markdown
 
 # Private characters that no Markdown knows: they mark places while the text is made safe.
 _OPEN, _CLOSE, _END = "\ue000", "\ue001", "\ue002"
-_MARKED = re.compile(f"{_OPEN}(\\d+){_CLOSE}(.*?){_END}", re.DOTALL)
+_MARKED = re.compile(f"{_OPEN}([mq])(\\d+){_CLOSE}(.*?){_END}", re.DOTALL)
 _PRIVATE = re.compile(f"[{_OPEN}{_CLOSE}{_END}]")
 
 
@@ -45,27 +46,35 @@ def _tools(links: list[tuple[str, str]]) -> str:
 
 def _with_citations(turn: int, answer: str, citations: tuple[Citation, ...]) -> str:
     """The answer made safe, each citation a link to its place."""
-    answer = _PRIVATE.sub("", answer)
+    if _PRIVATE.search(answer):
+        # Characters that no font shows; without them the places of citations would be others.
+        return safe_markdown(_PRIVATE.sub("", answer))
     codes = code_ranges(answer)
     pieces, end = [], 0
-    for number, one in sorted(enumerate(citations), key=lambda pair: pair[1].start_character):
-        start, stop = one.start_character, one.end_character
-        # Markdown inside a link breaks at the end of a line, and in code nothing is a link.
+    for start, stop, sign in sorted(_places(citations)):
+        # In code nothing is a link, and no link reaches over the end of a paragraph.
         is_in_code = any(start < code_end and stop > begin for begin, code_end in codes)
         if not end <= start < stop <= len(answer) or is_in_code or "\n\n" in answer[start:stop]:
             continue
-        pieces += [answer[end:start], f"{_OPEN}{number}{_CLOSE}{answer[start:stop]}{_END}"]
+        pieces += [answer[end:start], f"{_OPEN}{sign}{_CLOSE}{answer[start:stop]}{_END}"]
         end = stop
     text = safe_markdown("".join([*pieces, answer[end:]]))
-    return _MARKED.sub(lambda match: _link(turn, citations[int(match[1])], match), text)
+    return _MARKED.sub(lambda match: _link(turn, citations[int(match[2])], match), text)
+
+
+def _places(citations: tuple[Citation, ...]) -> Iterator[tuple[int, int, str]]:
+    """Start and end of what is to be marked, and how: "m" a mark, "q" a quotation."""
+    for number, one in enumerate(citations):
+        kind = "m" if one.quote is None else "q"
+        yield one.start_character, one.end_character, f"{kind}{number}"
+        if one.mark_start_character is not None and one.mark_end_character is not None:
+            yield one.mark_start_character, one.mark_end_character, f"m{number}"
 
 
 def _link(turn: int, citation: Citation, match: re.Match[str]) -> str:
-    number, words = int(match[1]), match[2]
-    kind = "found" if citation.found else "missing"
-    if not citation.quote:
-        inner = words.replace("[", "\\[").replace("]", "\\]")
-        return f'<a class="cite {kind}" href="#cite-{turn}-{number}">{inner}</a>'
+    words, kind = match[3], "found" if citation.found else "missing"
+    address = f'href="#cite-{turn}-{match[2]}"'
+    if match[1] == "m":
+        return f'<a class="cite {kind}" {address}>{words}</a>'
     stamp = html.escape(wording.stamp(citation))
-    link = f'<a class="stamp {kind}" href="#cite-{turn}-{number}">{stamp}</a>'
-    return f"{words} {link}"
+    return f'{words} <a class="stamp {kind}" {address}>{stamp}</a>'

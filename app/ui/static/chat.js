@@ -179,6 +179,7 @@ document.addEventListener("keydown", (e) => {
 const samples = async () => {
   const names = await send("GET", "./samples");
   $("#live .samples").append(...(names ?? []).map((name) => button(name, () => request("POST", `./samples/${encodeURIComponent(name)}`))));
+  paintLive();
 };
 
 export const start = () => {
