@@ -12,7 +12,7 @@ import os
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,10 +111,14 @@ class Conversations:
         with self._lock:
             return self._all.get(conversation_id) or self.newest
 
-    def new(self) -> Conversation:
-        """An empty chat; the newest one if that is empty still."""
+    def new(self, is_taken: Callable[[str], bool] = lambda conversation_id: False) -> Conversation:
+        """An empty chat; the newest one if that is empty still.
+
+        Args:
+            is_taken: tells of an empty chat's id whether its first answer is on its way.
+        """
         with self._lock:
-            if self._all and not self.newest.answered:
+            if self._all and not self.newest.answered and not is_taken(self.newest.id):
                 return self.newest
             conversation = Conversation(uuid.uuid4().hex)
             self._all[conversation.id] = conversation
@@ -185,11 +189,15 @@ class Conversations:
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle, aside = tempfile.mkstemp(dir=self._folder, prefix=".chat-")
-            with open(handle, "w", encoding="utf-8") as file:
-                json.dump({"format": _FORMAT, **asdict(conversation)}, file, ensure_ascii=False)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
+            try:
+                with open(handle, "w", encoding="utf-8") as file:
+                    json.dump({"format": _FORMAT, **asdict(conversation)}, file, ensure_ascii=False)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(aside, path)
+            except BaseException:
+                os.unlink(aside)
+                raise
 
 
 def export(conversation: Conversation) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -11,6 +14,8 @@ from mom_core.model.catalogue import CatalogueEntry, catalogue
 
 if TYPE_CHECKING:
     from mom_core.memory.decide import Machine
+
+_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,23 @@ def model_choices() -> tuple[ModelChoice, ...]:
     """The built-in model first, then the rest of the catalogue from small to large.
 
     What fits is asked of the rule that chooses settings, so it is that of a reading with all on
-    "auto". The first call takes seconds.
+    "auto". The first call takes seconds, in a process of its own: making models without weights
+    changes torch's default dtype for all threads, and a run may be on.
+
+    Raises:
+        OSError: no process can be started, or it does not answer.
     """
+    command = [sys.executable, "-m", __name__]
+    try:
+        printed = subprocess.run(
+            command, capture_output=True, check=True, timeout=_SECONDS, text=True
+        ).stdout
+    except subprocess.SubprocessError as fault:
+        raise OSError(f"The catalogue could not be weighed: {fault}.") from fault
+    return tuple(ModelChoice(**one) for one in json.loads(printed))
+
+
+def _choices() -> tuple[ModelChoice, ...]:
     found = [_choice(entry) for entry in catalogue().values()]
     return tuple(sorted(found, key=lambda one: (not one.is_builtin, one.weights_bytes)))
 
@@ -86,3 +106,7 @@ def _machine() -> Machine:
         host_bytes=host_total_bytes(),
         disk_bytes=free_disk_bytes(default_scratch_folder()),
     )
+
+
+if __name__ == "__main__":
+    print(json.dumps([asdict(choice) for choice in _choices()]))

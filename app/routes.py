@@ -168,7 +168,10 @@ def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
     @router.get("/models")
     def models() -> Any:
         """The catalogue, with what each reads on this machine."""
-        return [asdict(choice) for choice in model_choices()]
+        try:
+            return [asdict(choice) for choice in model_choices()]
+        except OSError as fault:
+            raise HTTPException(503, str(fault)) from fault
 
     @router.get("/samples")
     async def samples() -> list[str]:

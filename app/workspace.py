@@ -284,9 +284,9 @@ class Workspace:
             Its id.
         """
         with self._lock:
-            chat = self.conversations.new()
-            if not self.runs.is_busy(chat.id):
-                self.runs.forget(chat.id)
+            chat = self.conversations.new(self.runs.is_busy)
+            # A run that failed or was stopped is not shown in a new chat.
+            self.runs.forget(chat.id)
             self._touch()
             return chat.id
 

@@ -141,7 +141,7 @@ class LayerKernel:
         query = torch.empty(1, self._heads, rows, self.head_dim, dtype=self.dtype)
         keys = torch.empty(1, self._kv_heads, rows, self.head_dim, dtype=self.dtype)
         values = torch.empty_like(keys)
-        work = torch.empty(rows * self._work_width)
+        work = torch.empty(rows * self._work_width, dtype=torch.float32)
         self._kernels.layer_before(
             ctypes.byref(self._layer),
             rows,
@@ -163,7 +163,7 @@ class LayerKernel:
             attended: `[1, H, R, D]`, contiguous, in the layer's dtype.
         """
         output = torch.empty_like(hidden)
-        work = torch.empty(hidden.shape[1] * self._work_width)
+        work = torch.empty(hidden.shape[1] * self._work_width, dtype=torch.float32)
         self._kernels.layer_after(
             ctypes.byref(self._layer),
             hidden.shape[1],
@@ -244,7 +244,7 @@ class Kernels:
         rows = rows.contiguous()
         number = rows.numel() // inputs
         result = torch.empty((*rows.shape[:-1], outputs), dtype=rows.dtype)
-        work = torch.empty(number * (inputs + outputs))
+        work = torch.empty(number * (inputs + outputs), dtype=torch.float32)
         self._linear(
             weight.data_ptr(),
             None if bias is None else bias.data_ptr(),
@@ -290,9 +290,9 @@ class Kernels:
         tokens = keys.shape[2]
         pieces = max(1, min(2 * torch.get_num_threads(), tokens // _KEYS_PER_PIECE))
         scaled = (query.float() * scale).contiguous()
-        work = torch.empty(heads * pieces * rows * (head_dim + 1))
-        output = torch.empty(1, heads, rows, head_dim)
-        lse = torch.empty(1, heads, rows)
+        work = torch.empty(heads * pieces * rows * (head_dim + 1), dtype=torch.float32)
+        output = torch.empty(1, heads, rows, head_dim, dtype=torch.float32)
+        lse = torch.empty(1, heads, rows, dtype=torch.float32)
         self._attend(
             scaled.data_ptr(),
             keys.data_ptr(),
@@ -371,7 +371,7 @@ class Kernels:
         work = torch.empty(work_bytes, dtype=torch.uint8)
         # Heads side by side for each token, as the projection after attention wants them.
         output = torch.empty(1, queries, heads, head_dim, dtype=dtype)
-        lse = torch.empty(1, heads, queries)
+        lse = torch.empty(1, heads, queries, dtype=torch.float32)
         self._chunk(
             query.data_ptr(),
             keys.data_ptr(),

@@ -7,12 +7,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.settings import Settings
 from app.workspace import Workspace
 
 CHROMIUM = next(
@@ -46,10 +47,10 @@ def site() -> Iterator[Site]:
 
         from app.server import create_app
 
-        def load() -> Any:
+        def load(source: str, config: Any) -> Any:
             from mom_core import Engine
 
-            return Engine.load("smollm2-135m")
+            return Engine.load(source, config)
 
         workspace = Workspace(load, "smollm2-135m")
         closing = threading.Event()
@@ -92,22 +93,32 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
+def is_fault(message: Any) -> bool:
+    """Errors on the console, but for the browser's own note of a request refused with a reason."""
+    return message.type == "error" and "status of 400" not in message.text
+
+
+def empty(workspace: Workspace) -> None:
+    """No run, no document, one empty chat, settings as they begin."""
+    for chat in workspace.conversations:
+        workspace.delete(chat.id)
+    while workspace.is_busy:
+        time.sleep(0.05)
+    for row in workspace.state()["documents"]["rows"]:  # type: ignore[index]
+        workspace.shelf.remove(row["id"])
+    workspace.configure(
+        **{field.name: getattr(Settings(), field.name) for field in fields(Settings)}
+    )
+
+
 @pytest.fixture
 def page(browser: Any, site: Site) -> Iterator[Any]:
     """A fresh tab on an empty workspace; fails on console errors and on requests to elsewhere."""
-    site.workspace.stop()
-    while site.workspace.state()["run"]["is_busy"]:  # type: ignore[index]
-        time.sleep(0.05)
-    for row in site.workspace.state()["documents"]["rows"]:  # type: ignore[index]
-        site.workspace.shelf.remove(row["id"])
-    site.workspace.new_conversation()
-    site.workspace.configure(
-        offload="auto", chunk="auto", max_new_tokens=512, temperature=0.0, fits_best_parts=False
-    )
+    empty(site.workspace)
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
     faults: list[str] = []
-    page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+    page.on("console", lambda m: faults.append(m.text) if is_fault(m) else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
     context.on(
         "request",

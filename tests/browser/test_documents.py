@@ -9,7 +9,7 @@ from typing import Any
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Site
-from tests.browser.test_page import TOKENS, drop_by_chooser, wait_for_tokens
+from tests.browser.test_page import TOKENS, drop_by_chooser, limit_answers, wait_for_tokens
 from tests.documents import make
 from tests.documents.test_pdf import body
 
@@ -103,14 +103,12 @@ def test_too_much_says_what_to_untick_and_offers_the_best_parts(
     page.check("#documents .advice input")
     page.wait_for_function("document.querySelector('#documents .fit').checked")
     # Room for a long answer leaves little to read.
-    page.fill("#setting-max-new-tokens input", "7300")
-    page.locator("#setting-max-new-tokens input").blur()
-    page.wait_for_timeout(300)
+    limit_answers(page, 7300)
     page.fill("#question textarea", "Where is harbour 77?")
     page.click("#send")
     expect(page.locator("#live .answer")).not_to_be_empty(timeout=30_000)
     page.click("#stop")
-    expect(page.locator("#history .figures")).to_contain_text(
+    expect(page.locator("#history .notice")).to_contain_text(
         "parts were read: those that match the question best"
     )
 
@@ -120,13 +118,16 @@ def test_citations_are_shown_and_open_their_page(page: Any, site: Site, tmp_path
     drop_by_chooser(page, path)
     wait_for_tokens(page)
     from app.citations import find_citations
+    from app.conversation import Answered
     from app.prompt import Turn
-    from app.workspace import _Answered
 
     answer = "It says “alpha beta gamma delta” [p. 1], and “never said at all there”."
     (document,) = site.workspace.shelf.chosen()
     citations = tuple(find_citations(answer, [document.document]))
-    site.workspace._answered.append(_Answered(Turn("?", (1,), answer), "", citations))
+    chat = site.workspace.conversations.newest
+    site.workspace.conversations.append(
+        chat.id, Answered(Turn("?", (1,), answer), "", "", citations)
+    )
     site.workspace._touch()
     box = page.locator("#live .citations")
     expect(box).to_contain_text("found on p. 1 of manual.pdf")

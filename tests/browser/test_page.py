@@ -32,6 +32,13 @@ def ask(page: Any, question: str) -> None:
     expect(page.locator("#stop")).to_be_enabled(timeout=10_000)
 
 
+def limit_answers(page: Any, tokens: int) -> None:
+    page.click("#aside-tabs [data-aside=settings]")
+    page.fill("#setting-max-new-tokens input", str(tokens))
+    page.locator("#setting-max-new-tokens input").blur()
+    page.wait_for_timeout(300)
+
+
 def wait_until_idle(page: Any) -> None:
     expect(page.locator("#stop")).to_be_disabled(timeout=60_000)
 
@@ -152,8 +159,7 @@ def test_stop_while_answering_then_go_on(page: Any) -> None:
     expect(page.locator("#stop")).to_be_disabled(timeout=2_500)
     expect(page.locator("#progress .line")).to_contain_text("what was written is kept")
     expect(page.locator("#history")).to_contain_text("river")
-    page.fill("#setting-max-new-tokens input", "5")
-    page.locator("#setting-max-new-tokens input").blur()
+    limit_answers(page, 5)
     ask(page, "And then?")
     wait_until_idle(page)
     expect(page.locator("#progress .line")).to_contain_text("known already")
@@ -180,8 +186,7 @@ def test_a_reload_finds_the_run_still_going(page: Any, site: Site) -> None:
 
 
 def test_a_closed_tab_loses_nothing(page: Any, site: Site) -> None:
-    page.fill("#setting-max-new-tokens input", "12")
-    page.locator("#setting-max-new-tokens input").blur()
+    limit_answers(page, 12)
     ask(page, "Name a colour.")
     other = page.context.new_page()
     page.close()
@@ -197,14 +202,13 @@ def test_settings_hold_for_the_next_question(
 ) -> None:
     drop_by_chooser(page, samples / "beekeeping-guide.md")
     wait_for_tokens(page)
+    page.click("#aside-tabs [data-aside=settings]")
     page.click("#setting-offload input")
     page.get_by_role("option", name=offload, exact=True).click()
     chunk = page.locator("#setting-chunk input")
     chunk.fill("333")
     chunk.press("Enter")
-    page.fill("#setting-max-new-tokens input", "20")
-    page.locator("#setting-max-new-tokens input").blur()
-    page.wait_for_timeout(300)
+    limit_answers(page, 20)
     now = site.workspace.settings
     assert (now.offload, now.chunk, now.max_new_tokens) == (offload, "333", 20)
     ask(page, "How much food does a colony need for winter?")
@@ -215,6 +219,7 @@ def test_settings_hold_for_the_next_question(
 def test_mistakes_get_a_sentence(page: Any, tmp_path: Path, samples: Path) -> None:
     page.click("#send")
     expect(page.get_by_text("Write a question first.")).to_be_visible()
+    page.click("#aside-tabs [data-aside=settings]")
     chunk = page.locator("#setting-chunk input")
     chunk.fill("many")
     chunk.press("Enter")
@@ -230,8 +235,7 @@ def test_mistakes_get_a_sentence(page: Any, tmp_path: Path, samples: Path) -> No
 
 def test_text_can_not_become_markup(page: Any, site: Site) -> None:
     evil = '<img src="http://192.0.2.1/a.png" onerror="window.bad=1"><script>window.bad=1</script>'
-    page.fill("#setting-max-new-tokens input", "3")
-    page.locator("#setting-max-new-tokens input").blur()
+    limit_answers(page, 3)
     ask(page, evil + " ![x](http://192.0.2.1/b.png)")
     wait_until_idle(page)
     expect(page.locator("#history")).to_contain_text("onerror", timeout=10_000)

@@ -76,14 +76,14 @@ def test_an_interrupt_ends_it_at_once_and_leaves_nothing(model: Path, tmp_path: 
 @pytest.fixture
 def workspace(model: Path, tmp_path: Path) -> Iterator[Workspace]:
     config = EngineConfig(scratch_folder=tmp_path)
-    made = Workspace(lambda: Engine.load(str(model), config), "long", config)
+    made = Workspace(Engine.load, str(model), config)
     made.configure(offload="KV + hidden to disk", max_new_tokens=4)
     yield made
     made.close()
 
 
 def finished(workspace: Workspace) -> Finished:
-    job = workspace._job
+    job = workspace.runs.job(workspace.conversations.newest.id)
     assert job is not None
     assert job.wait(600)
     event = job.events()[-1]
@@ -97,7 +97,7 @@ def test_behind_the_page_it_stops_and_a_second_question_reads_little(
 ) -> None:
     workspace.shelf.add("d", Source(document(model, tokens), "long.txt"))
     workspace.ask("What is it about?")
-    job = workspace._job
+    job = workspace.runs.job(workspace.conversations.newest.id)
     assert job is not None
     fractions: list[float] = []
     while not fractions or fractions[-1] < 0.05:

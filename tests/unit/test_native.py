@@ -115,6 +115,24 @@ def test_huge_scores_stay_finite(ours: native.Kernels) -> None:
     assert lse.isfinite().all()
 
 
+def test_another_threads_default_dtype_does_no_harm(ours: native.Kernels) -> None:
+    """Whoever makes a model anywhere changes it for all threads; buffers keep their size."""
+    torch.manual_seed(0)
+    query, keys = torch.randn(1, 2, 3, 48), torch.randn(1, 2, 200, 48)
+    before = ours.attend_rows(query, keys, keys, 0.1)
+    rows, weight = torch.randn(3, 64), torch.randn(96, 64)
+    product = ours.linear_rows(rows, weight, None)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        output, lse = ours.attend_rows(query, keys, keys, 0.1)
+        assert (output.dtype, lse.dtype) == (torch.float32, torch.float32)
+        assert torch.allclose(output, before[0], atol=1e-6)
+        assert torch.allclose(lse, before[1], atol=1e-6)
+        assert torch.allclose(ours.linear_rows(rows, weight, None), product, atol=1e-5)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_what_the_kernels_do_not_take(ours: native.Kernels) -> None:
     weight = torch.zeros(4, 4).bfloat16()
     assert not ours.takes_linear(torch.zeros(9, 4).bfloat16(), weight, None)

@@ -10,7 +10,7 @@ from app.documents import LeftOut
 from app.jobs import Failed, Stopped
 from app.ui import view_state, wording
 from app.ui.markdown import plain_markdown, safe_markdown
-from app.ui.view_state import DocumentState, RunView, apply, asked
+from app.ui.view_state import Asked, DocumentState, RunView, apply, waiting
 from mom_core.events import Finished, MemorySample, PrefillProgress, Token
 
 GIB = 2**30
@@ -42,7 +42,7 @@ FINISHED = Finished(
 
 
 def fold(*events: object) -> RunView:
-    view = asked("r", "What?")
+    view = waiting("r", Asked("What?", 0))
     for event in events:
         view = apply(view, event)  # type: ignore[arg-type]
     return view
