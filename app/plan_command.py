@@ -55,9 +55,9 @@ def plan(request: PlanRequest, *, as_json: bool) -> None:
     """
     import torch
 
-    from app.timing import corrected, rates_for
     from mom_core.memory.compare import compare
     from mom_core.memory.decide import Candidate
+    from mom_core.memory.duration import corrected, rates_for
     from mom_core.memory.shape import ModelShape
     from mom_core.memory.simulate import recurrent_bytes
     from mom_core.model.load import find_config, without_warnings

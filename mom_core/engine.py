@@ -33,10 +33,13 @@ from mom_core.kv.scratch import default_scratch_folder, sweep
 from mom_core.kv.store import KVStore, kv_bytes_per_token
 from mom_core.kv.tiers import Tier, device_tier, disk_tier, host_tier
 from mom_core.memory.allocator import keep_freed_memory
-from mom_core.memory.decide import Asked, Decision, Machine, decide
+from mom_core.memory.decide import Asked, Decision, Machine, Refusal, decide
 from mom_core.memory.device import device_free_bytes
+from mom_core.memory.duration import rates_for
 from mom_core.memory.host import host_free_bytes, host_total_bytes, own_bytes
+from mom_core.memory.outlook import Outlook, outlook
 from mom_core.memory.placement import Room, fits, free_disk_bytes
+from mom_core.memory.rates import Rates
 from mom_core.memory.shape import ModelShape
 from mom_core.memory.simulate import RecurrentBytes, recurrent_bytes
 from mom_core.memory.strategy import Strategy
@@ -146,6 +149,8 @@ class Engine:
         tokenizer: as given.
         name: shown to people.
         warnings: sentences to be shown to people, once.
+        last_decision: the settings of the last run and why; a `Refusal` where it was run although
+            this machine has no room for it, for a CPU has more to give than is free.
 
     Raises:
         InvalidSetting: the context window asked for cannot be had.
@@ -171,6 +176,7 @@ class Engine:
         self._weights_bytes = _weights_bytes(model)
         self._shapes = layer_shapes(self._seam)
         self._state_bytes: int | None = None
+        self.last_decision: Decision | Refusal | None = None
         self._files = MappedFiles(self._scratch_root())
         sweep(self._scratch_root())
         self._forget()
@@ -805,7 +811,7 @@ class Engine:
         if self.device.type == "cpu" or store.tier.name == "device":
             return "host"
         wanted_bytes = store.used_bytes // max(1, store.tokens) * (store.tokens + new_tokens)
-        device_bytes = self._room().device_bytes
+        device_bytes = self._room(self._config).device_bytes
         return "device" if device_bytes and fits(wanted_bytes, device_bytes) else "host"
 
     def _strategy(self, total: int, kv: TierName | None = None) -> Strategy:
@@ -818,35 +824,87 @@ class Engine:
         Raises:
             OutOfMemory: the GPU has no room for it, whatever the settings.
         """
-        config, room, device_bytes = self._config, self._room(), None
-        is_streamed = self._seam.weights is not None
-        # The forecast counts the weights, which are there already.
+        config, machine = self._config, self._machine(self._config)
+        found = decide(
+            self.shape,
+            self._recurrent_here,
+            max(1, total),
+            machine,
+            asked=self._asked(config, kv),
+        )
+        if isinstance(found, Refusal) and machine.device_bytes is not None and total:
+            raise OutOfMemory(found.sentence)
+        # A CPU's memory has more to give than is free; what needs least is tried.
+        self.last_decision = found
+        return found.forecast.strategy
+
+    def outlook(
+        self,
+        prompt_tokens: int,
+        *,
+        reused_tokens: int = 0,
+        new_tokens: int = 512,
+        config: EngineConfig | None = None,
+    ) -> Outlook:
+        """What reading and answering a prompt will take, with the settings "auto" chooses.
+
+        A few milliseconds, but for the first call, which measures the machine's speed if that is
+        not known yet (below a second, and a few for a recurrent model on a GPU). Any thread may
+        call it, while a run goes on, too.
+
+        Args:
+            prompt_tokens: S, of the whole prompt.
+            reused_tokens: of them, how many the context holds already.
+            new_tokens: of the answer, at most.
+            config: settings in place of the engine's own.
+        """
+        config = config or self._config
+        return outlook(
+            self.shape,
+            self._recurrent_here,
+            self._machine(config),
+            prompt_tokens=prompt_tokens,
+            reused_tokens=reused_tokens,
+            new_tokens=new_tokens,
+            asked=self._asked(config),
+            rates=self._rates,
+            device=self.device,
+        )
+
+    def _machine(self, config: EngineConfig) -> Machine:
+        """What may be held in all: the forecast counts the weights, which are there already."""
+        room, device_bytes = self._room(config), None
         host_bytes = room.host_bytes
         if room.device_bytes is None:
             host_bytes += self._weights_bytes
         else:
+            is_streamed = self._seam.weights is not None
             away_bytes = sum(self.shape.layers_bytes) if is_streamed else 0
             device_bytes = room.device_bytes + self._weights_bytes - away_bytes
             host_bytes += away_bytes
-        machine = Machine(
+        return Machine(
             device_bytes=device_bytes,
             host_bytes=host_bytes,
-            disk_bytes=free_disk_bytes(self._scratch_root()),
+            disk_bytes=free_disk_bytes(config.scratch_folder or default_scratch_folder()),
         )
-        asked = Asked(
+
+    def _asked(self, config: EngineConfig, kv: TierName | None = None) -> Asked:
+        is_streamed = self._seam.weights is not None
+        return Asked(
             chunk_tokens=None if config.chunk_tokens == "auto" else int(config.chunk_tokens),
             kv=kv or (None if config.kv == "auto" else config.kv),
             hidden=None if config.hidden == "auto" else config.hidden,
             weights="stream" if is_streamed else "device",
         )
-        recurrent = None if room.device_bytes is None else self._recurrent
-        found = decide(self.shape, recurrent, max(1, total), machine, asked=asked)
-        if isinstance(found, Decision):
-            return found.strategy
-        if machine.device_bytes is not None and total:
-            raise OutOfMemory(found.sentence)
-        # A CPU's memory has more to give than is free; what needs least is tried.
-        return found.forecast.strategy
+
+    @property
+    def _recurrent_here(self) -> RecurrentBytes | None:
+        # Its simulation takes seconds, and on a CPU decides nothing.
+        return self._recurrent if self.device.type == "cuda" else None
+
+    @functools.cached_property
+    def _rates(self) -> Rates:
+        return rates_for(self.shape, self.dtype, self.device)
 
     @functools.cached_property
     def _recurrent(self) -> RecurrentBytes | None:
@@ -860,9 +918,9 @@ class Engine:
         layers = len(seam.layers) - len(seam.recurrent_layers)
         return kv_bytes_per_token(seam.kv_heads, seam.head_dim, layers, self.dtype)
 
-    def _room(self) -> Room:
+    def _room(self, config: EngineConfig) -> Room:
         """What may still be taken, also in place of the engine's own keys and values."""
-        config, is_cuda = self._config, self.device.type == "cuda"
+        is_cuda = self.device.type == "cuda"
         resident_bytes = psutil.Process().memory_info().rss
         host_bytes = host_free_bytes(host_total_bytes(), resident_bytes)
         for cap in (config.host_memory, None if is_cuda else config.device_memory):

@@ -9,6 +9,7 @@ Source: ours.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -71,8 +72,7 @@ class Machine:
         }
         if self.device_bytes is None:
             # One memory: what the device holds, the host does.
-            needed["host"] += needed["device"]
-            needed["device"] = 0
+            needed["host"], needed["device"] = forecast.one_memory_peak_bytes, 0
         return {
             tier: round(needed[tier] - room[tier]) for tier in needed if needed[tier] > room[tier]
         }
@@ -190,21 +190,28 @@ def longest_context_tokens(
         asked: what a person has chosen, for `decide`.
     """
 
-    def fits(tokens: int) -> bool:
+    def ways(tokens: int) -> Iterator[Strategy]:
         if strategy is not None:
-            return machine.has_room_for(forecast_memory(shape, recurrent, tokens, strategy))
-        return any(
-            machine.has_room_for(forecast_memory(shape, recurrent, tokens, way))
-            for way in _from_fast_to_small(shape, tokens, machine, asked or Asked())
+            return iter([strategy])
+        return _from_fast_to_small(shape, tokens, machine, asked or Asked())
+
+    def fits(way: int, tokens: int) -> bool:
+        chosen = next(itertools.islice(ways(tokens), way, None), None)
+        return chosen is not None and machine.has_room_for(
+            forecast_memory(shape, recurrent, tokens, chosen)
         )
 
-    low, high = 0, 1
-    while high < _LONGEST_TOKENS and fits(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    longest = 0
+    # One way after the other, each only asked whether it goes further than those before.
+    for way, _ in enumerate(ways(1)):
+        low, high = longest, longest + 1
+        while high < _LONGEST_TOKENS and fits(way, high):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(way, middle) else (low, middle)
+        longest = low
+    return longest
 
 
 def _lack(machine: Machine, forecast: MemoryForecast) -> tuple[bool, int]:

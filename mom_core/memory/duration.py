@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from mom_core.generate.work import chunk_flops
-from mom_core.memory.rates import Rates
+from mom_core.memory.rates import Rates, correction, rates_here
 from mom_core.memory.shape import ModelShape
 from mom_core.memory.strategy import Strategy
 
@@ -38,21 +40,44 @@ class Duration:
     token_seconds: float
 
 
-def forecast_duration(shape: ModelShape, tokens: int, strategy: Strategy, rates: Rates) -> Duration:
-    """Seconds of a run.
+def rates_for(shape: ModelShape, dtype: torch.dtype, device: torch.device) -> Rates:
+    """This machine's rates for such a model; measured the first time."""
+    return rates_here(
+        dtype,
+        heads=shape.heads,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        device=device,
+    )
+
+
+def corrected(duration: Duration, shape: ModelShape, device: torch.device | None) -> Duration:
+    """A forecast by rates alone, multiplied by what earlier runs of the model took beyond it."""
+    return Duration(
+        prefill_seconds=duration.prefill_seconds * correction(shape.signature, "prefill", device),
+        token_seconds=duration.token_seconds * correction(shape.signature, "decode", device),
+    )
+
+
+def forecast_duration(
+    shape: ModelShape, tokens: int, strategy: Strategy, rates: Rates, *, reused_tokens: int = 0
+) -> Duration:
+    """Seconds of a run, by the rates alone.
 
     Args:
         shape: of the model.
         tokens: S, of the prompt.
         strategy: how it runs.
         rates: of the machine, in the dtype of the model.
+        reused_tokens: of the prompt, how many are not read again.
     """
+    new_tokens = tokens - reused_tokens
     skips_last = strategy.name == "layer-streaming"
     linear_flops = attention_flops = 0.0
     for index, layer in enumerate(shape.layers):
         is_last = skips_last and index + 1 == len(shape.layers)
-        total = chunk_flops(layer, 0, tokens, is_last_layer=is_last)
-        linear = total if is_last else 2.0 * layer.linear_parameters * tokens
+        total = chunk_flops(layer, reused_tokens, tokens, is_last_layer=is_last)
+        linear = total if is_last else 2.0 * layer.linear_parameters * new_tokens
         linear_flops += linear
         attention_flops += total - linear
     elements = (
@@ -60,9 +85,9 @@ def forecast_duration(shape: ModelShape, tokens: int, strategy: Strategy, rates:
         + _QUERY_PASSES * shape.heads * shape.head_dim
         + _MLP_PASSES * shape.mlp
     )
-    passed_bytes = len(shape.layers) * tokens * elements * shape.dtype_bytes
+    passed_bytes = len(shape.layers) * new_tokens * elements * shape.dtype_bytes
     is_cut = strategy.name in ("layer-streaming", "chunked")
-    chunks = -(-tokens // strategy.chunk_tokens) if is_cut else 1
+    chunks = -(-new_tokens // strategy.chunk_tokens) if is_cut else 1
     prefill = (
         linear_flops / rates.linear_flops_per_second
         + attention_flops / rates.attention_flops_per_second

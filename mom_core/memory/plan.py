@@ -91,6 +91,11 @@ class MemoryForecast:
         """The most on the disk, reading and answering."""
         return max(self.prefill.disk_bytes, self.decode.disk_bytes)
 
+    @property
+    def one_memory_peak_bytes(self) -> int:
+        """The most on device and host together, where they are one memory."""
+        return max(held.device_bytes + held.host_bytes for held in (self.prefill, self.decode))
+
 
 def forecast_memory(
     shape: ModelShape, recurrent: RecurrentBytes | None, tokens: int, strategy: Strategy

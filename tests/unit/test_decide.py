@@ -148,7 +148,9 @@ def test_the_engine_does_what_is_decided(monkeypatch: pytest.MonkeyPatch) -> Non
     tight = int(needed / DEVICE_SHARE) + 1000 - engine.weights_bytes
 
     def settings(device: int | None, host: int = GIB) -> tuple[str, str, int]:
-        monkeypatch.setattr(engine, "_room", lambda: Room(device_bytes=device, host_bytes=host))
+        monkeypatch.setattr(
+            engine, "_room", lambda config: Room(device_bytes=device, host_bytes=host)
+        )
         strategy = engine._strategy(400)
         return strategy.kv, strategy.hidden, strategy.chunk_tokens
 

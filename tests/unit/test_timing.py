@@ -12,7 +12,7 @@ from app import timing
 from mom_core import Engine
 from mom_core.events import Finished
 from mom_core.memory import rates
-from mom_core.memory.duration import forecast_duration
+from mom_core.memory.duration import corrected, forecast_duration, rates_for
 from mom_core.memory.strategy import Strategy
 from tests.equivalence.models import shared_model
 
@@ -44,30 +44,30 @@ def finished(seconds: float, *, steps: int = 20, reused: int = 0) -> Finished:
 
 
 def test_rates_are_measured_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = timing.rates_for(engine.shape, torch.float32, CPU)
+    first = rates_for(engine.shape, torch.float32, CPU)
     assert min(vars_of(first)) > 0
     monkeypatch.setattr(rates, "measure_rates", lambda *_, **__: 1 / 0)
-    assert timing.rates_for(engine.shape, torch.float32, CPU) == first
+    assert rates_for(engine.shape, torch.float32, CPU) == first
     # Another dtype, another torch: measured anew.
     with pytest.raises(ZeroDivisionError):
-        timing.rates_for(engine.shape, torch.bfloat16, CPU)
+        rates_for(engine.shape, torch.bfloat16, CPU)
     monkeypatch.setattr(torch, "__version__", "99")
     with pytest.raises(ZeroDivisionError):
-        timing.rates_for(engine.shape, torch.float32, CPU)
+        rates_for(engine.shape, torch.float32, CPU)
 
 
 def test_a_busy_machine_is_measured_again_when_it_is_free(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rates, "_is_busy", lambda: True)
-    slow = timing.rates_for(engine.shape, torch.float32, CPU)
-    assert timing.rates_for(engine.shape, torch.float32, CPU) == slow
+    slow = rates_for(engine.shape, torch.float32, CPU)
+    assert rates_for(engine.shape, torch.float32, CPU) == slow
     monkeypatch.setattr(rates, "_is_busy", lambda: False)
     monkeypatch.setattr(rates, "measure_rates", lambda *_, **__: replace(slow, operation_seconds=1))
-    fresh = timing.rates_for(engine.shape, torch.float32, CPU)
+    fresh = rates_for(engine.shape, torch.float32, CPU)
     assert fresh.operation_seconds == 1
     monkeypatch.setattr(rates, "measure_rates", lambda *_, **__: 1 / 0)
-    assert timing.rates_for(engine.shape, torch.float32, CPU) == fresh
+    assert rates_for(engine.shape, torch.float32, CPU) == fresh
 
 
 def vars_of(found: rates.Rates) -> list[float]:
@@ -77,16 +77,16 @@ def vars_of(found: rates.Rates) -> list[float]:
 def test_a_broken_cache_is_made_anew(engine: Engine, cache_folder: Path) -> None:
     (cache_folder / "rates.json").write_text("[1, 2")
     assert rates.correction("x", "prefill") == 1.0
-    timing.rates_for(engine.shape, torch.float32, CPU)
+    rates_for(engine.shape, torch.float32, CPU)
     assert '"rates"' in (cache_folder / "rates.json").read_text()
 
 
 def test_what_a_run_took_corrects_the_next_forecast(engine: Engine) -> None:
     def forecast() -> float:
-        return timing.corrected(plain, engine.shape, CPU).prefill_seconds
+        return corrected(plain, engine.shape, CPU).prefill_seconds
 
     strategy = Strategy.named("layer-streaming", device_type="cpu")
-    known = timing.rates_for(engine.shape, torch.float32, CPU)
+    known = rates_for(engine.shape, torch.float32, CPU)
     plain = forecast_duration(engine.shape, 2000, strategy, known)
     assert forecast() == plain.prefill_seconds
     real = 3 * plain.prefill_seconds
