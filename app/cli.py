@@ -134,12 +134,24 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="Default 7860, or the next free one.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Another one demands a password."
+)
+@click.option(
+    "--password-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Holds the password of the page. Or set MOM_PASSWORD.",
+)
+@click.option("--token", is_flag=True, help="On a machine shared with others: only by its address.")
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="See `mom ask --help`.")
 @click.option("--limit", multiple=True, metavar="NAME=N", help="Raise a limit of reading.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor keep texts and tokens on disk.")
 @_engine_options
 def chat(
     port: int | None,
+    host: str,
+    password_file: Path | None,
+    token: bool,
     model: str,
     limit: tuple[str, ...],
     no_cache: bool,
@@ -152,8 +164,11 @@ def chat(
     extend: Extension,
 ) -> None:
     """Serve the page on this machine until interrupted."""
+    from app.access_options import access_from
     from app.documents import DiskCache, parse_limits
     from app.server import serve
+
+    access = access_from(host, password_file, uses_token=token)
 
     config = EngineConfig(
         decode=decode,
@@ -170,6 +185,7 @@ def chat(
         config=config,
         limits=parse_limits(limit),
         cache=None if no_cache else DiskCache(),
+        access=access,
     )
 
 

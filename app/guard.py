@@ -7,15 +7,11 @@ the outermost layer, pure ASGI so that streams pass through untouched.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+import ipaddress
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from app.asgi import App, Message, Receive, Scope, Send, headers_of, refuse
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 # Gradio needs inline scripts and `eval` for its HTML component; nothing may come from elsewhere.
@@ -49,11 +45,20 @@ class Guard:
     Args:
         app: everything behind the guard.
         host_names: names under which the server may be addressed.
+        any_address: it may be addressed by any number: a name could be made to point here by
+            anyone, a number leads where it says.
     """
 
-    def __init__(self, app: App, host_names: Iterable[str] = LOOPBACK_NAMES) -> None:
+    def __init__(
+        self,
+        app: App,
+        host_names: Iterable[str] = LOOPBACK_NAMES,
+        *,
+        any_address: bool = False,
+    ) -> None:
         self._app = app
-        self._host_names = frozenset(host_names)
+        self._host_names = frozenset(name.lower() for name in host_names)
+        self._any_address = any_address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -61,7 +66,11 @@ class Guard:
             return
         reason = self._foreign(scope)
         if reason is not None:
-            await _refuse(scope, reason, receive, send)
+            sentence = (
+                f"the request's {reason} header does not belong to this program. "
+                "Open the page by the address that mom-chat printed."
+            )
+            await refuse(scope, receive, send, 403, sentence)
             return
 
         async def send_with_headers(message: Message) -> None:
@@ -75,11 +84,9 @@ class Guard:
 
     def _foreign(self, scope: Scope) -> str | None:
         """Why the request is not from our own page, None if it is."""
-        headers: dict[str, list[str]] = {}
-        for name, value in scope["headers"]:
-            headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+        headers = headers_of(scope)
         hosts = headers.get("host", [])
-        if len(hosts) != 1 or _name(f"//{hosts[0]}") not in self._host_names:
+        if len(hosts) != 1 or not self._is_ours(_name(f"//{hosts[0]}")):
             return "Host"
         schemes = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
         own = f"{schemes.get(scope.get('scheme', 'http'), 'http')}://{hosts[0]}".lower()
@@ -90,32 +97,22 @@ class Guard:
             return "Sec-Fetch-Site"
         return None
 
+    def _is_ours(self, name: str | None) -> bool:
+        if name is None or name in self._host_names:
+            return name is not None
+        return self._any_address and _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
 
 def _name(url: str) -> str | None:
     try:
         return urlsplit(url).hostname
     except ValueError:
         return None
-
-
-async def _refuse(scope: Scope, header: str, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 1008})
-        return
-    body = (
-        f"Refused: the request's {header} header does not belong to this program. "
-        "Open the page by the address that mom-chat printed.\n"
-    ).encode()
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 403,
-            "headers": [
-                (b"content-type", b"text/plain; charset=utf-8"),
-                (b"content-length", str(len(body)).encode()),
-                (b"connection", b"close"),
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})

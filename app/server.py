@@ -1,17 +1,20 @@
-"""Serves the page on this machine's loopback address until it is interrupted."""
+"""Serves the page until it is interrupted: on this machine alone, unless told otherwise."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import errno
-import os
+import ipaddress
 import socket
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
+from app.admission import PASSWORD_CHARACTERS_MIN
 from app.documents import DEFAULT_LIMITS, DiskCache, Limits
+from app.guard import LOOPBACK_NAMES
 from app.workspace import Workspace
 from mom_core.config import EngineConfig
 from mom_core.errors import InvalidSetting
@@ -19,21 +22,88 @@ from mom_core.errors import InvalidSetting
 ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 7860
 _PORTS_TRIED = 50
+_EVERYWHERE = ("0.0.0.0", "::")
 
 
-def create_app(workspace: Workspace, is_closing: Any = lambda: False) -> Any:
-    """The whole server as an ASGI app: guard, our routes, Gradio's page.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Access:
+    """From where the page can be reached, and by whom.
+
+    Args:
+        host: address or name to listen at.
+        token: without it nobody gets in; None asks for none.
+        password: likewise; None asks for none.
+
+    Raises:
+        InvalidSetting: other machines could reach it without a password, or it is too short.
+    """
+
+    host: str = ADDRESS
+    token: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.is_local and self.password is None:
+            raise InvalidSetting(
+                f"--host {self.host} lets other machines in, so a password is needed: give "
+                "--password-file FILE, set MOM_PASSWORD, or start mom in a terminal, which asks."
+            )
+        if self.password is not None and len(self.password) < PASSWORD_CHARACTERS_MIN:
+            raise InvalidSetting(
+                f"The password has {len(self.password)} characters; it must have at least "
+                f"{PASSWORD_CHARACTERS_MIN}."
+            )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        return is_loopback(self.host)
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """Names under which the page may be opened."""
+        if self.is_local:
+            return LOOPBACK_NAMES | {self.host}
+        own = socket.gethostname()
+        return LOOPBACK_NAMES | {self.host, own, f"{own}.local", socket.getfqdn()}
+
+    def url(self, port: int) -> str:
+        """What a person opens."""
+        name = socket.gethostname() if self.host in _EVERYWHERE else self.host
+        shown = f"[{name}]" if ":" in name else name
+        token = "" if self.token is None else f"/?token={self.token}"
+        return f"http://{shown}:{port}{token}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name leads to this machine alone."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def create_app(
+    workspace: Workspace,
+    is_closing: Any = lambda: False,
+    access: Access | None = None,
+) -> Any:
+    """The whole server as an ASGI app: guard, admission, limits, our routes, Gradio's page.
 
     Args:
         workspace: what the page shows.
         is_closing: tells the streams to end.
+        access: from where it can be reached, and by whom.
     """
-    # Before Gradio is imported: else it asks the outside world for its newest version.
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import fastapi
     import gradio
 
+    from app.admission import Admission
+    from app.asgi import App
     from app.guard import Guard
+    from app.request_limits import RequestLimits
     from app.routes import routes
     from app.ui.build import build, mount_options
 
@@ -43,23 +113,34 @@ def create_app(workspace: Workspace, is_closing: Any = lambda: False) -> Any:
     demo.queue()
     # Gradio's queue looks for work a thousand times a second; twenty are enough here.
     demo._queue.sleep_when_free = 0.05
-    app = gradio.mount_gradio_app(app, demo, path="/", **mount_options())
-    return Guard(app)
+    page: App = gradio.mount_gradio_app(app, demo, path="/", **mount_options())
+    page = RequestLimits(page)
+    access = access or Access()
+    if access.token is not None or access.password is not None:
+        page = Admission(page, token=access.token, password=access.password)
+    return Guard(page, access.host_names, any_address=not access.is_local)
 
 
-def bind(port: int | None) -> socket.socket:
+def bind(port: int | None, host: str = ADDRESS) -> socket.socket:
     """A socket on the port asked for (7860 if None), or on the next free one if it is taken.
 
     Raises:
         InvalidSetting: none can be had.
     """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+    except OSError as fault:
+        raise InvalidSetting(
+            f"There is no address {host!r} on this machine ({fault.strerror}). Give --host an "
+            "address of it, such as 127.0.0.1 or 0.0.0.0."
+        ) from fault
     first = DEFAULT_PORT if port is None else port
     last = min(first + _PORTS_TRIED, 65535)
     for candidate in range(first, last + 1):
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((ADDRESS, candidate))
+            listener.bind((address[0], candidate))
             # Only listening takes the port for good: two starts at once could both bind it.
             listener.listen()
         except OSError as fault:
@@ -80,6 +161,7 @@ def serve(
     config: EngineConfig,
     limits: Limits = DEFAULT_LIMITS,
     cache: DiskCache | None = None,
+    access: Access | None = None,
 ) -> None:
     """Serves the page; returns after SIGINT or SIGTERM.
 
@@ -89,11 +171,13 @@ def serve(
         config: what the page's settings are put into.
         limits: of reading documents.
         cache: of their texts and tokens between runs; None keeps nothing.
+        access: from where it can be reached; by default from this machine, by whoever uses it.
 
     Raises:
-        InvalidSetting: the port cannot be had.
+        InvalidSetting: the port or address cannot be had.
     """
-    listener = bind(port)
+    access = access or Access()
+    listener = bind(port, access.host)
     actual = listener.getsockname()[1]
     if port is not None and actual != port:
         click.echo(f"Port {port} is taken; using {actual}.", err=True)
@@ -103,14 +187,24 @@ def serve(
 
         return Engine.load(source, config)
 
+    if not access.is_local:
+        click.echo(click.style(_warning(access, actual), fg="red", bold=True), err=True)
     workspace = Workspace(load_engine, model, config, cache, limits)
     try:
-        asyncio.run(_serve(listener, workspace, f"http://{ADDRESS}:{actual}"))
+        asyncio.run(_serve(listener, workspace, access, actual))
     finally:
         workspace.close()
 
 
-async def _serve(listener: socket.socket, workspace: Workspace, url: str) -> None:
+def _warning(access: Access, port: int) -> str:
+    return (
+        f"WARNING: other machines can reach this program at {access.host}, port {port}. Whoever "
+        "has the password can read your documents and any file that you may read, and what is "
+        "sent is not encrypted. Use it in a network that you trust, or through ssh."
+    )
+
+
+async def _serve(listener: socket.socket, workspace: Workspace, access: Access, port: int) -> None:
     import uvicorn
 
     server: uvicorn.Server | None = None
@@ -118,13 +212,13 @@ async def _serve(listener: socket.socket, workspace: Workspace, url: str) -> Non
     def is_closing() -> bool:
         return server is not None and server.should_exit
 
-    app = create_app(workspace, is_closing)
+    app = create_app(workspace, is_closing, access)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.02)
     if server.started:
-        click.echo(f"mom-chat is at {url} (Ctrl-C ends it)")
+        click.echo(f"mom-chat is at {access.url(port)} (Ctrl-C ends it)")
     with contextlib.suppress(KeyboardInterrupt):
         await serving
