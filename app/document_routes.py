@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from app.documents import EXTRACTORS
+from app.outside_names import on_this_machine
 from app.refusals import refusals
 from app.shelf import Source
 from app.ui import wording
@@ -30,11 +30,9 @@ def document_routes(workspace: Workspace) -> APIRouter:
     @router.post("/documents")
     async def open_here(request: Request) -> Response:
         """Opens a path of this machine without copying it."""
-        path = Path(str((await request.json()).get("path", "")).strip()).expanduser()
-        if not path.is_absolute():
-            raise HTTPException(400, f"{str(path)[:80]!r} is no full path, such as /home/me/a.pdf.")
-        if not path.exists():
-            raise HTTPException(400, f"There is nothing at {str(path)[:200]}. Check the path.")
+        wanted = await request.json()
+        with refusals():
+            path = on_this_machine(str(wanted["path"]))
         shelf.add(uuid.uuid4().hex, Source(path, path.name or str(path)))
         return Response(status_code=204)
 

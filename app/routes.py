@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
+import asyncio
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,25 +11,21 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
+from starlette.requests import ClientDisconnect
 
 from app.chat_routes import chat_routes
 from app.document_routes import document_routes
-from app.documents.folder import MANIFEST
 from app.model_choices import model_choices
 from app.shelf import Source
 from app.stream import updates
+from app.uploads import Uploads
 from app.workspace import Workspace
 from mom_core.errors import DocumentError
 
 STATIC = Path(__file__).parent / "ui" / "static"
 SAMPLES = Path(__file__).parents[1] / "assets" / "samples"
-_STATIC_NAMES = frozenset(path.name for path in STATIC.iterdir() if path.suffix in {".js", ".css"})
-
-_BATCH_ID = re.compile(r"[0-9a-f]{32}")
-_PATH_CHARACTERS = 1024
-# Reading has limits of its own; these only keep a drop from filling the disk.
-_FILES_MAX = 200_000
-_BATCH_BYTES_MAX = 16 * 1024**3
+_STATIC_FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in {".js", ".css"}}
+_STREAMS_AT_ONCE = 8
 
 
 def sample_documents() -> dict[str, Path]:
@@ -39,78 +33,6 @@ def sample_documents() -> dict[str, Path]:
     if not SAMPLES.is_dir():
         return {}
     return {path.name: path for path in SAMPLES.iterdir() if path.name != "README.md"}
-
-
-class Uploads:
-    """Files on their way in: each dropped thing is a batch, its files stored under numbers.
-
-    A name from outside is data, never a path on this machine.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._paths: dict[str, list[tuple[str, Path]]] = {}
-        self._bytes: dict[str, int] = {}
-
-    def place(self, batch: str, path: str) -> Path:
-        """Where the next file of a batch is stored.
-
-        Raises:
-            DocumentError: the path's form, or too many files.
-        """
-        if not _BATCH_ID.fullmatch(batch):
-            raise DocumentError("The upload has no proper number; drop the file again.")
-        parts = path.split("/")
-        if (
-            not path
-            or len(path) > _PATH_CHARACTERS
-            or any(part in ("", ".", "..") or "\0" in part or "\\" in part for part in parts)
-        ):
-            raise DocumentError(f"{path[:80]!r} is not a name that a dropped file can have.")
-        files = self._paths.setdefault(batch, [])
-        if len(files) >= _FILES_MAX:
-            raise DocumentError(
-                f"The folder holds more than {_FILES_MAX:,} files. Drop a part of it."
-            )
-        folder = self._folder / batch
-        folder.mkdir(exist_ok=True)
-        place = folder / str(len(files))
-        files.append((path, place))
-        return place
-
-    def count(self, batch: str, size_bytes: int) -> None:
-        """Raises `DocumentError` when a batch grows too large."""
-        self._bytes[batch] = self._bytes.get(batch, 0) + size_bytes
-        if self._bytes[batch] > _BATCH_BYTES_MAX:
-            raise DocumentError(
-                f"More than {_BATCH_BYTES_MAX // 1024**3} GiB were dropped at once. "
-                "Drop the part that you want to ask about."
-            )
-
-    def forget(self, batch: str) -> None:
-        """Drops a batch that did not arrive whole."""
-        self._bytes.pop(batch, None)
-        if self._paths.pop(batch, None) is not None:
-            shutil.rmtree(self._folder / batch, ignore_errors=True)
-
-    def finish(self, batch: str) -> Source:
-        """What has arrived whole.
-
-        Raises:
-            DocumentError: nothing was uploaded.
-        """
-        files = self._paths.pop(batch, [])
-        self._bytes.pop(batch, None)
-        if not files:
-            raise DocumentError("Nothing arrived; drop the file again.")
-        first_path, first_place = files[0]
-        if len(files) == 1 and "/" not in first_path:
-            return Source(first_place, first_path)
-        name = first_path.split("/", 1)[0]
-        names = [path.removeprefix(name + "/") for path, _ in files]
-        folder = self._folder / batch
-        (folder / MANIFEST).write_text(json.dumps(names), "utf-8")
-        return Source(folder, name, is_upload=True)
 
 
 def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
@@ -122,6 +44,8 @@ def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
     """
     router = APIRouter()
     uploads = Uploads(workspace.folder)
+    # More at once would only make each of them slower.
+    streams = asyncio.Semaphore(_STREAMS_AT_ONCE)
     shelf = workspace.shelf
 
     @router.put("/uploads/{batch}")
@@ -132,10 +56,15 @@ def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
             # The other files of the batch may be as they should.
             raise HTTPException(400, str(fault)) from fault
         try:
-            with place.open("wb") as file:
-                async for block in request.stream():
-                    uploads.count(batch, len(block))
-                    file.write(block)
+            async with streams:
+                with place.open("wb") as file:
+                    async for block in request.stream():
+                        uploads.count(batch, len(block))
+                        file.write(block)
+        except ClientDisconnect as fault:
+            # A tab was closed, or a network broke: half a file is no document.
+            uploads.forget(batch)
+            raise HTTPException(400, "The upload broke off; drop it again.") from fault
         except DocumentError as fault:
             uploads.forget(batch)
             raise HTTPException(400, str(fault)) from fault
@@ -188,8 +117,8 @@ def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
 
     @router.get("/static/{name}")
     async def static(name: str) -> FileResponse:
-        if name not in _STATIC_NAMES:
+        if name not in _STATIC_FILES:
             raise HTTPException(404, f"There is no file {name!r} here.")
-        return FileResponse(STATIC / name, headers={"Cache-Control": "no-cache"})
+        return FileResponse(_STATIC_FILES[name], headers={"Cache-Control": "no-cache"})
 
     return router

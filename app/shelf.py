@@ -32,6 +32,7 @@ from app.documents import (
 from app.documents.names import free_name
 from app.documents.pages import page_numbers
 from app.documents.wording import count
+from app.outside_names import stored
 from app.prompt import PromptBuilder, TokenizedDocument
 from app.ui import wording
 from app.ui.view_state import DocumentState, PartState
@@ -159,7 +160,7 @@ class Shelf:
         with self._lock:
             known = self._kept.pop(document_id, None)
         if known is not None and self._folder in known.source.path.parents:
-            shutil.rmtree(self._folder / document_id, ignore_errors=True)
+            shutil.rmtree(stored(self._folder, document_id), ignore_errors=True)
         self._changed()
 
     def use(self, builder: PromptBuilder) -> None:

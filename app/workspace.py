@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -29,6 +28,7 @@ from app.shelf import Shelf
 from app.timing import learn
 from app.ui import view_state, wording
 from app.ui.view_state import RunView
+from app.uploads import new_upload_folder
 from mom_core.config import EngineConfig
 from mom_core.errors import ContextTooLong, InvalidSetting
 from mom_core.events import Event, Finished, MemorySample
@@ -67,7 +67,7 @@ class Workspace:
         self._lock = threading.RLock()
         self._changed_count = 0
         self.model_name = self.source = model
-        self.folder = Path(tempfile.mkdtemp(prefix="mom-chat-"))
+        self.folder = new_upload_folder()
         self._engine: Engine | None = None
         self._builder: PromptBuilder | None = None
         self._model_error = ""
