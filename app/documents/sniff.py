@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from app.documents.encoding import decode_text
@@ -32,6 +34,15 @@ _REFUSED = (
     (b"SQLite format 3", "a database", "Export the tables as CSV"),
     (b"ID3", "a sound recording", "Drop its transcript instead"),
     (b"OggS", "a sound recording", "Drop its transcript instead"),
+)
+# Whatever the standard library raises for a broken archive.
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    ValueError,
 )
 _COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _COMPRESSED = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"))
@@ -106,7 +117,7 @@ def _in_zip(path: Path) -> str:
                 for folder, reader in _OOXML.items():
                     if any(name.startswith(folder) for name in names):
                         return "xls" if "xl/workbook.bin" in names else reader
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError):
+    except (*_BROKEN, RuntimeError, OSError):
         # The reader of archives says what is wrong with it.
         pass
     return "zip"
