@@ -106,8 +106,9 @@ class Runs:
 
     def job(self, conversation_id: str) -> Job | None:
         """The last one."""
-        kept = self._kept.get(conversation_id)
-        return None if kept is None else kept.job
+        with self._lock:
+            kept = self._kept.get(conversation_id)
+            return None if kept is None else kept.job
 
     @property
     def current(self) -> str | None:
@@ -154,6 +155,13 @@ class Runs:
         self.stop(conversation_id)
         with self._lock:
             self._kept.pop(conversation_id, None)
+
+    def without_pauses(self, conversation_id: str, finished: Finished) -> Finished:
+        """How a run ended, without the time a person let it wait."""
+        job = self.job(conversation_id)
+        told = finished if job is None else without_pauses(finished, job)
+        assert isinstance(told, Finished)
+        return told
 
     def view(self, conversation_id: str) -> RunView:
         """Its current or last run, up to date."""

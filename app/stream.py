@@ -12,12 +12,10 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
-from app.ui import view_state
+from app.memory_feeds import ForecastFeed, MemoryFeed, TimelineFeed
 from app.workspace import Workspace
 
 TICK_SECONDS = 0.08
-_MEMORY_EVERY_TICKS = 5
-_IDLE_MEMORY_EVERY_TICKS = 12
 
 Update = tuple[str, Any]
 
@@ -59,26 +57,14 @@ class StateFeed:
         yield "state", state
 
 
-class MemoryFeed:
-    """The gauges, less often while nothing runs."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._ticks_left = 0
-
-    def poll(self) -> Iterator[Update]:
-        """`memory` with both gauges."""
-        self._ticks_left -= 1
-        if self._ticks_left > 0:
-            return
-        is_busy = self._workspace.is_busy
-        self._ticks_left = _MEMORY_EVERY_TICKS if is_busy else _IDLE_MEMORY_EVERY_TICKS
-        yield "memory", view_state.memory_view(self._workspace.memory())
-
-
 def feeds(workspace: Workspace, chat_id: str) -> list[Feed]:
     """Those of a tab that shows one conversation."""
-    return [StateFeed(workspace, chat_id), MemoryFeed(workspace)]
+    return [
+        StateFeed(workspace, chat_id),
+        MemoryFeed(workspace),
+        TimelineFeed(workspace),
+        ForecastFeed(workspace, chat_id),
+    ]
 
 
 async def updates(

@@ -20,7 +20,9 @@ from app.citations import find_citations
 from app.conversation import Answered, Conversation, Conversations
 from app.documents import DEFAULT_LIMITS, DiskCache, Limits
 from app.fitting import fit
+from app.forecast import Compared, Forecast, Forecaster, PromptParts, compare
 from app.jobs import Failed, Job
+from app.memory_history import MemoryHistory, Now
 from app.prompt import Prompt, PromptBuilder, Turn
 from app.runs import Runs
 from app.settings import Settings
@@ -36,6 +38,7 @@ from mom_core.memory.meter import Meter
 
 if TYPE_CHECKING:
     from mom_core.engine import Engine
+    from mom_core.memory.outlook import Outlook
 
 _WAIT_SECONDS = 0.05
 LoadEngine = Callable[[str, EngineConfig], "Engine"]
@@ -79,12 +82,21 @@ class Workspace:
         self._notices: dict[str, str] = {}
         self._meter = Meter()
         self._sample: MemorySample | None = None
+        self._foreseen: dict[str, Outlook] = {}
+        self._last_foreseen: Outlook | None = None
+        self.compared: dict[str, Compared] = {}
+        self.history = MemoryHistory(lambda: self.memory(0.0), self._now)
+        self.forecaster = Forecaster(
+            self._forecast, lambda: self._changed_count, lambda: self.runs.is_idle, lambda: None
+        )
         self.load_model(model)
 
     def close(self) -> None:
         """Stops the runs and deletes the uploaded files."""
+        self.forecaster.close()
         self.shelf.close()
         self.runs.close()
+        self.history.close()
         if self._engine is not None:
             self._engine.close()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -155,6 +167,21 @@ class Workspace:
         return self._engine is not None
 
     @property
+    def model_error(self) -> str:
+        """Why there is no model, "" if there is or may yet be."""
+        return self._model_error
+
+    def timeline_lines(self) -> dict[str, object]:
+        """Of the run on the timeline: limits, and what plain transformers would have needed."""
+        sample, foreseen = self.memory(), self._last_foreseen
+        return {
+            "device_name": sample.device_name,
+            "device_limit": (sample.device_total_bytes or 0) / 2**20,
+            "host_limit": sample.host_total_bytes / 2**20,
+            "standard": foreseen.standard_peak_bytes / 2**20 if foreseen else None,
+        }
+
+    @property
     def engine(self) -> Engine | None:
         """The model's engine; None while there is none."""
         return self._engine
@@ -195,6 +222,7 @@ class Workspace:
                 assert engine is not None
                 self._meter.reset_peak()
                 engine.configure(settings.engine_config(self._config))
+                self._foresee(chat.id, engine, prompt.token_ids, settings.max_new_tokens)
                 yield from engine.generate(
                     prompt.token_ids,
                     max_new_tokens=settings.max_new_tokens,
@@ -231,6 +259,54 @@ class Workspace:
                 for one in taken:
                     self.conversations.append(chat.id, one)
                 raise
+
+    def _foresee(
+        self, chat_id: str, engine: Engine, token_ids: Sequence[int], new_tokens: int
+    ) -> None:
+        """A run begins: what is expected of it is kept, to be compared with what comes of it."""
+        reused = engine.context.common_prefix_tokens(token_ids)
+        foreseen = engine.outlook(len(token_ids), reused_tokens=reused, new_tokens=new_tokens)
+        self._foreseen[chat_id] = self._last_foreseen = foreseen
+        job = self.runs.job(chat_id)
+        self.history.begin("" if job is None else job.id)
+
+    def _forecast(self, chat_id: str) -> Forecast | None:
+        """In the forecaster's thread."""
+        with self._lock:
+            engine, builder, settings = self._engine, self._builder, self._settings
+            if engine is None or builder is None or self.shelf.is_preparing:
+                return None
+            documents = self.shelf.chosen()
+            turns = self._turns(self.conversations.known(chat_id).answered)
+            config = self.engine_config()
+        prompt = builder.build(documents, turns, "", settings.system)
+        in_documents = sum(document.tokens for document in documents)
+        reused = engine.context.common_prefix_tokens(prompt.token_ids)
+        parts = PromptParts(
+            documents=in_documents,
+            conversation=len(prompt.token_ids) - in_documents,
+            answer_room=settings.max_new_tokens,
+            window=engine.context_window_tokens,
+            reused=reused,
+        )
+        return Forecast(
+            parts,
+            engine.outlook(
+                len(prompt.token_ids),
+                reused_tokens=reused,
+                new_tokens=settings.max_new_tokens,
+                config=config,
+            ),
+        )
+
+    def _now(self) -> Now:
+        """What the run at work does, for the timeline."""
+        owner = self.runs.current
+        job = self.runs.job(owner) if owner else None
+        if job is None or job.is_over:
+            return Now("", "idle", 0)
+        view = self.runs.view(owner or "")
+        return Now(job.id, view.phase, view.layer)
 
     def _chat(self, chat_id: str | None) -> Conversation:
         return self.conversations.newest if chat_id is None else self.conversations.find(chat_id)
@@ -343,6 +419,12 @@ class Workspace:
         self._touch()
         last = job.events()[-1:]
         engine = self._engine
+        foreseen = self._foreseen.pop(chat_id, None)
+        self.history.read()
+        if foreseen and last and isinstance(last[0], Finished):
+            finished = self.runs.without_pauses(chat_id, last[0])
+            self.compared[chat_id] = compare(foreseen, finished, max(self.history.peak_bytes))
+            self._touch()
         # A run that a person let wait says nothing of the machine's speed.
         if engine and last and isinstance(last[0], Finished) and not job.paused_seconds:
             learn(engine, last[0])

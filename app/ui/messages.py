@@ -26,22 +26,23 @@ def messages(conversation: Conversation) -> list[dict[str, Any]]:
     """Two for each turn."""
     shown: list[dict[str, Any]] = []
     for turn, one in enumerate(conversation.answered):
-        edit = _tools([(f"#edit-{turn}", wording.EDIT)])
+        edit = "\n\n" + _tools([(f"#edit-{turn}", wording.EDIT)])
         shown.append({"role": "user", "content": plain_markdown(one.turn.question) + edit})
         shown.append({"role": "assistant", "content": _answer(turn, one)})
     return shown
 
 
 def _answer(turn: int, one: Answered) -> str:
-    notice = f'\n\n<span class="notice">{html.escape(one.notice)}</span>' if one.notice else ""
-    figures = f'\n\n<span class="figures">{html.escape(one.figures)}</span>'
+    notice = f'<span class="notice">{html.escape(one.notice)}</span>' if one.notice else ""
+    figures = f'<span class="figures">{html.escape(one.figures)}</span>'
     tools = _tools([(f"#copy-{turn}", wording.COPY), (f"#again-{turn}", wording.AGAIN)])
-    return _with_citations(turn, one.turn.answer, one.citations) + notice + figures + tools
+    answer = _with_citations(turn, one.turn.answer, one.citations)
+    return f"{answer}\n\n{notice}{figures}{tools}"
 
 
 def _tools(links: list[tuple[str, str]]) -> str:
     anchors = " ".join(f'<a href="{address}">{name}</a>' for address, name in links)
-    return f'\n\n<span class="tools">{anchors}</span>'
+    return f'<span class="tools">{anchors}</span>'
 
 
 def _with_citations(turn: int, answer: str, citations: tuple[Citation, ...]) -> str:

@@ -32,6 +32,7 @@ class RunView:
         text: the answer so far.
         answer_ids: its token ids.
         fraction: of the reading's work, 0..1.
+        layer: being read, from 1; 0 while nothing is read.
         status: one line for people.
         figures: speed of the finished run, "" before.
         error: a sentence, "" if nothing went wrong.
@@ -44,6 +45,7 @@ class RunView:
     text: str = ""
     answer_ids: tuple[int, ...] = ()
     fraction: float = 0.0
+    layer: int = 0
     status: str = ""
     figures: str = ""
     error: str = ""
@@ -68,13 +70,18 @@ def apply(view: RunView, event: JobEvent) -> RunView:
     match event:
         case PrefillProgress():
             return replace(
-                view, phase="reading", fraction=event.fraction, status=wording.reading(event)
+                view,
+                phase="reading",
+                fraction=event.fraction,
+                layer=min(event.layer + 1, event.layers),
+                status=wording.reading(event),
             )
         case Token():
             return replace(
                 view,
                 phase="answering",
                 fraction=1.0,
+                layer=0,
                 text=view.text + event.text,
                 answer_ids=(*view.answer_ids, event.token_id),
                 status=wording.answering(event.index + 1),
@@ -99,6 +106,8 @@ def run_view(view: RunView) -> dict[str, Any]:
         "status": view.status,
         "error": view.error,
         "question": view.question,
+        # Its figures stand under the answer.
+        "is_answered": bool(view.figures),
         "turn": view.turn,
     }
 
@@ -216,47 +225,46 @@ def documents_view(
 
 
 def memory_view(sample: MemorySample) -> dict[str, Any]:
-    """Both gauges."""
+    """The gauges; none of the device where the model computes in this machine's memory."""
     return {"device": _device_gauge(sample), "host": _host_gauge(sample)}
 
 
-def _device_gauge(sample: MemorySample) -> dict[str, Any]:
-    if sample.device_name is None or not sample.device_total_bytes:
-        # The model computes in host memory: show this process and say so.
-        total = sample.host_total_bytes
-        return {
-            "title": wording.NO_DEVICE,
-            "text": wording.process_memory(sample.host_used_bytes, sample.host_peak_bytes),
-            "parts": _parts(_host_kinds(sample), total),
-            "peak": _percent(sample.host_peak_bytes, total),
-        }
+def _device_gauge(sample: MemorySample) -> dict[str, Any] | None:
     total = sample.device_total_bytes
+    if sample.device_name is None or not total:
+        return None
     kinds = [
         ("weights", sample.device_weights_bytes),
         ("kv", sample.device_kv_bytes),
         ("activations", sample.device_activations_bytes),
         ("rest", sample.device_rest_bytes),
     ]
-    peak = sample.device_peak_bytes or 0
-    return {
-        "title": sample.device_name,
-        "text": wording.used_of_total(sample.device_used_bytes or 0, total, peak),
-        "parts": _parts(kinds, total),
-        "peak": _percent(peak, total),
-    }
+    used, peak = sample.device_used_bytes or 0, sample.device_peak_bytes or 0
+    return _gauge(sample.device_name, kinds, used, peak, total)
 
 
 def _host_gauge(sample: MemorySample) -> dict[str, Any]:
     total = sample.host_total_bytes
     others = max(0, total - sample.host_available_bytes - sample.host_used_bytes)
     kinds = [*_host_kinds(sample), ("others", others)]
+    title = wording.NO_DEVICE if sample.device_name is None else ""
+    used, peak = sample.host_used_bytes + others, sample.host_peak_bytes + others
+    gauge = _gauge(title, kinds, used, peak, total)
+    disk = sample.disk_used_bytes
+    return {**gauge, "disk": wording.on_disk(disk) if disk else ""}
+
+
+def _gauge(
+    title: str, kinds: list[tuple[str, int]], used: int, peak: int, total: int
+) -> dict[str, Any]:
+    peak = max(used, peak)
     return {
-        "title": wording.HOST,
-        "text": wording.used_of_total(
-            sample.host_used_bytes + others, total, sample.host_peak_bytes + others
-        ),
+        "title": title,
+        "now": wording.size(used),
+        "peak_text": wording.size(peak),
+        "total": wording.size(total),
         "parts": _parts(kinds, total),
-        "peak": _percent(sample.host_peak_bytes + others, total),
+        "peak": _percent(peak, total),
     }
 
 

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 WAITING = "Waiting for the model …"
 LOADING = "Loading the model …"
-NO_DEVICE = "no GPU, computing on the CPU"
-HOST = "memory of this machine"
+NO_DEVICE = "no GPU: computes here"
 EDIT = "Edit"
 COPY = "Copy"
 AGAIN = "Answer again"
@@ -34,12 +33,8 @@ def size(size_bytes: int) -> str:
     return f"{size_bytes / 2**30:.2f} GiB"
 
 
-def used_of_total(used_bytes: int, total_bytes: int, peak_bytes: int) -> str:
-    return f"{size(used_bytes)} of {size(total_bytes)}, peak {size(peak_bytes)}"
-
-
-def process_memory(used_bytes: int, peak_bytes: int) -> str:
-    return f"This program: {size(used_bytes)}, peak {size(peak_bytes)}"
+def on_disk(size_bytes: int) -> str:
+    return f"{size(size_bytes)} in files on the disk"
 
 
 def duration(seconds: float) -> str:
@@ -155,3 +150,49 @@ def more(number: int) -> list[str]:
     if number <= 0:
         return []
     return [f"… and {number:,} more; mom read --json lists all, --put-back PATH reads any"]
+
+
+# The forecast card and the timeline.
+
+FORECAST_LOADING = "The forecast comes once the model is loaded."
+FORECAST_COUNTING = "The documents are being counted …"
+FORECAST_FAILED = "Without a model there is no forecast. Choose another one in the settings."
+RATES_UNKNOWN = "How long it takes is not known before this machine's speed is measured."
+ALL_KNOWN = "All of it is read already."
+
+
+def forecast_tokens(tokens: int) -> str:
+    return f"{tokens:,} tokens"
+
+
+def reading_time(seconds: float) -> str:
+    """For the headline: "0.4 s", "8 s", "3 min 20 s"."""
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+
+
+def token_time(seconds: float) -> str:
+    """ "17 ms", "0.4 s"."""
+    return f"{1000 * seconds:.0f} ms" if seconds < 0.1 else f"{seconds:.1f} s"
+
+
+def reuse(reused_tokens: int, new_tokens: int) -> str:
+    """What is not read again."""
+    if not reused_tokens:
+        return ""
+    return f"{reused_tokens:,} of them are read already; {new_tokens:,} are new."
+
+
+def memory_of(used_bytes: int, total_bytes: int) -> str:
+    return f"{short_size(used_bytes)} of {short_size(total_bytes)}"
+
+
+def short_size(size_bytes: int) -> str:
+    """ "17.9 GiB", "640 MiB"."""
+    if size_bytes < 2**30:
+        return f"{size_bytes / 2**20:.0f} MiB"
+    return f"{size_bytes / 2**30:.1f} GiB"
+
+
+def standard_needs(size_bytes: int, *, fits: bool) -> str:
+    verdict = "" if fits else ", which does not fit"
+    return f"plain transformers: {short_size(size_bytes)}{verdict}"

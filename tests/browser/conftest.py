@@ -133,4 +133,4 @@ def page(browser: Any, site: Site) -> Iterator[Any]:
 def open_page(page: Any, site: Site) -> None:
     page.goto(site.url)
     page.wait_for_selector("#send")
-    page.wait_for_selector("#gauge-host .text:not(:empty)")
+    page.wait_for_selector("#gauge-host .now dd:not(:empty)")

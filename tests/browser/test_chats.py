@@ -165,7 +165,8 @@ def test_markdown_grows_as_markdown_and_loads_nothing(page: Any) -> None:
         """async () => {
         const { liveMarkdown } = await import('./static/markdown.js');
         const place = document.createElement('div'); place.id = 'try'; document.body.append(place);
-        const text = '# Title\\n\\n| a | b |\\n|---|---|\\n| 1 | 2 |\\n\\n```py\\nx = "<b>"\\n```\\n'
+        const text = '# Title\\n\\n| a | b |\\n|---|---|\\n| 1 | 2 |\\n\\n'
+          + '```py\\nx = "<b>"\\n```\\n'
           + '<img src=http://192.0.2.1/a.png onerror=bad()> '
           + '![x](http://192.0.2.1/b.png) [l](javascript:bad()) **done**\\n';
         const live = liveMarkdown(place);

@@ -67,7 +67,7 @@ def long_document(tmp_path: Path, samples: Path, copies: int = 5) -> Path:
 def test_a_pdf_from_drop_to_answer(page: Any, samples: Path) -> None:
     page.evaluate(
         """() => { window.gauges = new Set(); setInterval(() => {
-        gauges.add(document.querySelector('#gauge-device .text').textContent) }, 100) }"""
+        gauges.add(document.querySelector('#gauge-host .now').textContent) }, 100) }"""
     )
     drop_by_chooser(page, samples / "observatory-handbook.pdf")
     wait_for_tokens(page)
@@ -81,8 +81,8 @@ def test_a_pdf_from_drop_to_answer(page: Any, samples: Path) -> None:
     growing = [text for text in answers if len(text) > len("Who built the observatory?") + 2]
     assert len({len(text) for text in growing}) >= 3
     expect(page.locator("#history")).to_contain_text("Solveig Aune")
-    expect(page.locator("#progress")).to_contain_text("tokens/s")
-    expect(page.locator("#progress")).to_contain_text("First word after")
+    expect(page.locator("#history .figures")).to_contain_text("tokens/s")
+    expect(page.locator("#history .figures")).to_contain_text("First word after")
     assert page.evaluate("gauges.size") >= 2
     assert re.search(r"\d+\.\d\d GiB", page.inner_text("#gauge-host"))
 
@@ -162,8 +162,8 @@ def test_stop_while_answering_then_go_on(page: Any) -> None:
     limit_answers(page, 5)
     ask(page, "And then?")
     wait_until_idle(page)
-    expect(page.locator("#progress .line")).to_contain_text("known already")
-    expect(page.locator("#progress .line")).to_contain_text("ended at its limit")
+    expect(page.locator("#history .figures").last).to_contain_text("known already")
+    expect(page.locator("#history .figures").last).to_contain_text("ended at its limit")
 
 
 def test_a_reload_finds_the_run_still_going(page: Any, site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -99,17 +100,24 @@ def sample(*, has_card: bool) -> MemorySample:
 
 def test_gauges_add_up() -> None:
     view = view_state.memory_view(sample(has_card=True))
-    assert view["device"]["text"] == "6.00 GiB of 24.00 GiB, peak 7.00 GiB"
-    assert sum(percent for _, percent, _ in view["device"]["parts"]) == pytest.approx(25, abs=0.05)
+    device, host = view["device"], view["host"]
+    assert [device[key] for key in ("now", "peak_text", "total")] == [
+        "6.00 GiB",
+        "7.00 GiB",
+        "24.00 GiB",
+    ]
+    assert sum(percent for _, percent, _ in device["parts"]) == pytest.approx(25, abs=0.05)
     # This program's 2 GiB and 2 GiB of others.
-    assert view["host"]["text"] == "4.00 GiB of 16.00 GiB, peak 5.00 GiB"
-    assert sum(percent for _, percent, _ in view["host"]["parts"]) == pytest.approx(25, abs=0.05)
+    assert (host["now"], host["peak_text"], host["total"]) == ("4.00 GiB", "5.00 GiB", "16.00 GiB")
+    assert sum(percent for _, percent, _ in host["parts"]) == pytest.approx(25, abs=0.05)
+    assert (host["title"], host["disk"]) == ("", "")
 
 
-def test_without_a_card_the_device_gauge_says_so() -> None:
-    gauge = view_state.memory_view(sample(has_card=False))["device"]
-    assert gauge["title"] == wording.NO_DEVICE
-    assert gauge["text"] == "This program: 2.00 GiB, peak 3.00 GiB"
+def test_without_a_card_one_gauge_tells_it_all() -> None:
+    view = view_state.memory_view(replace(sample(has_card=False), disk_kv_bytes=GIB))
+    assert view["device"] is None
+    assert view["host"]["title"] == wording.NO_DEVICE
+    assert view["host"]["disk"] == "1.00 GiB in files on the disk"
 
 
 def test_documents_view_stays_small() -> None:

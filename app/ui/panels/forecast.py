@@ -7,4 +7,12 @@ from app.ui.component import markup
 
 def forecast_panel() -> None:
     """`#forecast`, filled by `forecast.js`."""
-    markup("forecast", "")
+    markup("forecast", _CARD)
+
+
+_CARD = """<section class="card" aria-label="Forecast"><div class="top"><h2>Next question</h2>
+<span class="headline"></span></div><div class="figures"></div><p class="reuse"></p>
+<p class="sentence" role="status"></p><div class="bars"></div><p class="reason"></p>
+<details class="compared" hidden><summary>Last run: forecast and real</summary><table>
+<thead><tr><th></th><th scope="col">Forecast</th><th scope="col">Real</th></tr></thead>
+<tbody></tbody></table></details></section>"""

@@ -1,4 +1,4 @@
-"""The gauges of memory."""
+"""The picture of memory: gauges of now, and the timeline of the run."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ _KINDS = (
     ("weights", "Weights"),
     ("kv", "KV"),
     ("activations", "Activations"),
-    ("rest", "Rest"),
+    ("rest", "This program"),
     ("others", "Other programs"),
 )
 
 
 def memory_panel() -> None:
-    """`#gauge-device` and `#gauge-host`, filled by `memory.js`."""
-    markup("gauge-device", _gauge("device", "Device"))
-    markup("gauge-host", _gauge("host", "Host"))
+    """`#gauge-device`, `#gauge-host` and `#timeline`, filled by `memory.js` and `timeline.js`."""
+    markup("timeline", _TIMELINE)
+    markup("gauge-device", _gauge("device", "GPU"))
+    markup("gauge-host", _gauge("host", "Memory"))
 
 
 def _gauge(key: str, title: str) -> str:
@@ -24,7 +25,18 @@ def _gauge(key: str, title: str) -> str:
     rows = "".join(
         f'<span class="{kind}" hidden><i></i>{name} <b></b></span>' for kind, name in _KINDS
     )
-    return f"""<div class="gauge" data-key="{key}"><div class="head"><b>{title}</b>
-<span class="title"></span></div><div class="bar" role="meter" aria-label="{title} memory"
-aria-valuemin="0" aria-valuemax="100">{parts}<u></u></div><div class="text"></div>
-<div class="kinds">{rows}</div></div>"""
+    return f"""<section class="card gauge" data-key="{key}" aria-label="{title}"><div class="head">
+<h2>{title}</h2><span class="title"></span></div><div class="bar" role="meter"
+aria-label="{title} in use" aria-valuemin="0" aria-valuemax="100">{parts}<u title="peak"></u></div>
+<dl class="now"><div><dt>now</dt><dd></dd></div><div><dt>peak</dt><dd></dd></div>
+<div><dt>total</dt><dd></dd></div></dl><div class="kinds">{rows}</div>
+<div class="disk"></div></section>"""
+
+
+_TIMELINE = """<section class="card" aria-label="Memory over the run"><div class="head">
+<h2>Memory over the run</h2><span class="tools"><button type="button" data-act="csv"
+title="Save the numbers as CSV">CSV</button><button type="button" data-act="png"
+title="Save the picture as PNG">PNG</button><button type="button" data-act="wide"
+aria-pressed="false" title="Show it large">&#x2922;</button></span></div>
+<p class="none">Ask something: what the run holds in memory is drawn here as it goes.</p>
+<div class="charts"></div><ul class="legend"></ul><ul class="marks"></ul></section>"""

@@ -1,21 +1,27 @@
-/* The gauges: what device and host hold now, by kind, and their peaks. */
+/* The gauges: what GPU and machine hold now, by kind, their peaks and totals. */
 import { $, on, setText } from "./core.js";
 
 const paint = (memory) => {
   for (const key of ["device", "host"]) {
-    const box = $(`#gauge-${key} .gauge`); if (!box) continue;
-    const gauge = memory[key], bar = box.querySelector(".bar");
-    setText(box.querySelector(".title"), gauge.title);
-    setText(box.querySelector(".text"), gauge.text);
+    const block = $(`#gauge-${key}`), gauge = memory[key];
+    // Without a GPU the model computes in this machine's memory: one gauge tells it all.
+    block.classList.toggle("absent", !gauge);
+    if (!gauge) continue;
+    const box = $(".gauge", block), bar = $(".bar", box);
+    setText($(".title", box), gauge.title);
+    const [now, peak, total] = box.querySelectorAll(".now dd");
+    setText(now, gauge.now); setText(peak, gauge.peak_text); setText(total, gauge.total);
     let left = 0;
     for (const [kind, percent, size] of gauge.parts) {
-      const part = bar.querySelector(`.${kind}`);
+      const part = $(`.${kind}`, bar);
       part.style.left = left + "%"; part.style.width = percent + "%"; left += percent;
-      const row = box.querySelector(`.kinds .${kind}`);
-      row.hidden = false; setText(row.querySelector("b"), size);
+      const row = $(`.kinds .${kind}`, box);
+      row.hidden = false; setText($("b", row), size);
     }
-    bar.querySelector("u").style.left = Math.min(99.5, gauge.peak) + "%";
-    bar.setAttribute("aria-valuenow", Math.round(left)); bar.setAttribute("aria-valuetext", gauge.text);
+    $("u", bar).style.left = Math.min(99.5, gauge.peak) + "%";
+    bar.setAttribute("aria-valuenow", Math.round(left));
+    bar.setAttribute("aria-valuetext", `${gauge.now} of ${gauge.total}, peak ${gauge.peak_text}`);
+    setText($(".disk", box), gauge.disk ?? "");
   }
 };
 

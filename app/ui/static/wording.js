@@ -24,3 +24,15 @@ export const fits = (model) => !model.fits_tokens ? "does not fit this machine"
   : model.fits_tokens < model.window_tokens ? `reads ${model.fits_tokens.toLocaleString("en")} of its ${model.window_tokens.toLocaleString("en")} tokens here`
   : `reads all of its ${model.window_tokens.toLocaleString("en")} tokens here`;
 export const USE = "Use";
+
+// The timeline.
+export const GPU = "GPU";
+export const MACHINE = "Memory of this machine";
+export const DISK = "Disk";
+export const KINDS = { weights: "Weights", kv: "KV", activations: "Activations", rest: "This program", others: "Other programs" };
+export const layer = (number) => `Reading layer ${number}`;
+export const peak = (size) => `peak ${size}`;
+export const standard = (size) => `plain transformers ${size}`;
+export const limit = (size) => `limit ${size}`;
+export const timeline = (title, peakSize, standardSize, limitSize, time) =>
+  `${title} over ${time}: peak ${peakSize} of ${limitSize}.${standardSize ? ` Plain transformers would have needed ${standardSize}.` : ""}`;

@@ -1,0 +1,157 @@
+"""What the next question will cost, kept up to date beside the page; and whether it came true.
+
+Building a prompt of 400,000 tokens and comparing it with what was read takes a moment, so it is
+done in a thread of its own, once nothing has changed for a moment and no run is on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mom_core.config import TierName
+from mom_core.errors import MomError
+from mom_core.events import Finished
+from mom_core.memory.outlook import Outlook
+
+_LOG = logging.getLogger(__name__)
+_DEBOUNCE_SECONDS = 0.12
+
+
+@dataclass(frozen=True, slots=True)
+class PromptParts:
+    """Tokens of the prompt that would be sent.
+
+    Args:
+        documents: chosen documents.
+        conversation: turns before, and the template's words.
+        answer_room: kept for the answer.
+        window: of the model.
+        reused: at the beginning, how many were read before.
+    """
+
+    documents: int
+    conversation: int
+    answer_room: int
+    window: int
+    reused: int
+
+    @property
+    def prompt(self) -> int:
+        """S."""
+        return self.documents + self.conversation
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The next question of a chat, before it is sent."""
+
+    parts: PromptParts
+    outlook: Outlook
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """A forecast and what came of it.
+
+    Args:
+        read_seconds: forecast and real; the forecast is None where rates were not known.
+        token_seconds: the same for a token of the answer.
+        peak_bytes: of weights, KV and activations where the model computes; the same.
+        read_tokens: that were not known already.
+    """
+
+    read_seconds: tuple[float | None, float]
+    token_seconds: tuple[float | None, float | None]
+    peak_bytes: tuple[int, int]
+    read_tokens: int
+
+
+def compare(foreseen: Outlook, finished: Finished, peak_bytes: int) -> Compared:
+    """What was expected of a run beside what it took.
+
+    Args:
+        foreseen: when it began.
+        finished: how it ended, without the pauses.
+        peak_bytes: of weights, KV and activations, where the model computes.
+    """
+    tier: TierName = "host" if foreseen.device_peak_bytes is None else "device"
+    steps = finished.decode_steps
+    return Compared(
+        read_seconds=(foreseen.read_seconds, finished.prefill_seconds),
+        # Drafts that were accepted make an answer faster than any forecast of single steps.
+        token_seconds=(foreseen.token_seconds, finished.decode_seconds / steps if steps else None),
+        peak_bytes=(sum(foreseen.by_kind[tier].values()), peak_bytes),
+        read_tokens=finished.prompt_tokens - finished.reused_tokens,
+    )
+
+
+class Forecaster:
+    """Forecasts of the chats that somebody looks at.
+
+    Args:
+        make: the forecast of a chat's next question; None while there is no model to ask. Called
+            in the thread; takes its time.
+        version: changes whenever a forecast may have.
+        is_idle: whether no run is on; forecasts wait for that.
+        changed: called when there is a new one.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[str], Forecast | None],
+        version: Callable[[], object],
+        is_idle: Callable[[], bool],
+        changed: Callable[[], None],
+    ) -> None:
+        self._make = make
+        self._version = version
+        self._is_idle = is_idle
+        self._changed = changed
+        self._made: dict[str, tuple[object, Forecast | None]] = {}
+        self._wanted: set[str] = set()
+        self._wake = threading.Event()
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._work, name="mom-forecast", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._is_closing = True
+        self._wake.set()
+        self._thread.join(2.0)
+
+    def latest(self, chat_id: str) -> Forecast | None:
+        """The newest forecast of a chat; if it is out of date, another one is made meanwhile."""
+        version, forecast = self._made.get(chat_id, (None, None))
+        if version != self._version() and self._is_idle():
+            self._wanted.add(chat_id)
+            self._wake.set()
+        return forecast
+
+    def is_current(self, chat_id: str) -> bool:
+        """Whether the newest forecast is of things as they are now."""
+        return self._made.get(chat_id, (None, None))[0] == self._version()
+
+    def _work(self) -> None:
+        while not self._is_closing:
+            self._wake.wait()
+            self._wake.clear()
+            time.sleep(_DEBOUNCE_SECONDS)
+            while self._wanted and not self._is_closing:
+                chat_id = self._wanted.pop()
+                version = self._version()
+                try:
+                    forecast = self._make(chat_id)
+                except MomError:
+                    forecast = None
+                except Exception:  # noqa: BLE001 - a forecast must not end the others
+                    _LOG.exception("A forecast failed")
+                    forecast = None
+                is_other = self._made.get(chat_id, (None, None))[1] != forecast
+                self._made[chat_id] = (version, forecast)
+                if is_other:
+                    self._changed()

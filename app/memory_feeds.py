@@ -1,0 +1,105 @@
+"""What a tab is told of memory: gauges, the timeline's points, and the forecast card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from app.memory_history import Mark, Point
+from app.ui import view_state
+from app.ui.forecast_view import CardState, forecast_view
+from app.workspace import Workspace
+
+_MEMORY_EVERY_TICKS = 6
+_IDLE_MEMORY_EVERY_TICKS = 24
+_MIB = 2**20
+
+
+class MemoryFeed:
+    """The gauges, twice a second, less often while nothing runs."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._ticks_left = 0
+
+    def poll(self) -> Iterator[tuple[str, Any]]:
+        """`memory` with the gauges."""
+        self._ticks_left -= 1
+        if self._ticks_left > 0:
+            return
+        is_busy = self._workspace.is_busy
+        self._ticks_left = _MEMORY_EVERY_TICKS if is_busy else _IDLE_MEMORY_EVERY_TICKS
+        yield "memory", view_state.memory_view(self._workspace.memory())
+
+
+class TimelineFeed:
+    """The points of the current or last run: all of them once, then those that are new."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._run_id: str | None = None
+        self._next = 0
+        self._ticks_left = 0
+        self._marks = 0
+
+    def poll(self) -> Iterator[tuple[str, Any]]:
+        """`timeline` when there is another run, then `points`."""
+        self._ticks_left -= 1
+        if self._ticks_left > 0:
+            return
+        self._ticks_left = _MEMORY_EVERY_TICKS
+        history = self._workspace.history
+        if history.run_id != self._run_id:
+            self._run_id, self._next, self._marks = history.run_id, 0, 0
+            yield "timeline", self._workspace.timeline_lines()
+        points, marks = history.since(self._next)
+        if points or len(marks) != self._marks:
+            self._next = points[-1].number + 1 if points else self._next
+            self._marks = len(marks)
+            yield (
+                "points",
+                {"points": [_row(point) for point in points], "marks": [_pair(m) for m in marks]},
+            )
+
+
+def _row(point: Point) -> list[Any]:
+    """Seconds, phase, layer, MiB by kind of device and host, of the disk: some 80 bytes."""
+    device, host = ([round(size / _MIB) for size in kinds] for kinds in (point.device, point.host))
+    return [
+        round(point.seconds, 2),
+        point.phase,
+        point.layer,
+        device,
+        host,
+        round(point.disk / _MIB),
+    ]
+
+
+def _pair(mark: Mark) -> list[Any]:
+    return [round(mark.seconds, 2), mark.text]
+
+
+class ForecastFeed:
+    """The forecast card of the chat that a tab shows, when it changed."""
+
+    def __init__(self, workspace: Workspace, chat_id: str) -> None:
+        self._workspace = workspace
+        self._chat_id = chat_id
+        self._sent: dict[str, Any] | None = None
+
+    def poll(self) -> Iterator[tuple[str, Any]]:
+        """`forecast` with all that the card shows."""
+        workspace = self._workspace
+        forecast = workspace.forecaster.latest(self._chat_id)
+        view = forecast_view(self._state(), forecast, workspace.compared.get(self._chat_id))
+        if view != self._sent:
+            self._sent = view
+            yield "forecast", view
+
+    def _state(self) -> CardState:
+        workspace = self._workspace
+        if workspace.model_error:
+            return "failed"
+        if not workspace.is_ready:
+            return "loading"
+        return "counting" if workspace.shelf.is_preparing else "ready"

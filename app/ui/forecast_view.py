@@ -1,0 +1,142 @@
+"""The forecast card and the meter as small JSON, from a forecast: figures in, words out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from app.forecast import Compared, Forecast, PromptParts
+from app.ui import wording
+from mom_core.memory.outlook import Outlook
+
+CardState = Literal["loading", "failed", "counting", "ready", "misfit"]
+
+
+def forecast_view(
+    state: CardState, forecast: Forecast | None, compared: Compared | None
+) -> dict[str, Any]:
+    """All that the card shows.
+
+    Args:
+        state: why there may be no forecast.
+        forecast: of the next question.
+        compared: the last run's forecast and what came of it.
+    """
+    if forecast is None or state in ("loading", "failed", "counting"):
+        words = {
+            "loading": wording.FORECAST_LOADING,
+            "failed": wording.FORECAST_FAILED,
+        }.get(state, wording.FORECAST_COUNTING)
+        return {"state": state, "sentence": words, "compared": _compared(compared)}
+    outlook, parts = forecast.outlook, forecast.parts
+    return {
+        "state": "ready" if outlook.fits else "misfit",
+        "headline": wording.forecast_tokens(parts.prompt),
+        "figures": _figures(outlook),
+        "reuse": wording.reuse(parts.reused, parts.prompt - parts.reused),
+        "sentence": "" if outlook.fits else outlook.sentence,
+        "reason": outlook.reason,
+        "bars": _bars(outlook),
+        "meter": meter_view(parts),
+        "compared": _compared(compared),
+    }
+
+
+def meter_view(parts: PromptParts) -> dict[str, Any]:
+    """The context window by what takes it, in percent and words."""
+    used = parts.prompt + parts.answer_room
+    return {
+        "parts": [
+            [name, round(100 * tokens / parts.window, 2), f"{tokens:,}"]
+            for name, tokens in (
+                ("documents", parts.documents),
+                ("conversation", parts.conversation),
+                ("answer", parts.answer_room),
+            )
+        ],
+        "text": wording.total_tokens(parts.prompt, parts.window),
+        "level": "full" if used > parts.window else "high" if used > 0.75 * parts.window else "",
+    }
+
+
+def _figures(outlook: Outlook) -> list[list[str]]:
+    """Value and name of each large figure."""
+    is_known = outlook.prompt_tokens == outlook.reused_tokens
+    figures = []
+    if outlook.read_seconds is not None:
+        value = "at once" if is_known else wording.reading_time(outlook.read_seconds)
+        figures.append([value, "to read"])
+    if outlook.token_seconds is not None:
+        figures.append([wording.token_time(outlook.token_seconds), "per token"])
+    peak = outlook.device_peak_bytes
+    has_gpu = peak is not None
+    figures.append(
+        [
+            wording.short_size(peak if peak is not None else outlook.host_peak_bytes),
+            "GPU peak" if has_gpu else "memory peak",
+        ]
+    )
+    return figures
+
+
+def _bars(outlook: Outlook) -> list[dict[str, Any]]:
+    """A bar for each tier that is used, with what plain transformers would take beside it."""
+    tiers: list[tuple[str, str, int, int]] = []
+    if outlook.device_peak_bytes is not None and outlook.device_total_bytes is not None:
+        tiers.append(("device", "GPU", outlook.device_peak_bytes, outlook.device_total_bytes))
+    tiers.append(("host", "Memory", outlook.host_peak_bytes, outlook.host_total_bytes))
+    bars = []
+    for index, (tier, name, peak, total) in enumerate(tiers):
+        # Plain transformers keeps all where the model computes: that is the first tier.
+        standard = outlook.standard_peak_bytes if index == 0 else 0
+        scale = max(peak, total, standard, 1)
+        kinds = _kinds(outlook.by_kind["device" if tier == "device" else "host"])
+        bars.append(
+            {
+                "name": name,
+                "text": wording.memory_of(peak, total),
+                "parts": [[kind, round(100 * size / scale, 2)] for kind, size in kinds.items()],
+                "limit": round(100 * total / scale, 2),
+                "standard": round(100 * standard / scale, 2) if standard else None,
+                "standard_text": (
+                    wording.standard_needs(standard, fits=outlook.standard_fits) if standard else ""
+                ),
+                "is_over": peak > total,
+            }
+        )
+    if outlook.disk_peak_bytes:
+        text = wording.short_size(outlook.disk_peak_bytes)
+        bars.append({"name": "Disk", "text": text, "parts": [], "limit": None, "standard": None})
+    return bars
+
+
+def _kinds(terms: Mapping[str, int]) -> dict[str, int]:
+    """The forecast's many terms in the few kinds that the page shows."""
+    kinds = dict.fromkeys(("weights", "kv", "hidden", "activations"), 0)
+    for term, size in terms.items():
+        if term == "weights":
+            kinds["weights"] += size
+        elif term in ("KV", "states"):
+            kinds["kv"] += size
+        elif "hidden" in term:
+            kinds["hidden"] += size
+        else:
+            kinds["activations"] += size
+    return kinds
+
+
+def _compared(compared: Compared | None) -> list[list[str]]:
+    """Rows of name, forecast and real."""
+    if compared is None:
+        return []
+    rows = []
+    forecast, real = compared.read_seconds
+    if compared.read_tokens:
+        foreseen = "–" if forecast is None else wording.reading_time(forecast)
+        rows.append(["Reading", foreseen, wording.reading_time(real)])
+    foreseen_token, real_token = compared.token_seconds
+    if real_token is not None:
+        foreseen = "–" if foreseen_token is None else wording.token_time(foreseen_token)
+        rows.append(["Each step of the answer", foreseen, wording.token_time(real_token)])
+    rows.append(["Peak of the model", *map(wording.short_size, compared.peak_bytes)])
+    return rows
