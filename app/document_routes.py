@@ -13,11 +13,13 @@ from app.outside_names import on_this_machine
 from app.refusals import refusals
 from app.shelf import Source
 from app.ui import wording
+from app.ui.highlight import highlighted
 from app.workspace import Workspace
 from mom_core.errors import InvalidSetting
 
 # More than a browser shows in one piece without trouble.
 _SHOWN_CHARACTERS = 1_000_000
+_WORDS_CHARACTERS = 4000
 _CHANGES = frozenset({"password", "extractor", "drops_running_lines", "joins_hyphens"})
 _CHANGES_LISTS = frozenset({"include", "exclude"})
 
@@ -58,7 +60,40 @@ def document_routes(workspace: Workspace) -> APIRouter:
         doubt = wording.doubts(section.health, bool(section.text.strip()))
         if len(section.text) > _SHOWN_CHARACTERS:
             doubt = f"{doubt} The first {_SHOWN_CHARACTERS:,} characters are shown.".strip()
-        return {"label": section.label, "text": section.text[:_SHOWN_CHARACTERS], "doubt": doubt}
+        shown = section.text[:_SHOWN_CHARACTERS]
+        return {
+            "label": section.label,
+            "text": shown,
+            "doubt": doubt,
+            **shelf.facts(document_id, number),
+            "runs": highlighted(shown, section.path or section.label, section.language),
+        }
+
+    @router.get("/documents/{document_id}/pages/{number}.png")
+    def picture(document_id: str, number: int, width: int = 900) -> Response:
+        """A page of a PDF, from 0, drawn in a process of its own."""
+        with refusals():
+            drawn = shelf.picture_of(document_id, number, width, "")
+        # A document never changes under its id, but how it is read may.
+        headers = {"Cache-Control": "private, max-age=600"}
+        return Response(drawn.png, media_type="image/png", headers=headers)
+
+    @router.get("/documents/{document_id}/pages/{number}/places")
+    def places(document_id: str, number: int, words: str) -> Any:
+        """Where on a page some words stand: boxes as shares of the page."""
+        with refusals():
+            return shelf.picture_of(document_id, number, 100, words[:_WORDS_CHARACTERS]).places
+
+    @router.put("/documents/{document_id}/parts/{number}/extractor")
+    async def reread_page(document_id: str, number: int, request: Request) -> Response:
+        """Another extractor for one page."""
+        wanted = await request.json()
+        with refusals():
+            extractor = next((one for one in EXTRACTORS if one == wanted), None)
+            if extractor is None:
+                raise InvalidSetting(f"The extractor must be one of {', '.join(EXTRACTORS)}.")
+            shelf.reread_page(document_id, number, extractor)
+        return Response(status_code=204)
 
     @router.get("/documents/{document_id}/find")
     def find(document_id: str, words: str) -> Any:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from app.token_map import Strip
 from mom_core.config import TierName
 from mom_core.errors import MomError
 from mom_core.events import Finished
@@ -47,10 +48,11 @@ class PromptParts:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The next question of a chat, before it is sent."""
+    """The next question of a chat, before it is sent, and what of its prompt was read."""
 
     parts: PromptParts
     outlook: Outlook
+    strips: tuple[Strip, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

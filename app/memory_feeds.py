@@ -1,8 +1,9 @@
-"""What a tab is told of memory: gauges, the timeline's points, and the forecast card."""
+"""What a tab is told beside the chat: gauges, timeline, forecast card and token map."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from app.memory_history import Mark, Point
@@ -103,3 +104,20 @@ class ForecastFeed:
         if not workspace.is_ready:
             return "loading"
         return "counting" if workspace.shelf.is_preparing else "ready"
+
+
+class TokenMapFeed:
+    """The token map of the chat that a tab shows, when it changed."""
+
+    def __init__(self, workspace: Workspace, chat_id: str) -> None:
+        self._workspace = workspace
+        self._chat_id = chat_id
+        self._sent: object = None
+
+    def poll(self) -> Iterator[tuple[str, Any]]:
+        """`map` with all strips."""
+        forecast = self._workspace.forecaster.latest(self._chat_id)
+        strips = () if forecast is None else forecast.strips
+        if strips != self._sent:
+            self._sent = strips
+            yield "map", [asdict(strip) for strip in strips]

@@ -22,6 +22,7 @@ from app.documents import (
     DiskCache,
     Document,
     DocumentLocked,
+    Extractor,
     Limits,
     ReadOptions,
     ReadProgress,
@@ -31,6 +32,7 @@ from app.documents import (
 )
 from app.documents.names import free_name
 from app.documents.pages import page_numbers
+from app.documents.pdf.picture import Picture, Request, draw
 from app.documents.wording import count
 from app.outside_names import stored
 from app.prompt import PromptBuilder, TokenizedDocument
@@ -55,6 +57,21 @@ class Source:
     path: Path
     name: str
     is_upload: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A part of a document on the token map.
+
+    Args:
+        tokens: its mark included.
+        is_chosen: whether it goes into the prompt.
+        has_text: whether there is any.
+    """
+
+    tokens: int
+    is_chosen: bool
+    has_text: bool
 
 
 @dataclass(slots=True)
@@ -148,6 +165,82 @@ class Shelf:
             kept.unticked = frozenset()
             kept.state = DocumentState(document_id, kept.source.name)
         self._read_in_background(document_id)
+
+    def reread_page(self, document_id: str, number: int, extractor: Extractor) -> None:
+        """Reads a PDF anew with another extractor for one of its pages.
+
+        Args:
+            document_id: of the document.
+            number: of the page, from 0.
+            extractor: of its text.
+
+        Raises:
+            InvalidSetting: no such document or page.
+        """
+        with self._lock:
+            self.section(document_id, number)
+            options = self._find(document_id).options
+        entry = f"{number}:{extractor}"
+        self.reread(document_id, page_extractors=(*options.page_extractors, entry))
+
+    def picture_of(self, document_id: str, number: int, width: int, words: str) -> Picture:
+        """A page of a PDF as a picture; takes a moment.
+
+        Raises:
+            InvalidSetting: there is no such page, or the document has no pages to be drawn.
+            DocumentError: it cannot be drawn.
+        """
+        with self._lock:
+            self.section(document_id, number)
+            kept = self._find(document_id)
+            path, password = kept.source.path, kept.options.password
+            is_drawable = kept.document is not None and kept.document.kind == "pdf"
+        if not is_drawable or not path.is_file():
+            raise InvalidSetting("Only pages of a PDF can be drawn. Its text is shown instead.")
+        return draw(Request(str(path), password, number, width, words))
+
+    def facts(self, document_id: str, number: int) -> dict[str, Any]:
+        """What the viewer needs to know of a part beside its text.
+
+        Raises:
+            InvalidSetting: no such document.
+        """
+        with self._lock:
+            kept = self._find(document_id)
+            document = kept.document
+            assert document is not None
+            path = kept.source.path
+            return {
+                "document": kept.source.name,
+                "number": number,
+                "total": len(document.sections),
+                "is_picture": document.kind == "pdf" and path.is_file() and not kept.options.pages,
+                "is_code": document.kind == "code",
+                "is_chosen": number not in kept.unticked,
+                "extractor": (kept.options.extractor_of(number) if document.kind == "pdf" else ""),
+            }
+
+    def cells(self) -> list[tuple[str, str, list[Cell]]]:
+        """Id, name and parts of each document that is counted, for the token map."""
+        with self._lock:
+            return [
+                (
+                    key,
+                    kept.source.name,
+                    [
+                        Cell(len(ids), number not in kept.unticked, bool(section.text.strip()))
+                        for number, (ids, section) in enumerate(
+                            zip(
+                                kept.tokenized.section_ids,
+                                kept.tokenized.document.sections,
+                                strict=True,
+                            )
+                        )
+                    ],
+                )
+                for key, kept in self._kept.items()
+                if kept.tokenized is not None
+            ]
 
     def put_back(self, document_id: str, path: str) -> None:
         """Reads a document anew with something that had been left out."""

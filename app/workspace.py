@@ -28,6 +28,7 @@ from app.runs import Runs
 from app.settings import Settings
 from app.shelf import Shelf
 from app.timing import learn
+from app.token_map import token_map
 from app.ui import view_state, wording
 from app.ui.view_state import RunView
 from app.uploads import new_upload_folder
@@ -276,7 +277,7 @@ class Workspace:
             engine, builder, settings = self._engine, self._builder, self._settings
             if engine is None or builder is None or self.shelf.is_preparing:
                 return None
-            documents = self.shelf.chosen()
+            documents, cells = self.shelf.chosen(), self.shelf.cells()
             turns = self._turns(self.conversations.known(chat_id).answered)
             config = self.engine_config()
         prompt = builder.build(documents, turns, "", settings.system)
@@ -297,6 +298,7 @@ class Workspace:
                 new_tokens=settings.max_new_tokens,
                 config=config,
             ),
+            token_map(cells, prompt.spans, reused),
         )
 
     def _now(self) -> Now:

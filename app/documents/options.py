@@ -18,6 +18,8 @@ class ReadOptions:
         password: of an encrypted PDF.
         extractor: of a PDF's text: PDFium (with pypdf where it fails), pypdf, or Tesseract for
             pages without text.
+        page_extractors: for single pages of a PDF another one: page from 0 and extractor, such as
+            "11:pypdf".
         drops_running_lines: leave out the headers and footers that every page repeats.
         joins_hyphens: put words together that were divided at the end of a line.
         include: patterns as in `.gitignore`; only files that match are read. Empty: all.
@@ -28,11 +30,20 @@ class ReadOptions:
     pages: str | None = None
     password: str = ""
     extractor: Extractor = "pdfium"
+    page_extractors: tuple[str, ...] = ()
     drops_running_lines: bool = True
     joins_hyphens: bool = True
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     put_back: tuple[str, ...] = ()
+
+    def extractor_of(self, page: int) -> Extractor:
+        """The extractor of a page of a PDF, counted from 0."""
+        for entry in reversed(self.page_extractors):
+            number, _, name = entry.partition(":")
+            if number == str(page):
+                return next((one for one in EXTRACTORS if one == name), self.extractor)
+        return self.extractor
 
 
 DEFAULT_OPTIONS = ReadOptions()

@@ -151,7 +151,7 @@ def job_to_json(job: Job) -> str:
 def job_from_json(line: str) -> Job:
     """The job that `job_to_json` wrote."""
     values = json.loads(line)
-    lists = ("include", "exclude", "put_back")
+    lists = ("include", "exclude", "put_back", "page_extractors")
     options = values["options"] | {name: tuple(values["options"][name]) for name in lists}
     return Job(
         **values

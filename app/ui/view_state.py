@@ -33,6 +33,8 @@ class RunView:
         answer_ids: its token ids.
         fraction: of the reading's work, 0..1.
         layer: being read, from 1; 0 while nothing is read.
+        layers: L, of the model.
+        at_tokens: how far into the prompt that layer has come.
         status: one line for people.
         figures: speed of the finished run, "" before.
         error: a sentence, "" if nothing went wrong.
@@ -46,6 +48,8 @@ class RunView:
     answer_ids: tuple[int, ...] = ()
     fraction: float = 0.0
     layer: int = 0
+    layers: int = 0
+    at_tokens: int = 0
     status: str = ""
     figures: str = ""
     error: str = ""
@@ -74,6 +78,8 @@ def apply(view: RunView, event: JobEvent) -> RunView:
                 phase="reading",
                 fraction=event.fraction,
                 layer=min(event.layer + 1, event.layers),
+                layers=event.layers,
+                at_tokens=_at_tokens(event),
                 status=wording.reading(event),
             )
         case Token():
@@ -97,6 +103,14 @@ def apply(view: RunView, event: JobEvent) -> RunView:
             return replace(view, phase="idle", status="", error=event.sentence)
 
 
+def _at_tokens(event: PrefillProgress) -> int:
+    """Where in the prompt the current layer is."""
+    layer_tokens = max(1, event.token_layers_total // max(1, event.layers))
+    done = event.token_layers_done
+    within = layer_tokens if done >= event.token_layers_total else done % layer_tokens
+    return event.reused_tokens + within
+
+
 def run_view(view: RunView) -> dict[str, Any]:
     """The run for the page; its text travels apart, piece by piece."""
     return {
@@ -106,6 +120,9 @@ def run_view(view: RunView) -> dict[str, Any]:
         "status": view.status,
         "error": view.error,
         "question": view.question,
+        "layer": view.layer,
+        "layers": view.layers,
+        "at_tokens": view.at_tokens,
         # Its figures stand under the answer.
         "is_answered": bool(view.figures),
         "turn": view.turn,

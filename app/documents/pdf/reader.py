@@ -123,7 +123,8 @@ class _Pages:
 
     def read(self, index: int) -> PageLines:
         """A page; one that nobody can read is empty and says why."""
-        if self._options.extractor == "pypdf" or self._pdfium is None:
+        extractor = self._options.extractor_of(index)
+        if extractor == "pypdf" or self._pdfium is None:
             return self._by_pypdf(index)
         try:
             page = self._pdfium.read_page(index)
@@ -136,7 +137,12 @@ class _Pages:
                 page.health.undecodable_characters
             ):
                 return other
-        if self._options.extractor == "ocr" and not any(line.text.strip() for line in page.lines):
+        # Where a person asks for one page to be recognised, what text it has does not help.
+        is_asked = extractor != self._options.extractor
+        if extractor == "ocr" and (is_asked or not any(line.text.strip() for line in page.lines)):
+            if not recognition.is_installed():
+                fault = f"Tesseract is not installed. Install it: {INSTALL_RECOGNITION}"
+                return replace(page, health=replace(page.health, fault=fault))
             try:
                 return recognition.recognise(self._pdfium, page, self._limits.page_seconds)
             except Damaged as fault:

@@ -8,10 +8,11 @@ import * as layout from "./layout.js";
 import * as memory from "./memory.js";
 import * as timeline from "./timeline.js";
 import * as tokenMap from "./token_map.js";
+import * as viewer from "./viewer.js";
 import "./upload.js";
 
-const PANELS = [layout, chats, documents, tokenMap, forecast, memory, timeline, chat];
-const DRAWN = ["#send", "#live .answer", "#documents .rows", "#gauge-host .gauge", "#timeline .charts", "#forecast .card", "#progress .line", "#chats .list", "#aside-tabs button", "#tabs nav"];
+const PANELS = [layout, chats, documents, tokenMap, forecast, memory, timeline, viewer, chat];
+const DRAWN = ["#send", "#live .answer", "#documents .rows", "#gauge-host .gauge", "#timeline .charts", "#forecast .card", "#map .strips", "#viewer .card", "#progress .line", "#chats .list", "#aside-tabs button", "#tabs nav"];
 
 // Gradio names too few of its buttons for those who cannot see them.
 const nameButtons = () => {

@@ -36,3 +36,14 @@ export const standard = (size) => `plain transformers ${size}`;
 export const limit = (size) => `limit ${size}`;
 export const timeline = (title, peakSize, standardSize, limitSize, time) =>
   `${title} over ${time}: peak ${peakSize} of ${limitSize}.${standardSize ? ` Plain transformers would have needed ${standardSize}.` : ""}`;
+
+// The token map and the viewer.
+export const WAITING = "not read yet";
+export const READ = "read";
+export const WITHOUT_TEXT = "without text";
+export const LEFT_OUT = "left out";
+export const mapOf = (name) => `Parts of ${name}: arrow keys move, Enter opens`;
+export const LEAVE_OUT = "Leave this part out";
+export const PUT_IN = "Put this part in";
+export const NO_TEXT = "This part has no text: the model sees nothing of it.";
+export const READ_ANEW = "Reading the document anew …";
