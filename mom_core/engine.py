@@ -38,7 +38,7 @@ from mom_core.memory.device import device_free_bytes
 from mom_core.memory.duration import rates_for
 from mom_core.memory.host import host_free_bytes, host_total_bytes, own_bytes
 from mom_core.memory.outlook import Outlook, outlook
-from mom_core.memory.placement import Room, fits, free_disk_bytes
+from mom_core.memory.placement import Room, free_disk_bytes
 from mom_core.memory.rates import Rates
 from mom_core.memory.shape import ModelShape
 from mom_core.memory.simulate import RecurrentBytes, recurrent_bytes
@@ -204,7 +204,7 @@ class Engine:
         from mom_core.model.load import load_model
 
         config = config or EngineConfig()
-        loaded = load_model(source, weights=config.weights, device_memory=config.device_memory)
+        loaded = load_model(source, leaves_layers=True)
         return cls(loaded.model, loaded.tokenizer, config, name=loaded.name)
 
     # What the engine is.
@@ -690,15 +690,15 @@ class Engine:
         reused_tokens: int,
         boundaries: Sequence[int] = (),
     ) -> Generator[PrefillProgress, None, Tensor]:
-        self._place_weights()
         store = context._store
         total = context.tokens + len(token_ids)
         if self._rope_limit_after(context.tokens) != self._rope_limit_after(total):
             token_ids = [*context.token_ids, *token_ids]
             context.crop(0)
+        strategy = self._strategy(total, store)
+        self._place_weights(strategy)
         reserved = self._reserved_tokens(total)
         store.reserve(reserved)
-        strategy = self._strategy(total, store.tier.name)
         files_bytes = 0
         if store.tier.name == "disk":
             files_bytes += self._kv_bytes_per_token() * (reserved - context.tokens)
@@ -781,7 +781,7 @@ class Engine:
     def _decode_kv(self, context: Context, new_tokens: int) -> Iterator[Cache]:
         """The context's cache as an answer uses it; afterwards all is home and its bytes freed."""
         store = context._store
-        mode = self._decode_mode(store, new_tokens)
+        mode = self._decode_mode(store)
         windows = [self._seam.window_of_layer(i) for i in range(len(store.layers))]
         kv = DecodeKV(store, mode, self.device, windows, new_tokens)
         self._decoding = kv
@@ -804,39 +804,43 @@ class Engine:
             return self._config.kv
         return self._strategy(tokens).kv
 
-    def _decode_mode(self, store: KVStore, new_tokens: int) -> DecodeMode:
+    def _decode_mode(self, store: KVStore) -> DecodeMode:
         """How keys and values away from the device are attended to."""
         if self._config.decode != "auto":
             return self._config.decode
         if self.device.type == "cpu" or store.tier.name == "device":
             return "host"
-        wanted_bytes = store.used_bytes // max(1, store.tokens) * (store.tokens + new_tokens)
-        device_bytes = self._room(self._config).device_bytes
-        return "device" if device_bytes and fits(wanted_bytes, device_bytes) else "host"
+        # What was read is here: that nothing fits would not matter any more.
+        return self._decide(store.tokens, store).forecast.strategy.decode
 
-    def _strategy(self, total: int, kv: TierName | None = None) -> Strategy:
+    def _strategy(self, total: int, store: KVStore | None = None) -> Strategy:
         """The fastest settings that fit a context, beside those that were asked for.
 
         Args:
             total: tokens that the context comes to.
-            kv: where its keys and values lie, if that is settled.
+            store: of a context whose keys and values stay on their tier.
 
         Raises:
-            OutOfMemory: the GPU has no room for it, whatever the settings.
+            OutOfMemory: the GPU, or the memory that a person allows, has no room for it,
+                whatever the settings.
         """
-        config, machine = self._config, self._machine(self._config)
-        found = decide(
+        found, config = self._decide(total, store), self._config
+        strategy = found.forecast.strategy
+        is_bound = strategy.device_type == "cuda" or config.host_memory or config.device_memory
+        if isinstance(found, Refusal) and is_bound and total:
+            raise OutOfMemory(found.sentence)
+        # A CPU's memory has more to give than is free; what comes nearest is tried.
+        self.last_decision = found
+        return strategy
+
+    def _decide(self, total: int, store: KVStore | None = None) -> Decision | Refusal:
+        return decide(
             self.shape,
             self._recurrent_here,
             max(1, total),
-            machine,
-            asked=self._asked(config, kv),
+            self._machine(self._config, store),
+            asked=self._asked(self._config, store),
         )
-        if isinstance(found, Refusal) and machine.device_bytes is not None and total:
-            raise OutOfMemory(found.sentence)
-        # A CPU's memory has more to give than is free; what needs least is tried.
-        self.last_decision = found
-        return found.forecast.strategy
 
     def outlook(
         self,
@@ -871,30 +875,47 @@ class Engine:
             device=self.device,
         )
 
-    def _machine(self, config: EngineConfig) -> Machine:
-        """What may be held in all: the forecast counts the weights, which are there already."""
-        room, device_bytes = self._room(config), None
-        host_bytes = room.host_bytes
-        if room.device_bytes is None:
-            host_bytes += self._weights_bytes
+    def _machine(self, config: EngineConfig, store: KVStore | None = None) -> Machine:
+        """What may be held in all: the forecast counts weights and KV, which are there already.
+
+        Args:
+            config: whose caps hold.
+            store: the keys and values that are counted anew; those of the engine's own context
+                if None.
+        """
+        room = self._room(config, self._context._store if store is None else store)
+        on_device, on_host = self._weights_held()
+        device_bytes = room.device_bytes
+        if device_bytes is None:
+            on_host += on_device
         else:
-            is_streamed = self._seam.weights is not None
-            away_bytes = sum(self.shape.layers_bytes) if is_streamed else 0
-            device_bytes = room.device_bytes + self._weights_bytes - away_bytes
-            host_bytes += away_bytes
+            device_bytes = max(0, device_bytes + on_device)
+        taken_bytes = 0
+        if config.host_memory is not None or (device_bytes is None and config.device_memory):
+            taken_bytes = max(0, own_bytes() - on_host)
         return Machine(
             device_bytes=device_bytes,
-            host_bytes=host_bytes,
-            disk_bytes=free_disk_bytes(config.scratch_folder or default_scratch_folder()),
+            host_bytes=max(0, room.host_bytes + on_host),
+            disk_bytes=free_disk_bytes(config.scratch_folder or default_scratch_folder())
+            + self.weights_disk_bytes,
+            taken_bytes=taken_bytes,
         )
 
-    def _asked(self, config: EngineConfig, kv: TierName | None = None) -> Asked:
-        is_streamed = self._seam.weights is not None
+    def _weights_held(self) -> tuple[int, int]:
+        """Bytes of weights on device and host."""
+        if self._seam.weights is None and self._seam.layers_are_away:
+            layers_bytes = sum(self.shape.layers_bytes)
+            return self._weights_bytes - layers_bytes, layers_bytes
+        return self.weights_device_bytes, self.weights_host_bytes
+
+    def _asked(self, config: EngineConfig, store: KVStore | None = None) -> Asked:
+        kv = config.kv if store is None else store.tier.name
         return Asked(
             chunk_tokens=None if config.chunk_tokens == "auto" else int(config.chunk_tokens),
-            kv=kv or (None if config.kv == "auto" else config.kv),
+            kv=None if kv == "auto" else kv,
             hidden=None if config.hidden == "auto" else config.hidden,
-            weights="stream" if is_streamed else "device",
+            decode=None if config.decode == "auto" else config.decode,
+            weights=None if config.weights == "auto" else config.weights,
         )
 
     @property
@@ -918,8 +939,8 @@ class Engine:
         layers = len(seam.layers) - len(seam.recurrent_layers)
         return kv_bytes_per_token(seam.kv_heads, seam.head_dim, layers, self.dtype)
 
-    def _room(self, config: EngineConfig) -> Room:
-        """What may still be taken, also in place of the engine's own keys and values."""
+    def _room(self, config: EngineConfig, store: KVStore) -> Room:
+        """What may still be taken, also in place of a context's keys and values."""
         is_cuda = self.device.type == "cuda"
         resident_bytes = psutil.Process().memory_info().rss
         host_bytes = host_free_bytes(host_total_bytes(), resident_bytes)
@@ -930,25 +951,24 @@ class Engine:
         if is_cuda:
             device_bytes = device_free_bytes(self.device, config.device_memory)
         room = Room(device_bytes=device_bytes, host_bytes=host_bytes)
-        store = self._context._store
         return room.without(-store.used_bytes, store.tier.name)
 
-    def _place_weights(self) -> None:
-        """Weights of the layers on the device, or at home to be streamed."""
-        wanted, seam = self._config.weights, self._seam
-        is_streamed = wanted == "stream" or (wanted == "auto" and seam.layers_are_away)
-        if is_streamed == (seam.weights is not None):
-            return
-        if not is_streamed:
-            seam.stream_weights(None)
-            return
-        cap = self._config.host_memory
-        layers_bytes = sum(p.nbytes for layer in seam.layers for p in layer.parameters())
-        home: TierName = "host" if cap is None or fits(layers_bytes, cap) else "disk"
-        if home == "disk":
-            self._prepare_files(layers_bytes)
-        with _memory_errors_as_sentences():
-            seam.stream_weights(self._tier(home))
+    def _place_weights(self, strategy: Strategy | None = None) -> None:
+        """Weights of the layers on the device, or at home to be streamed.
+
+        Args:
+            strategy: of the run at hand; None for what suits the shortest one.
+        """
+        seam = self._seam
+        chosen = strategy or self._decide(1).forecast.strategy
+        if chosen.weights == "device":
+            seam.hold_weights()
+        # Where they were once brought they stay as long as they are streamed.
+        elif seam.weights is None:
+            if chosen.weights_home == "disk":
+                self._prepare_files(sum(self.shape.layers_bytes))
+            with _memory_errors_as_sentences():
+                seam.stream_weights(self._tier(chosen.weights_home))
 
     # Files.
 

@@ -57,7 +57,7 @@ class DecodeKV:
         homes = {i: home for i, home in enumerate(store.layers) if isinstance(home, LayerKV)}
 
         def buffer(indices: Sequence[int]) -> StageBuffer:
-            held = max(_last_tokens(windows[i], homes[i].tokens) for i in indices)
+            held = max(last_tokens(windows[i], homes[i].tokens) for i in indices)
             made = StageBuffer(device_tier(device), held + new_tokens, self._lanes)
             self._buffers.append(made)
             return made
@@ -65,8 +65,8 @@ class DecodeKV:
         try:
             if mode == "device":
                 for index, home in homes.items():
-                    last_tokens = _last_tokens(windows[index], home.tokens)
-                    stage = LayerStage(home, buffer([index]), self._lanes, last_tokens)
+                    seen = last_tokens(windows[index], home.tokens)
+                    stage = LayerStage(home, buffer([index]), self._lanes, seen)
                     self.layers[index] = stage
             elif homes:
                 order = list(homes)
@@ -88,7 +88,7 @@ class DecodeKV:
         self._lanes.synchronize()
 
 
-def _last_tokens(window: int | None, tokens: int) -> int:
+def last_tokens(window: int | None, tokens: int) -> int:
     """Of a layer's tokens, how many the next ones can see, though a draft may be taken back."""
     return tokens if window is None else min(tokens, window + FEW_ROWS)
 
@@ -124,8 +124,8 @@ class _Turns:
     def _bring(self, index: int) -> LayerStage:
         self._buffers.reverse()
         home = self._homes[index]
-        last_tokens = _last_tokens(self._windows[index], home.tokens)
-        return LayerStage(home, self._buffers[0], self._lanes, last_tokens)
+        seen = last_tokens(self._windows[index], home.tokens)
+        return LayerStage(home, self._buffers[0], self._lanes, seen)
 
 
 class _StreamedLayer:

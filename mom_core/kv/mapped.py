@@ -26,9 +26,10 @@ from torch import Tensor
 
 from mom_core.errors import OutOfMemory
 from mom_core.kv.scratch import ScratchFolder, not_writable
+from mom_core.sizes import size_text
 
 # A disk that is filled to the last byte takes other programs down.
-_KEPT_FREE_BYTES = 256 * 2**20
+KEPT_FREE_BYTES = 256 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ZEROS_BYTES = 1 << 22
 
@@ -58,7 +59,7 @@ class MappedFiles:
             InvalidSetting: the folder cannot be used.
         """
         folder = self._open()
-        free_bytes = max(0, shutil.disk_usage(folder.path).free - _KEPT_FREE_BYTES)
+        free_bytes = max(0, shutil.disk_usage(folder.path).free - KEPT_FREE_BYTES)
         if wanted_bytes > free_bytes:
             raise self._full(wanted_bytes, free_bytes)
 
@@ -127,8 +128,8 @@ class MappedFiles:
 
     def _full(self, wanted_bytes: int, free_bytes: int) -> OutOfMemory:
         return OutOfMemory(
-            f"The disk is full: {wanted_bytes / 2**30:.2f} GiB are needed in {self._root}, and "
-            f"{free_bytes / 2**30:.2f} GiB can be used. Make room there, choose a folder on "
+            f"The disk is full: {size_text(wanted_bytes)} are needed in {self._root}, and "
+            f"{size_text(free_bytes)} can be used. Make room there, choose a folder on "
             "another disk with scratch_folder (--scratch-folder), or leave out documents."
         )
 

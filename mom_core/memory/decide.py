@@ -11,28 +11,27 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mom_core.config import TierName
 from mom_core.generate.work import chunk_flops
+from mom_core.kv.mapped import KEPT_FREE_BYTES
 from mom_core.memory.plan import MemoryForecast, forecast_memory
 from mom_core.memory.shape import ModelShape
 from mom_core.memory.simulate import RecurrentBytes
-from mom_core.memory.strategy import Strategy
+from mom_core.memory.strategy import DecodeWay, Strategy
+from mom_core.sizes import size_text
 
 # What an allocator, the GPU's context and other programs may take beside a forecast's bytes.
 DEVICE_SHARE = 0.95
 HOST_SHARE = 0.9
-_KEPT_DISK_BYTES = 1 << 30
 _CUDA_CHUNKS = (4096, 2048, 1024, 512, 256)
 # A chunk of one layer on a CPU should take no longer than a person waits for Stop.
 _CPU_CHUNK_FLOPS = 5e10
 _CPU_CHUNK_RANGE = (64, 2048)
 # Beyond any context that a model is made for; the search for the longest one ends here.
 _LONGEST_TOKENS = 1 << 26
-
-DecodeMode = Literal["device", "host", "stream"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +42,14 @@ class Machine:
         device_bytes: of the GPU; None without one, where the device is the host.
         host_bytes: of CPU memory.
         disk_bytes: where the files of the disk tier lie.
+        taken_bytes: of CPU memory, what this program takes beside what a forecast counts, where
+            a person's cap has to hold it, too; `host_bytes` is what it leaves.
     """
 
     device_bytes: int | None
     host_bytes: int
     disk_bytes: int
+    taken_bytes: int = 0
 
     @property
     def device_type(self) -> Literal["cuda", "cpu"]:
@@ -68,7 +70,7 @@ class Machine:
         room: dict[TierName, float] = {
             "device": DEVICE_SHARE * (self.device_bytes or 0),
             "host": HOST_SHARE * self.host_bytes,
-            "disk": max(0, self.disk_bytes - _KEPT_DISK_BYTES),
+            "disk": max(0, self.disk_bytes - KEPT_FREE_BYTES),
         }
         if self.device_bytes is None:
             # One memory: what the device holds, the host does.
@@ -86,12 +88,14 @@ class Asked:
         chunk_tokens: C.
         kv: where keys and values live.
         hidden: where hidden states wait.
+        decode: how keys and values that live off the device are attended to while answering.
         weights: whether weights are streamed.
     """
 
     chunk_tokens: int | None = None
     kv: TierName | None = None
     hidden: TierName | None = None
+    decode: DecodeWay | None = None
     weights: Literal["device", "stream"] | None = None
 
 
@@ -101,13 +105,11 @@ class Decision:
 
     Args:
         strategy: layer-streaming with its settings.
-        decode: how keys and values that lie off the device are attended to while answering.
         forecast: of its memory.
         reason: why these, in one line.
     """
 
     strategy: Strategy
-    decode: DecodeMode
     forecast: MemoryForecast
     reason: str
 
@@ -140,6 +142,7 @@ def decide(
     machine: Machine,
     *,
     asked: Asked | None = None,
+    seconds: Callable[[Strategy], float] | None = None,
     others: Callable[[], Sequence[Candidate]] = tuple,
 ) -> Decision | Refusal:
     """The fastest settings that fit.
@@ -150,26 +153,38 @@ def decide(
         tokens: S, of the prompt.
         machine: what may be taken.
         asked: what a person has chosen.
+        seconds: that a run takes; None takes the usual order of what is fast.
         others: gives models to name in a refusal; only asked for then.
     """
-    forecast: MemoryForecast | None = None
+    asked = asked or Asked()
+    ways = list(_from_fast_to_small(shape, tokens, machine, asked))
+    if seconds is not None:
+        # Of ways that are equally fast the first stays before the others.
+        ways.sort(key=seconds)
+    smallest = min(way.chunk_tokens for way in ways)
+    # Of a prompt of many chunks, smaller ones never take more.
+    is_monotone = tokens >= 2 * max(way.chunk_tokens for way in ways)
+    hopeless: set[Strategy] = set()
     least: MemoryForecast | None = None
-    for strategy in _from_fast_to_small(shape, tokens, machine, asked or Asked()):
-        forecast = forecast_memory(shape, recurrent, tokens, strategy)
-        if machine.has_room_for(forecast):
-            return Decision(
-                strategy=strategy,
-                decode=_decode_mode(shape, forecast, machine),
-                forecast=forecast,
-                reason=_reason(strategy, machine),
-            )
+    for way in ways:
+        leanest = replace(way, chunk_tokens=smallest) if is_monotone else way
+        if leanest in hopeless:
+            continue
+        for strategy in (leanest, way):
+            forecast = forecast_memory(shape, recurrent, tokens, strategy)
+            if not machine.has_room_for(forecast):
+                break
+        else:
+            return Decision(strategy=way, forecast=forecast, reason=_reason(way, machine))
+        if strategy is leanest:
+            hopeless.add(leanest)
         if least is None or _lack(machine, forecast) < _lack(machine, least):
             least = forecast
     if least is None:
         raise ValueError("no settings to choose from")
     return Refusal(
         forecast=least,
-        sentence=_refusal(shape, recurrent, least, machine, asked or Asked(), others),
+        sentence=_refusal(shape, recurrent, least, machine, asked, others),
     )
 
 
@@ -179,6 +194,7 @@ def longest_context_tokens(
     machine: Machine,
     strategy: Strategy | None = None,
     asked: Asked | None = None,
+    most: int = _LONGEST_TOKENS,
 ) -> int:
     """The longest prompt that fits; 0 if none does.
 
@@ -188,28 +204,40 @@ def longest_context_tokens(
         machine: what may be taken.
         strategy: with fixed settings; None for whatever `decide` finds.
         asked: what a person has chosen, for `decide`.
+        most: tokens that are looked at.
     """
+    leanest = asked or Asked()
+    if leanest.decode is None:
+        # Keys and values that stay where they lie take least.
+        leanest = replace(leanest, decode="host")
 
-    def ways(tokens: int) -> Iterator[Strategy]:
+    def ways(tokens: int) -> list[Strategy]:
         if strategy is not None:
-            return iter([strategy])
-        return _from_fast_to_small(shape, tokens, machine, asked or Asked())
+            return [strategy]
+        found = _from_fast_to_small(shape, tokens, machine, leanest)
+        return sorted(found, key=lambda way: way.chunk_tokens)
 
-    def fits(way: int, tokens: int) -> bool:
-        chosen = next(itertools.islice(ways(tokens), way, None), None)
-        return chosen is not None and machine.has_room_for(
-            forecast_memory(shape, recurrent, tokens, chosen)
+    def fits(index: int, tokens: int) -> bool:
+        # On a CPU the chunk depends on the length.
+        at_length = at_first if machine.device_bytes is not None else ways(tokens)
+        return index < len(at_length) and machine.has_room_for(
+            forecast_memory(shape, recurrent, tokens, at_length[index])
         )
 
+    at_first = ways(1)
+    smallest, largest = at_first[0].chunk_tokens, at_first[-1].chunk_tokens
     longest = 0
     # One way after the other, each only asked whether it goes further than those before.
-    for way, _ in enumerate(ways(1)):
+    for index, way in enumerate(at_first):
+        if way.chunk_tokens > smallest and longest >= 2 * largest:
+            # Of a prompt of many chunks, smaller ones never take more.
+            break
         low, high = longest, longest + 1
-        while high < _LONGEST_TOKENS and fits(way, high):
-            low, high = high, 2 * high
+        while high < most and fits(index, high):
+            low, high = high, min(8 * high, most)
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if fits(way, middle) else (low, middle)
+            low, high = (middle, high) if fits(index, middle) else (low, middle)
         longest = low
     return longest
 
@@ -254,38 +282,48 @@ def _from_fast_to_small(
         ("device", "disk") if machine.device_bytes is None else ("device", "host", "disk")
     )
     kv_places = places if asked.kv is None else (asked.kv,)
-    ways: tuple[Literal["device", "stream"], ...] = ("device",)
-    if asked.weights is not None:
-        ways = (asked.weights,)
-    elif machine.device_bytes is not None:
-        ways = ("device", "stream")
-    for weights in ways:
+    for weights, home in _weights_ways(machine, asked):
         for kv in kv_places:
             # Beside a device that has no room for all KV, hidden states cost nothing on the host:
             # they come up while the chunk before is computed.
             hidden_places = places if kv == "device" else tuple(p for p in places if p != "device")
-            for chunk in chunks:
-                for hidden in hidden_places if asked.hidden is None else (asked.hidden,):
-                    yield Strategy.named(
-                        "layer-streaming",
-                        chunk_tokens=chunk,
-                        kv=kv,
-                        hidden=hidden,
-                        weights=weights,
-                        device_type=machine.device_type,
-                    )
+            for chunk, hidden, decode in itertools.product(
+                chunks,
+                hidden_places if asked.hidden is None else (asked.hidden,),
+                _decode_ways(kv, machine, asked),
+            ):
+                yield Strategy.named(
+                    "layer-streaming",
+                    chunk_tokens=chunk,
+                    kv=kv,
+                    hidden=hidden,
+                    decode=decode,
+                    weights=weights,
+                    weights_home=home,
+                    device_type=machine.device_type,
+                )
 
 
-def _decode_mode(shape: ModelShape, forecast: MemoryForecast, machine: Machine) -> DecodeMode:
-    """Where it fits, KV comes back to the device for the answer; else the query goes to it."""
-    kv = forecast.strategy.kv
-    if kv == "device" or machine.device_bytes is None:
-        return "device"
-    stored = {**forecast.decode.host, **forecast.decode.disk}.get("KV", 0)
-    if forecast.decode.device_bytes + stored <= DEVICE_SHARE * machine.device_bytes:
-        return "device"
-    # What lies on the disk is read into host memory in any case.
-    return "host"
+def _weights_ways(
+    machine: Machine, asked: Asked
+) -> list[tuple[Literal["device", "stream"], TierName]]:
+    """Whether weights are streamed, and from where."""
+    ways: list[tuple[Literal["device", "stream"], TierName]] = []
+    if asked.weights != "stream":
+        ways.append(("device", "host"))
+    # Without a GPU they are where they are needed.
+    if asked.weights == "stream" or (asked.weights is None and machine.device_bytes is not None):
+        ways += [("stream", "host"), ("stream", "disk")]
+    return ways
+
+
+def _decode_ways(kv: TierName, machine: Machine, asked: Asked) -> tuple[DecodeWay, ...]:
+    """How an answer attends to keys and values, the fastest first."""
+    if kv == "device":
+        return ("device",)
+    if asked.decode is not None:
+        return (asked.decode,)
+    return ("host",) if machine.device_bytes is None else ("device", "host")
 
 
 def _reason(strategy: Strategy, machine: Machine) -> str:
@@ -301,13 +339,15 @@ def _reason(strategy: Strategy, machine: Machine) -> str:
             "host": "keys and values of one layer fit on the device, those of all in host memory",
             "disk": "keys and values of one layer fit on the device, those of all only on the disk",
         }[strategy.kv]
+    if strategy.kv != "device" and machine.device_bytes is not None:
+        kept += {
+            "device": "; they come back to the device for the answer",
+            "host": "; for the answer the CPU attends to them where they lie",
+            "stream": "; for the answer they come layer by layer",
+        }[strategy.decode]
     if strategy.weights == "stream":
-        kept += "; weights do not fit and come layer by layer"
+        kept += f"; weights come layer by layer from the {strategy.weights_home}"
     return f"{kept}; chunks of {strategy.chunk_tokens:,} tokens"
-
-
-def _gib(n_bytes: float) -> str:
-    return f"{n_bytes / 2**30:,.1f} GiB"
 
 
 def _refusal(
@@ -318,15 +358,7 @@ def _refusal(
     asked: Asked,
     others: Callable[[], Sequence[Candidate]],
 ) -> str:
-    terms = {
-        "device": least.prefill.device
-        if least.prefill.device_bytes >= least.decode.device_bytes
-        else least.decode.device,
-        "host": least.prefill.host,
-        "disk": least.prefill.disk,
-    }
-    if machine.device_bytes is None:
-        terms["host"] = {**terms["device"], **terms["host"]}
+    terms = least.by_tier(is_one_memory=machine.device_bytes is None)
     room = {
         "device": machine.device_bytes or 0,
         "host": machine.host_bytes,
@@ -336,15 +368,19 @@ def _refusal(
     needs = []
     for tier in machine.missing(least):
         parts = sorted(terms[tier].items(), key=lambda item: -item[1])[:3]
-        told = ", ".join(f"{name} {_gib(n)}" for name, n in parts if n >= 1e8)
-        needs.append(
-            f"{_gib(sum(terms[tier].values()))} {names[tier]} ({told}), of {_gib(room[tier])} there"
-        )
+        told = ", ".join(f"{name} {size_text(n)}" for name, n in parts if n)
+        there = f"of {size_text(room[tier])} there"
+        if tier == "host" and machine.taken_bytes:
+            there += (
+                f" (what is allowed, less {size_text(machine.taken_bytes)} that the program itself "
+                "takes)"
+            )
+        needs.append(f"{size_text(sum(terms[tier].values()))} {names[tier]} ({told}), {there}")
     sentence = (
-        f"{least.tokens:,} tokens of {shape.name} do not fit: even with the settings that need "
-        f"least they take {' and '.join(needs)}."
+        f"{least.tokens:,} tokens of {shape.name} do not fit: even with the settings that come "
+        f"nearest they take {' and '.join(needs)}."
     )
-    longest = longest_context_tokens(shape, recurrent, machine, asked=asked)
+    longest = longest_context_tokens(shape, recurrent, machine, asked=asked, most=least.tokens)
     ways = [f"a document of at most {longest:,} tokens"] if longest else []
     fitting = [
         other.shape

@@ -15,11 +15,12 @@ import torch
 from mom_core.config import TierName
 from mom_core.memory.decide import Asked, Decision, Machine, decide
 from mom_core.memory.duration import corrected, forecast_duration
-from mom_core.memory.plan import MemoryForecast, forecast_memory
+from mom_core.memory.plan import forecast_memory
 from mom_core.memory.rates import Rates
 from mom_core.memory.shape import ModelShape
 from mom_core.memory.simulate import RecurrentBytes
 from mom_core.memory.strategy import Strategy
+from mom_core.sizes import size_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +112,7 @@ def outlook(
             device,
         )
     is_one_memory = machine.device_bytes is None
-    by_kind = _by_kind(forecast, is_one_memory=is_one_memory)
+    by_kind = forecast.by_tier(is_one_memory=is_one_memory)
     peaks = {tier: sum(kinds.values()) for tier, kinds in by_kind.items()}
     is_decided = isinstance(found, Decision)
     return Outlook(
@@ -140,22 +141,6 @@ def outlook(
     )
 
 
-def _by_kind(
-    forecast: MemoryForecast, *, is_one_memory: bool
-) -> Mapping[TierName, Mapping[str, int]]:
-    """Of each tier the terms of the phase in which it holds most."""
-    phases = (forecast.prefill, forecast.decode)
-    disk = max((held.disk for held in phases), key=lambda terms: sum(terms.values()))
-    if is_one_memory:
-        both = [{**held.device, **held.host} for held in phases]
-        return {"host": max(both, key=lambda terms: sum(terms.values())), "disk": disk}
-    return {
-        "device": max((held.device for held in phases), key=lambda terms: sum(terms.values())),
-        "host": max((held.host for held in phases), key=lambda terms: sum(terms.values())),
-        "disk": disk,
-    }
-
-
 def _sentence(tokens: int, name: str, peaks: Mapping[TierName, int], machine: Machine) -> str:
     totals = {
         "device": ("on the device", machine.device_bytes or 0),
@@ -163,7 +148,7 @@ def _sentence(tokens: int, name: str, peaks: Mapping[TierName, int], machine: Ma
         "disk": ("on the disk", machine.disk_bytes),
     }
     told = [
-        f"{peaks[tier] / 2**30:,.1f} of {totals[tier][1] / 2**30:,.1f} GiB {totals[tier][0]}"
+        f"{size_text(peaks[tier])} of {size_text(totals[tier][1])} {totals[tier][0]}"
         for tier in peaks
         if peaks[tier] or tier == "device"
     ]

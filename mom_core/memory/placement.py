@@ -8,13 +8,10 @@ from pathlib import Path
 
 from mom_core.config import TierName
 
-# Share of free memory that is filled.
-_MARGIN = 0.85
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """Bytes that may still be taken.
+    """Bytes that may still be taken; below 0 where more is held than is allowed.
 
     Args:
         device_bytes: of the GPU; None without one, where the device is the host.
@@ -27,18 +24,11 @@ class Room:
     def without(self, taken_bytes: int, tier: TierName) -> Room:
         """What is left when so much more is taken on a tier."""
         if tier == "device" and self.device_bytes is not None:
-            left = max(0, self.device_bytes - taken_bytes)
+            left = self.device_bytes - taken_bytes
             return Room(device_bytes=left, host_bytes=self.host_bytes)
         if tier == "disk":
             return self
-        return Room(
-            device_bytes=self.device_bytes, host_bytes=max(0, self.host_bytes - taken_bytes)
-        )
-
-
-def fits(wanted_bytes: int, free_bytes: int) -> bool:
-    """Whether so much may be put where so much is free."""
-    return wanted_bytes <= free_bytes * _MARGIN
+        return Room(device_bytes=self.device_bytes, host_bytes=self.host_bytes - taken_bytes)
 
 
 def free_disk_bytes(folder: Path) -> int:

@@ -10,11 +10,13 @@ Source: ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from mom_core.config import TierName
 from mom_core.generate.prefill import KEPT_CALL_TOKENS
+from mom_core.kv.decode_kv import last_tokens
 from mom_core.kv.tiers import pinned_piece_tokens
 from mom_core.memory.shape import ModelShape
 from mom_core.memory.simulate import RecurrentBytes
@@ -96,6 +98,25 @@ class MemoryForecast:
         """The most on device and host together, where they are one memory."""
         return max(held.device_bytes + held.host_bytes for held in (self.prefill, self.decode))
 
+    def by_tier(self, *, is_one_memory: bool) -> dict[TierName, Terms]:
+        """Of each tier the terms of the phase in which it holds most.
+
+        Args:
+            is_one_memory: whether the device is the host, which then has the terms of both.
+        """
+        phases = (self.prefill, self.decode)
+
+        def highest(terms: Iterable[Terms]) -> Terms:
+            return max(terms, key=lambda of: sum(of.values()))
+
+        tiers: dict[TierName, Terms] = {
+            "host": highest(held.host for held in phases),
+            "disk": highest(held.disk for held in phases),
+        }
+        if is_one_memory:
+            return {**tiers, "host": highest(_added(held.device, held.host) for held in phases)}
+        return {"device": highest(held.device for held in phases), **tiers}
+
 
 def forecast_memory(
     shape: ModelShape, recurrent: RecurrentBytes | None, tokens: int, strategy: Strategy
@@ -116,6 +137,10 @@ def forecast_memory(
     }
     prefill, decode = ways.get(strategy.name, run.memory_saving)()
     return MemoryForecast(strategy=strategy, tokens=tokens, prefill=prefill, decode=decode)
+
+
+def _added(terms: Terms, others: Terms) -> Terms:
+    return {name: terms.get(name, 0) + others.get(name, 0) for name in {**terms, **others}}
 
 
 class _Forecast:
@@ -220,7 +245,7 @@ class _Forecast:
             tiers["device"]["one layer's KV"] = self.tokens * per_token
         if strategy.weights == "stream":
             tiers["device"]["weights"] = self._streamed_weights()
-            tiers["host"]["weights"] = sum(shape.layers_bytes)
+            tiers[strategy.weights_home]["weights at home"] = sum(shape.layers_bytes)
         working = {
             "norm": self._norm(),
             "rotation": shape.hidden + self._rotation(),
@@ -254,9 +279,11 @@ class _Forecast:
         prefill = self._highest(moments, tiers["host"], tiers["disk"])
         after: dict[str, Terms] = {"device": self._decode_terms(), "host": {}, "disk": {}}
         after[strategy.kv]["KV"] = shape.kv_layers * stored
+        if strategy.kv != "device" and strategy.decode != "host":
+            after["device"]["KV for the answer"] = self._kv_for_the_answer()
         if strategy.weights == "stream":
             after["device"]["weights"] = self._streamed_weights()
-            after["host"]["weights"] = sum(shape.layers_bytes)
+            after[strategy.weights_home]["weights at home"] = sum(shape.layers_bytes)
         return prefill, self._held("decode", after["device"], after["host"], after["disk"])
 
     def _places_of_a_layer(self, rows: int) -> dict[str, tuple[int, int]]:
@@ -421,6 +448,16 @@ class _Forecast:
         tokens = self.tokens + self.strategy.reserved_tokens
         if self.strategy.kv == "host" and self.strategy.device_type == "cuda":
             tokens = self._pinned_tokens(tokens)
+        return tokens * self.shape.layer_kv_bytes_per_token
+
+    def _kv_for_the_answer(self) -> int:
+        """On the device while answering: all that the next tokens can see, or two layers of it."""
+        seen = [
+            last_tokens(layer.window, self.tokens) + self.strategy.reserved_tokens
+            for index, layer in enumerate(self.shape.layers)
+            if index not in self.shape.recurrent
+        ]
+        tokens = sum(seen) if self.strategy.decode == "device" else 2 * max(seen)
         return tokens * self.shape.layer_kv_bytes_per_token
 
     def _pinned_tokens(self, reserved_tokens: int | None) -> int:

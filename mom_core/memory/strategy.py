@@ -14,6 +14,9 @@ from typing import Literal, get_args
 from mom_core.config import TierName
 
 StrategyName = Literal["standard", "chunked", "offload", "mini-sequence", "mom", "layer-streaming"]
+# Where, and how, keys and values are attended to while answering: on the device, by the CPU, or on
+# the device layer by layer.
+DecodeWay = Literal["device", "host", "stream"]
 STRATEGY_NAMES: tuple[StrategyName, ...] = get_args(StrategyName)
 _KV_IN_PREFILL: dict[StrategyName, TierName] = {
     "standard": "device",
@@ -35,8 +38,11 @@ class Strategy:
             of the MLP (`mini-sequence`, `mom`).
         kv: where keys and values live in prefill.
         hidden: where hidden states wait between layers (`layer-streaming`).
-        decode: where keys and values live while answering.
+        decode: how keys and values are attended to while answering: on the device ("device":
+            those that live elsewhere come back to it), by the CPU where they live ("host"), or
+            on the device, brought layer by layer for each token ("stream").
         weights: whether all lie on the device, or come layer by layer (`layer-streaming`).
+        weights_home: where those that come layer by layer live.
         logits: whether prefill gives the last token's logits or all.
         device_type: "cuda", or "cpu" where device and host are one memory.
         reserved_tokens: room for an answer that is taken ahead (`layer-streaming`).
@@ -46,8 +52,9 @@ class Strategy:
     chunk_tokens: int
     kv: TierName
     hidden: TierName
-    decode: TierName
+    decode: DecodeWay
     weights: Literal["device", "stream"] = "device"
+    weights_home: TierName = "host"
     logits: Literal["last", "all"] = "last"
     device_type: Literal["cuda", "cpu"] = "cuda"
     reserved_tokens: int = 1024
@@ -60,7 +67,9 @@ class Strategy:
         chunk_tokens: int = 4096,
         kv: TierName | None = None,
         hidden: TierName = "host",
+        decode: DecodeWay | None = None,
         weights: Literal["device", "stream"] = "device",
+        weights_home: TierName = "host",
         logits: Literal["last", "all"] = "last",
         device_type: Literal["cuda", "cpu"] = "cuda",
     ) -> Strategy:
@@ -71,19 +80,23 @@ class Strategy:
             chunk_tokens: C.
             kv: for `layer-streaming`; the others have one place for it.
             hidden: for `layer-streaming`.
+            decode: for `layer-streaming`; None leaves keys and values where they live.
             weights: for `layer-streaming`.
+            weights_home: for `layer-streaming`.
             logits: "all" is the paper's own baseline.
             device_type: of the machine.
         """
         place = kv if kv is not None and name == "layer-streaming" else _KV_IN_PREFILL[name]
-        stays = name in ("offload", "layer-streaming")
+        stays = place != "device" and name in ("offload", "layer-streaming")
+        is_ours = name == "layer-streaming"
         return cls(
             name=name,
             chunk_tokens=chunk_tokens,
             kv=place,
             hidden=hidden,
-            decode=place if stays else "device",
+            decode=decode if decode and is_ours else "host" if stays else "device",
             weights=weights,
+            weights_home=weights_home,
             logits=logits,
             device_type=device_type,
         )

@@ -680,6 +680,15 @@ class HFSeam:
         if home is not None:
             self.weights = WeightStream(self.layers, self.device, home)
 
+    def hold_weights(self) -> None:
+        """All weights of the layers are on the device, and stay there."""
+        if self.weights is not None:
+            self.weights.close(self.device)
+            self.weights = None
+        for layer in self.layers:
+            if any(p.device != self.device for p in layer.parameters()):
+                layer.to(self.device)
+
     @contextmanager
     def whole_model(self) -> Iterator[None]:
         """The model can be called as a whole inside, with streamed weights too."""

@@ -18,10 +18,7 @@ from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging as transformers_logging
 
-from mom_core.config import Weights
 from mom_core.errors import ModelUnavailable, UnsupportedModel
-from mom_core.memory.device import device_free_bytes
-from mom_core.memory.placement import fits
 from mom_core.model.builtin import BUILTIN_NAME, ensure_builtin
 from mom_core.model.catalogue import catalogue
 from mom_core.model.dtype_probe import ModelSize, fastest_cpu_dtype
@@ -50,8 +47,7 @@ def load_model(
     source: str,
     *,
     dtype: torch.dtype | None = None,
-    weights: Weights = "auto",
-    device_memory: int | None = None,
+    leaves_layers: bool = False,
 ) -> LoadedModel:
     """Finds and loads a model.
 
@@ -59,9 +55,8 @@ def load_model(
         source: "smollm2-135m", an id on the model hub, a folder, or a `.gguf` file.
         dtype: of the weights; None chooses: on a GPU the checkpoint's own (bf16 for fp32 ones),
             on the CPU the faster of bf16 and fp32 by a short probe.
-        weights: whether those of the layers stay on the host, to be streamed; "auto": if they
-            do not fit the device. They are read to the host first in any case.
-        device_memory: bytes that may be used of the device; None for what is free.
+        leaves_layers: whether the layers stay on the host, where they are read first in any
+            case: the engine that is made of the model decides where they belong.
 
     Raises:
         ModelUnavailable: the files cannot be found, fetched or read.
@@ -71,11 +66,7 @@ def load_model(
     device = _device()
     if device.type == "cpu" or _is_placed(loaded.model, device):
         return loaded
-    model_bytes = sum(t.nbytes for t in [*loaded.model.parameters(), *loaded.model.buffers()])
-    is_streamed = weights == "stream" or (
-        weights == "auto" and not fits(model_bytes, device_free_bytes(device, device_memory))
-    )
-    if is_streamed:
+    if leaves_layers:
         move_all_but_layers(loaded.model, device)
     else:
         loaded.model.to(device)

@@ -120,12 +120,12 @@ class WeightStream:
             for weight in self._weights[layer]:
                 weight.tensor.data = weight.in_block(self._homes[layer])
 
-    def close(self) -> None:
-        """Puts the weights back where they were found, in memory of their own."""
+    def close(self, device: torch.device | None = None) -> None:
+        """Puts the weights into memory of their own, on a device or where they were found."""
         self._up.synchronize()
         for weights, block in zip(self._weights, self._homes, strict=False):
             for weight in weights:
-                weight.tensor.data = weight.in_block(block).to(weight.found_on, copy=True)
+                weight.tensor.data = weight.in_block(block).to(device or weight.found_on, copy=True)
         self._homes.clear()
         self._slots.clear()
 

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 RANKS = [
     ("mom_core.errors", 0),
     ("mom_core.cache_folder", 0),
+    ("mom_core.sizes", 0),
     ("mom_core.config", 1),
     ("mom_core.events", 1),
     *((f"mom_core.memory.{name}", 2) for name in ("meter", "card", "device", "host")),

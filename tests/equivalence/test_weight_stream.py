@@ -117,6 +117,8 @@ def test_weights_beyond_the_cap_live_on_the_disk(tmp_path: Path) -> None:
     config = EngineConfig(weights="stream", host_memory=1, scratch_folder=tmp_path)
     engine = Engine(model, config=config)
     assert engine.weights_disk_bytes > 0 == engine.weights_host_bytes
+    engine.configure(EngineConfig(weights="stream", scratch_folder=tmp_path))
+    assert engine.weights_disk_bytes > 0
     assert relative_error(engine.logits(prompt), truth) < 1e-4
     engine.close()
     assert not list(tmp_path.glob("mom-chat-run-*"))

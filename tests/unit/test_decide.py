@@ -25,7 +25,7 @@ from mom_core.memory.shape import ModelShape
 from mom_core.memory.simulate import recurrent_bytes
 from mom_core.memory.strategy import Strategy
 from mom_core.model.catalogue import catalogue
-from tests.equivalence.models import make_model
+from tests.equivalence.models import make_model, make_prompt, plain_logits, relative_error
 
 GIB = 2**30
 
@@ -59,13 +59,13 @@ def decided(tokens: int, on: Machine, asked: Asked | None = None) -> Decision:
         (455_000, machine(24, host=32), "disk", "host", "device", "host"),
         (8_000, machine(12), "device", "device", "stream", "device"),
         (8_000, machine(None), "device", "device", "device", "device"),
-        (455_000, machine(None, host=32), "disk", "disk", "device", "device"),
+        (455_000, machine(None, host=32), "disk", "disk", "device", "host"),
     ],
 )
 def test_places(tokens: int, on: Machine, kv: str, hidden: str, weights: str, decode: str) -> None:
     found = decided(tokens, on)
     strategy = found.strategy
-    assert (strategy.kv, strategy.hidden, strategy.weights, found.decode) == (
+    assert (strategy.kv, strategy.hidden, strategy.weights, strategy.decode) == (
         kv,
         hidden,
         weights,
@@ -86,15 +86,15 @@ def test_what_is_asked_for_stays() -> None:
 
 def test_keys_and_values_come_back_for_the_answer_where_they_fit() -> None:
     asked = Asked(kv="host")
-    assert decided(8_000, machine(80), asked).decode == "device"
-    assert decided(455_000, machine(24, host=128), asked).decode == "host"
+    assert decided(8_000, machine(80), asked).strategy.decode == "device"
+    assert decided(455_000, machine(24, host=128), asked).strategy.decode == "host"
 
 
 def test_the_reason_is_one_line() -> None:
     reason = decided(455_000, machine(24, host=128)).reason
     assert reason == (
-        "keys and values of one layer fit on the device, those of all in host memory; chunks of "
-        "4,096 tokens"
+        "keys and values of one layer fit on the device, those of all in host memory; for the "
+        "answer the CPU attends to them where they lie; chunks of 4,096 tokens"
     )
 
 
@@ -103,7 +103,10 @@ def test_a_refusal_has_the_arithmetic_and_what_fits() -> None:
     found = decide(model().shape, None, 400_000, on, others=lambda: [model(), model("qwen3.5-9b")])
     assert isinstance(found, Refusal)
     assert found.sentence.startswith("400,000 tokens of llama-3-8b do not fit: even with the ")
-    assert "49.0 GiB in host memory (KV 49.0 GiB), of 20.0 GiB there." in found.sentence
+    assert (
+        "49.0 GiB in host memory (KV 49.0 GiB, token ids 3.1 MiB), of 20.0 GiB there."
+        in found.sentence
+    )
     longest = longest_context_tokens(model().shape, None, on)
     assert f"What fits: a document of at most {longest:,} tokens or the model" in found.sentence
     assert "qwen3.5-9b (32 KiB of keys and values a token instead of 128)." in found.sentence
@@ -149,7 +152,7 @@ def test_the_engine_does_what_is_decided(monkeypatch: pytest.MonkeyPatch) -> Non
 
     def settings(device: int | None, host: int = GIB) -> tuple[str, str, int]:
         monkeypatch.setattr(
-            engine, "_room", lambda config: Room(device_bytes=device, host_bytes=host)
+            engine, "_room", lambda config, store: Room(device_bytes=device, host_bytes=host)
         )
         strategy = engine._strategy(400)
         return strategy.kv, strategy.hidden, strategy.chunk_tokens
@@ -164,3 +167,35 @@ def test_the_engine_does_what_is_decided(monkeypatch: pytest.MonkeyPatch) -> Non
         settings(tight // 2)
     engine.configure(EngineConfig(chunk_tokens=7, kv="host", hidden="disk"))
     assert settings(2**30) == ("host", "disk", 7)
+
+
+def test_weights_are_streamed_exactly_where_the_plan_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, prompt = Engine(make_model("llama")), make_prompt(400)
+    truth = plain_logits(engine.model, prompt)
+    held = forecast_memory(
+        engine.shape, None, 400, Strategy.named("layer-streaming", chunk_tokens=256)
+    ).device_peak_bytes
+    threshold = int(held / DEVICE_SHARE)
+    seen = []
+    # What the GPU has in all, weights included.
+    for total in (threshold + 2000, threshold - 2000, 2**30, threshold - 2000):
+        monkeypatch.setattr(
+            engine,
+            "_room",
+            lambda config, store, total=total: Room(
+                device_bytes=total - engine.weights_device_bytes, host_bytes=GIB
+            ),
+        )
+        on = Machine(device_bytes=total, host_bytes=GIB, disk_bytes=GIB)
+        planned = decide(engine.shape, None, 400, on)
+        assert isinstance(planned, Decision)
+        engine.context.crop(0)
+        assert relative_error(engine.logits(prompt), truth) < 1e-4
+        assert isinstance(engine.last_decision, Decision)
+        assert engine.last_decision.strategy == planned.strategy
+        assert engine.last_decision.reason == planned.reason
+        is_streamed = engine.weights_host_bytes > 0
+        assert is_streamed == (planned.strategy.weights == "stream")
+        seen.append(is_streamed)
+    assert seen == [False, True, False, True]
+    engine.close()

@@ -18,7 +18,11 @@ import torch
 
 from mom_core import Engine, EngineConfig, InvalidSetting, OutOfMemory
 from mom_core.kv.mapped import MappedFiles
+from mom_core.memory.decide import HOST_SHARE, Decision, Refusal
 from mom_core.memory.host import status_bytes
+from mom_core.memory.placement import Room
+from mom_core.memory.plan import forecast_memory
+from mom_core.memory.strategy import Strategy
 from tests.equivalence.models import (
     make_model,
     make_prompt,
@@ -129,7 +133,7 @@ def test_a_disk_without_room_is_a_sentence_before_anything_is_read(tmp_path: Pat
     usage = mock.Mock(free=2**28 + 1000)
     with (
         mock.patch("shutil.disk_usage", return_value=usage),
-        pytest.raises(OutOfMemory, match=r"The disk is full: 0\.00 GiB are needed in .*Make room"),
+        pytest.raises(OutOfMemory, match=r"The disk is full: 0\.4 MiB are needed in .*Make room"),
     ):
         next(engine.read(prompt + make_prompt(40, seed=1)))
     assert engine.context.token_ids == tuple(prompt)
@@ -193,9 +197,26 @@ def test_pages_leave_memory_and_keep_what_was_written() -> None:
         files.close()
 
 
-def test_a_cap_sends_keys_and_values_to_the_disk(tmp_path: Path) -> None:
+def test_a_cap_sends_keys_and_values_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, prompt = make_model("llama"), make_prompt(60)
-    engine = Engine(model, config=EngineConfig(host_memory=1, scratch_folder=tmp_path))
+    engine = Engine(model)
+    in_memory, on_disk = (
+        forecast_memory(
+            engine.shape,
+            None,
+            60,
+            Strategy.named("layer-streaming", kv=kv, hidden=kv, device_type="cpu"),
+        ).one_memory_peak_bytes
+        for kv in ("device", "disk")
+    )
+    assert on_disk < in_memory
+    # What the program takes beside the model: the weights are all that it has of it.
+    others = 1 << 30
+    monkeypatch.setattr("mom_core.engine.own_bytes", lambda: others + engine.weights_bytes)
+    cap = others + int((in_memory + on_disk) / 2 / HOST_SHARE)
+    engine = Engine(model, config=EngineConfig(host_memory=cap, scratch_folder=tmp_path))
     assert relative_error(engine.logits(prompt), plain_logits(model, prompt)) < 1e-4
     assert engine.kv_disk_bytes == engine.context.kv_bytes > 0
     assert len(files_in(tmp_path)) == 6
@@ -203,6 +224,26 @@ def test_a_cap_sends_keys_and_values_to_the_disk(tmp_path: Path) -> None:
     free.logits(prompt)
     assert free.kv_disk_bytes == 0
     engine.close()
+
+
+def test_what_does_not_fit_a_cap_is_refused(tmp_path: Path) -> None:
+    engine = Engine(make_model("llama"))
+    engine.logits(make_prompt(60))
+    engine.configure(EngineConfig(host_memory=2**20, scratch_folder=tmp_path))
+    words = (
+        r"61 tokens of .* do not fit: .* MiB in host memory \(.*of 0 MiB there \(what is allowed"
+    )
+    with pytest.raises(OutOfMemory, match=words):
+        engine.logits(make_prompt(61))
+    # Without a cap it is tried, and the engine tells that it may not go well.
+    engine.configure(EngineConfig())
+    no_room = Room(device_bytes=None, host_bytes=0)
+    with mock.patch.object(engine, "_room", return_value=no_room):
+        engine.logits(make_prompt(62))
+    assert isinstance(engine.last_decision, Refusal)
+    assert "62 tokens of" in engine.last_decision.sentence
+    engine.logits(make_prompt(63))
+    assert isinstance(engine.last_decision, Decision)
 
 
 def test_what_was_read_moves_when_the_tier_changes(tmp_path: Path) -> None:

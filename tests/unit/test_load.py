@@ -21,14 +21,14 @@ class Quantised(nn.Linear):
         raise ValueError("`.to` is not supported for 8-bit models")
 
 
-@pytest.mark.parametrize("weights", ["auto", "device"])
-def test_quantised_weights_that_are_placed_stay(weights: Any, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("leaves_layers", [True, False])
+def test_quantised_weights_that_are_placed_stay(leaves_layers: bool, monkeypatch: Any) -> None:
     # The device stands for a GPU.
     device = torch.device("meta")
     monkeypatch.setattr(load, "_device", lambda: device)
     read = load.LoadedModel(Quantised(4, 4, device=device), mock.Mock(), "tiny")  # type: ignore[arg-type]
     monkeypatch.setattr(load, "_read", lambda source, dtype: read)
-    assert load.load_model("tiny", weights=weights) is read
+    assert load.load_model("tiny", leaves_layers=leaves_layers) is read
 
 
 @pytest.mark.parametrize("is_quantised", [True, False])
@@ -40,5 +40,5 @@ def test_weights_on_the_host_are_moved(is_quantised: bool, monkeypatch: Any) -> 
         model.hf_quantizer = object()  # type: ignore[assignment]
     read = load.LoadedModel(model, mock.Mock(), "tiny")  # type: ignore[arg-type]
     monkeypatch.setattr(load, "_read", lambda source, dtype: read)
-    assert load.load_model("tiny", weights="device") is read
+    assert load.load_model("tiny") is read
     assert model.weight.device == device

@@ -33,7 +33,9 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
 
 
 def on(engine: Engine, monkeypatch: pytest.MonkeyPatch, device: int | None, host: int) -> None:
-    monkeypatch.setattr(engine, "_room", lambda config: Room(device_bytes=device, host_bytes=host))
+    monkeypatch.setattr(
+        engine, "_room", lambda config, store: Room(device_bytes=device, host_bytes=host)
+    )
 
 
 def test_the_outlook_tells_what_the_engine_does(engine: Engine) -> None:
@@ -44,7 +46,7 @@ def test_the_outlook_tells_what_the_engine_does(engine: Engine) -> None:
     assert seen.device_total_bytes is None
     assert sum(seen.by_kind["host"].values()) == seen.host_peak_bytes
     assert seen.by_kind["host"]["weights"] == engine.weights_bytes
-    assert seen.sentence.startswith(f"3,000 tokens of {engine.name} fit: 0.0 of ")
+    assert seen.sentence.startswith(f"3,000 tokens of {engine.name} fit: ")
     assert seen.reason.startswith("everything fits in this machine's memory; chunks of ")
     assert seen.standard_fits
     assert seen.standard_peak_bytes > seen.host_peak_bytes
