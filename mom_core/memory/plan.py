@@ -21,6 +21,7 @@ from mom_core.kv.tiers import pinned_piece_tokens
 from mom_core.memory.shape import ModelShape
 from mom_core.memory.simulate import RecurrentBytes
 from mom_core.memory.strategy import Strategy
+from mom_core.memory.tier_bytes import TierBytes
 
 Terms = dict[str, int]
 # Room that a store without a reservation adds (`kv/store.py`).
@@ -31,35 +32,14 @@ _INT64 = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """What a run holds at its highest moment in one phase, by tier and term, in bytes.
+class Held(TierBytes[str]):
+    """What a run holds at its highest moment in one phase, by term.
 
     Args:
         moment: what it is doing then.
-        device: by term.
-        host: by term.
-        disk: by term.
     """
 
     moment: str
-    device: Terms
-    host: Terms
-    disk: Terms
-
-    @property
-    def device_bytes(self) -> int:
-        """On the device in all."""
-        return sum(self.device.values())
-
-    @property
-    def host_bytes(self) -> int:
-        """On the host in all."""
-        return sum(self.host.values())
-
-    @property
-    def disk_bytes(self) -> int:
-        """On the disk in all."""
-        return sum(self.disk.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

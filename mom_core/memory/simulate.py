@@ -32,10 +32,12 @@ from mom_core.attention import attention_as_on
 from mom_core.config import TierName
 from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
 from mom_core.generate.work import layer_shapes
+from mom_core.kv.decode_kv import DecodeKV
 from mom_core.kv.store import KVStore
 from mom_core.kv.tiers import Tier
 from mom_core.kv.transfer import LayerStage
 from mom_core.memory.strategy import Strategy
+from mom_core.memory.tier_bytes import TierBytes
 from mom_core.mini_sequence import saving
 from mom_core.model.hf_seam import HFSeam, LayerCall, StateCacheLayer, segment_cache
 from mom_core.native import without_kernels
@@ -54,37 +56,16 @@ _RECURRENT_CHUNKS = (1024, 2048)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """The highest use within one step of a run.
+class Moment(TierBytes[Kind]):
+    """The highest use within one step of a run, each tier's when that tier held most.
 
     Args:
         phase: of the run.
         layer: that was running, None between layers.
-        device: bytes by kind when the device held most.
-        host: the same of the host.
-        disk: the same of the disk.
     """
 
     phase: Phase
     layer: int | None
-    device: BytesByKind
-    host: BytesByKind
-    disk: BytesByKind
-
-    @property
-    def device_bytes(self) -> int:
-        """On the device in all."""
-        return sum(self.device.values())
-
-    @property
-    def host_bytes(self) -> int:
-        """On the host in all."""
-        return sum(self.host.values())
-
-    @property
-    def disk_bytes(self) -> int:
-        """On the disk in all."""
-        return sum(self.disk.values())
 
 
 @dataclass(slots=True)
@@ -296,9 +277,18 @@ def _tracked(model: PreTrainedModel, tokens: int, strategy: Strategy) -> Simulat
     once = _recurrent_layers_run_once(model, tracker) if is_fake else nullcontext()
     with tracker, once, without_kernels(), attention_as_on(strategy.device_type):
         tracker.adopt(model)
-        run.all()
-        tracker.step("decode")
-    return Simulation(strategy=strategy, tokens=tokens, timeline=tracker.timeline[1:])
+        try:
+            run.all()
+            tracker.step("decode")
+        finally:
+            # Not counted: the model is put back as it was.
+            tracker.step("load")
+            run.close()
+    return Simulation(
+        strategy=strategy,
+        tokens=tokens,
+        timeline=[m for m in tracker.timeline if m.phase != "load"],
+    )
 
 
 class _Run:
@@ -311,14 +301,19 @@ class _Run:
         self.tokens = tokens
         self.strategy = strategy
         self.tracker = tracker
+        self._seam: _TracedSeam | None = None
 
     def all(self) -> None:
-        name = self.strategy.name
-        self.tracker.step("prefill")
-        if name == "layer-streaming":
+        if self.strategy.name == "layer-streaming":
             self._engine()
         else:
+            self.tracker.step("prefill")
             self._transformers()
+
+    def close(self) -> None:
+        """Puts streamed weights back."""
+        if self._seam is not None:
+            self._seam.stream_weights(None)
 
     def _tier(self, name: TierName, kind: Kind) -> Tier:
         is_pinned = name == "host" and self.strategy.device_type == "cuda"
@@ -331,8 +326,12 @@ class _Run:
         )
 
     def _engine(self) -> None:
-        seam = _TracedSeam(self.model, self.tracker)
-        store = KVStore(len(seam.layers), self._tier(self.strategy.kv, "KV"), seam.recurrent_layers)
+        seam, strategy = _TracedSeam(self.model, self.tracker), self.strategy
+        self._seam = seam
+        if strategy.weights == "stream":
+            seam.stream_weights(self._tier(strategy.weights_home, "weights"))
+        self.tracker.step("prefill")
+        store = KVStore(len(seam.layers), self._tier(strategy.kv, "KV"), seam.recurrent_layers)
         store.reserve(self.tokens + self.strategy.reserved_tokens)
         reading = prefill(
             seam,
@@ -347,12 +346,25 @@ class _Run:
             working=WorkingBytes(),
         )
         _exhaust(reading)
-        cache = segment_cache(store.layers)
+        self.tracker.step("decode")
+        windows = [seam.window_of_layer(index) for index in range(len(seam.layers))]
+        kv = DecodeKV(store, strategy.decode, seam.device, windows, strategy.reserved_tokens)
+        self._label_copies(kv)
+        cache = segment_cache(kv.layers)
         step = seam.stepper(cache)
         for i in range(_DECODE_STEPS):
             self.tracker.step("decode")
             self.tracker.label(step([0], self.tokens + i), "logits")
             store.advance_states(self.tokens + i + 1)
+        kv.close()
+
+    def _label_copies(self, kv: DecodeKV) -> None:
+        """What came back to the device for the answer is KV."""
+        for layer in kv.layers:
+            if isinstance(layer, LayerStage):
+                for segment in layer.segments():
+                    self.tracker.label(segment.keys, "KV")
+                    self.tracker.label(segment.values, "KV")
 
     def _transformers(self) -> None:
         """Plain transformers, with the paper's parts as the strategy says."""
@@ -476,6 +488,8 @@ class _TracedSeam(HFSeam):
         try:
             return super().run_layer(index, hidden, call)
         finally:
+            for block in [] if self.weights is None else self.weights.device_blocks:
+                self._tracker.label(block, "weights")
             kv = getattr(call.kwargs["past_key_values"].layers[index], "kv", None)
             if isinstance(kv, LayerStage):
                 for segment in kv.segments():

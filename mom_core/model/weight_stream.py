@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 
 from mom_core.errors import UnsupportedModel
 from mom_core.kv.tiers import Tier, device_tier
@@ -102,9 +103,14 @@ class WeightStream:
         return sum(block.nbytes for block in self._homes)
 
     @property
+    def device_blocks(self) -> list[Tensor]:
+        """The two blocks on the device, uint8; none before the first layer has run."""
+        return [slot.block for slot in self._slots]
+
+    @property
     def device_bytes(self) -> int:
         """Bytes of the two blocks on the device."""
-        return sum(slot.block.nbytes for slot in self._slots)
+        return sum(block.nbytes for block in self.device_blocks)
 
     @contextmanager
     def using(self, layer: int) -> Iterator[None]:
@@ -162,7 +168,9 @@ def _weights(layer: nn.Module) -> list[_Weight]:
     # A tensor that two modules share is moved once, and both see it.
     tensors = {id(t): t for t in [*layer.parameters(), *layer.buffers()]}
     for tensor in tensors.values():
-        if type(tensor.data) is not Tensor or type(tensor) not in (Tensor, nn.Parameter):
+        is_plain = type(tensor.data) is Tensor and type(tensor) in (Tensor, nn.Parameter)
+        # A simulation's tensors stand for plain ones.
+        if not is_plain and not isinstance(tensor, FakeTensor):
             raise UnsupportedModel(
                 f"The weights of {type(layer).__name__} are quantised ({type(tensor).__name__}), "
                 'and can only be kept on the device: use weights="device", or a smaller model.'

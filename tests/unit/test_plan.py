@@ -19,7 +19,16 @@ from mom_core.model.catalogue import catalogue
 LAYERS = 4
 MODELS = ["llama-3-8b", "qwen3.5-9b", "qwen2.5-7b-1m", "mistral-nemo"]
 LENGTHS = [1_000, 6_000, 16_000, 40_000]
-TIERS = [("host", "host"), ("device", "device"), ("host", "device"), ("device", "host")]
+# KV, hidden states, how an answer attends, weights (or the home of streamed ones).
+PLACES: list[tuple[Any, Any, Any, Any]] = [
+    ("host", "host", "host", "device"),
+    ("device", "device", "device", "device"),
+    ("host", "device", "device", "device"),
+    ("device", "host", "device", "host"),
+    ("host", "host", "stream", "host"),
+    ("disk", "disk", "host", "disk"),
+    ("disk", "host", "device", "device"),
+]
 
 
 def config_of(name: str, layers: int | None = LAYERS) -> PretrainedConfig:
@@ -42,7 +51,7 @@ def compare(name: str, tokens: int, strategy: Strategy, layers: int | None = LAY
     run = simulate(config_of(name, layers), tokens, strategy)
     forecast = forecast_memory(shape, recurrent, tokens, strategy)
     for phase, held in (("prefill", forecast.prefill), ("decode", forecast.decode)):
-        for tier in ("device", "host"):
+        for tier in ("device", "host", "disk"):
             simulated: Any = getattr(getattr(run, f"{tier}_peak")(phase), f"{tier}_bytes")
             planned = getattr(held, f"{tier}_bytes")
             what = f"{phase}, {tier}: {planned} planned at {held.moment}, {simulated} simulated"
@@ -53,8 +62,16 @@ def compare(name: str, tokens: int, strategy: Strategy, layers: int | None = LAY
 def settings_of(name: Any, chunk_tokens: int = 4096) -> list[Strategy]:
     if name == "layer-streaming":
         return [
-            Strategy.named(name, chunk_tokens=chunk_tokens, kv=kv, hidden=hidden)  # type: ignore[arg-type]
-            for kv, hidden in TIERS
+            Strategy.named(
+                name,
+                chunk_tokens=chunk_tokens,
+                kv=kv,
+                hidden=hidden,
+                decode=decode,
+                weights="device" if weights == "device" else "stream",
+                weights_home="host" if weights == "device" else weights,
+            )
+            for kv, hidden, decode, weights in PLACES
         ]
     return [Strategy.named(name, chunk_tokens=chunk_tokens)]
 
@@ -64,6 +81,20 @@ def settings_of(name: Any, chunk_tokens: int = 4096) -> list[Strategy]:
 def test_plan_and_simulation_agree(model: str, name: Any) -> None:
     for strategy in settings_of(name):
         compare(model, 9_000, strategy)
+
+
+@pytest.mark.parametrize("chunk_tokens", [1000, 16_384])
+def test_chunks_of_other_lengths(chunk_tokens: int) -> None:
+    for strategy in settings_of("layer-streaming", chunk_tokens)[:2]:
+        compare("llama-3-8b", 9_000, strategy)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tokens", [155_000, 455_000])
+@pytest.mark.parametrize("name", STRATEGY_NAMES)
+def test_plan_and_simulation_agree_on_long_prompts(name: Any, tokens: int) -> None:
+    for strategy in settings_of(name, 8192):
+        compare("llama-3-8b", tokens, strategy)
 
 
 @pytest.mark.slow
