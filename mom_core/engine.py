@@ -709,6 +709,7 @@ class Engine:
             chunk_tokens=strategy.chunk_tokens,
             hidden_tier=self._tier(strategy.hidden),
             keep_states_at=self._keep_states_at(total, boundaries),
+            stages_kv=strategy.stages_kv,
         )
         with _memory_errors_as_sentences():
             logits = yield from prefill(

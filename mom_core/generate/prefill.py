@@ -46,11 +46,14 @@ class PrefillPlan:
         hidden_tier: where the hidden states live between layers.
         keep_states_at: positions where recurrent states are kept, to be gone back to; a chunk
             ends at each. The first position and the last are kept in any case.
+        stages_kv: whether keys and values that live off the device are held there while their
+            layer runs. Where the device is the CPU, files are as near as its memory.
     """
 
     chunk_tokens: int
     hidden_tier: Tier
     keep_states_at: frozenset[int] = frozenset()
+    stages_kv: bool = True
 
 
 class WorkingBytes:
@@ -117,7 +120,7 @@ class _Prefill:
 
     def run(self) -> Generator[PrefillProgress, None, Tensor]:
         """The whole prefill; see the module."""
-        if self.store.tier.name != "device":
+        if self.plan.stages_kv and self.store.tier.name != "device":
             self.stage = StageBuffer(device_tier(self.seam.device), self.total, self.lanes)
         last = len(self.shapes) - 1
         for layer in range(last):

@@ -222,6 +222,7 @@ class _Forecast:
         tiers[strategy.hidden]["hidden states"] = hidden
         if strategy.kv != "device":
             tiers[strategy.kv]["KV"] = shape.kv_layers * stored
+        if strategy.stages_kv:
             tiers["device"]["one layer's KV"] = self.tokens * per_token
         if strategy.weights == "stream":
             tiers["device"]["weights"] = self._streamed_weights()

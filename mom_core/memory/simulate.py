@@ -341,6 +341,7 @@ class _Run:
             plan=PrefillPlan(
                 chunk_tokens=self.strategy.chunk_tokens,
                 hidden_tier=self._tier(self.strategy.hidden, "hidden"),
+                stages_kv=self.strategy.stages_kv,
             ),
             shapes=layer_shapes(seam),
             working=WorkingBytes(),

@@ -59,6 +59,11 @@ class Strategy:
     device_type: Literal["cuda", "cpu"] = "cuda"
     reserved_tokens: int = 1024
 
+    @property
+    def stages_kv(self) -> bool:
+        """Whether one layer's keys and values are on the device beside their home elsewhere."""
+        return self.kv == "host" or (self.kv == "disk" and self.device_type == "cuda")
+
     @classmethod
     def named(
         cls,
