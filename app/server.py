@@ -177,23 +177,23 @@ def serve(
         InvalidSetting: the port or address cannot be had.
     """
     access = access or Access()
-    listener = bind(port, access.host)
-    actual = listener.getsockname()[1]
-    if port is not None and actual != port:
-        click.echo(f"Port {port} is taken; using {actual}.", err=True)
 
     def load_engine(source: str, config: EngineConfig) -> Any:
         from mom_core.engine import Engine
 
         return Engine.load(source, config)
 
-    if not access.is_local:
-        click.echo(click.style(_warning(access, actual), fg="red", bold=True), err=True)
-    workspace = Workspace(load_engine, model, config, cache, limits)
-    try:
-        asyncio.run(_serve(listener, workspace, access, actual))
-    finally:
-        workspace.close()
+    with bind(port, access.host) as listener:
+        actual = listener.getsockname()[1]
+        if port is not None and actual != port:
+            click.echo(f"Port {port} is taken; using {actual}.", err=True)
+        if not access.is_local:
+            click.echo(click.style(_warning(access, actual), fg="red", bold=True), err=True)
+        workspace = Workspace(load_engine, model, config, cache, limits)
+        try:
+            asyncio.run(_serve(listener, workspace, access, actual))
+        finally:
+            workspace.close()
 
 
 def _warning(access: Access, port: int) -> str:

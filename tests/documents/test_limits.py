@@ -412,6 +412,16 @@ def test_a_zip_whose_names_are_not_what_they_claim(tmp_path: Path) -> None:
         read(make.write(tmp_path, "a.zip", content))
 
 
+def test_a_package_whose_first_file_is_damaged(tmp_path: Path) -> None:
+    """Found by fuzzing: what is in it is looked up before its reader is chosen."""
+    content = make.zipped({"mimetype": "application/epub+zip", "a.txt": "words"})
+    place = content.index(b"mimetype") + len("mimetype")
+    broken = content[:place] + b"\xff\xff\xff" + content[place + 3 :]
+    # In this process, as a crash of the other one would be a sentence too.
+    parts = list(read_job(Job(path=make.write(tmp_path, "a.epub", broken), name="a.epub")))
+    assert [part.label for part in parts if isinstance(part, Section)] == ["a.txt"]
+
+
 def test_a_large_tape_counts_once(tmp_path: Path) -> None:
     files = {f"{n}.txt": b"some words of a file\n" * 50_000 for n in range(3)}
     path = make.write(tmp_path, "a.tar.gz", make.tarred(files))

@@ -31,7 +31,11 @@ class Server:
             warnings.simplefilter("ignore")
             from app.server import create_app
 
-            self.app = create_app(workspace, lambda: True, access)
+            async def build() -> Any:
+                return create_app(workspace, lambda: True, access)
+
+            # As the program does it: Gradio makes a loop of its own where none runs.
+            self.app = asyncio.run(build())
         self.workspace = workspace
 
     def ask(self, method: str, path: str, **others: Any) -> Any:
@@ -93,12 +97,3 @@ def all_routes(app: Any) -> set[tuple[str, str]]:
 
 
 ROOT = Path(__file__).parents[2]
-
-
-def pytest_collection_modifyitems(items: list[Any]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            # Gradio leaves an event loop behind for each page it builds.
-            item.add_marker(
-                pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-            )

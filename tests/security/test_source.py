@@ -1,0 +1,173 @@
+"""What the source must not hold, whoever writes it: each failure names file and line."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.security.conftest import ROOT
+
+SOURCES = [path for folder in ("app", "mom_core") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    """Every call with its dotted name."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def keyword(call: ast.Call, name: str) -> str | None:
+    return next((ast.unparse(one.value) for one in call.keywords if one.arg == name), None)
+
+
+def unpickles(path: Path) -> list[str]:
+    """Lines that would run what a file says."""
+    found = []
+    bad = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve", "marshal"}
+    for node in ast.walk(tree(path)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".")[0] for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [(node.module or "").split(".")[0]]
+        found += [f"{path}:{node.lineno} {name}" for name in names if name in bad]  # type: ignore[attr-defined]
+    for name, call in calls(path):
+        is_unsafe = (
+            (name.endswith("torch.load") and keyword(call, "weights_only") != "True")
+            or keyword(call, "allow_pickle") not in (None, "False")
+            or name.endswith("read_pickle")
+            or name in ("yaml.load", "yaml.unsafe_load", "eval", "exec")
+        )
+        if is_unsafe:
+            found.append(f"{path}:{call.lineno} {name}")
+    return found
+
+
+def test_there_is_no_pickle_anywhere() -> None:
+    assert [line for path in SOURCES for line in unpickles(path)] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from joblib import load",
+        "torch.load(f)",
+        "torch.load(f, weights_only=False)",
+        "np.load(f, allow_pickle=True)",
+        "eval(text)",
+    ],
+)
+def test_pickle_would_be_found(tmp_path: Path, code: str) -> None:
+    path = tmp_path / "a.py"
+    path.write_text(code)
+    assert len(unpickles(path)) == 1
+
+
+def test_no_code_of_a_model_is_run() -> None:
+    for path in SOURCES:
+        for name, call in calls(path):
+            assert keyword(call, "trust_remote_code") in (None, "False"), (path, call.lineno)
+            if name.endswith("ForCausalLM.from_pretrained") and keyword(call, "gguf_file") is None:
+                assert keyword(call, "use_safetensors") == "True", (path, call.lineno)
+
+
+def path_makers(path: Path) -> list[str]:
+    """Lines that make a path of something that is not written there."""
+    found = []
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            right = node.right
+            is_number = isinstance(right, ast.BinOp) and isinstance(right.op, ast.Pow)
+            if not isinstance(right, ast.Constant) and not is_number and not _upper(right):
+                found.append(f"{path}:{node.lineno} {ast.unparse(node)}")
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            makes = name in ("Path", "open", "os.path.join", "pathlib.Path", "FileResponse") or (
+                name.endswith((".joinpath", ".with_name", ".with_suffix"))
+            )
+            given = [ast.unparse(one) for one in node.args]
+            if (
+                makes
+                and given != ["__file__"]
+                and not (name == "FileResponse" and given == ["_STATIC_FILES[name]"])
+            ):
+                found.append(f"{path}:{node.lineno} {ast.unparse(node)}")
+    return found
+
+
+def _upper(node: ast.expr) -> bool:
+    """A constant such as MANIFEST."""
+    return isinstance(node, ast.Name) and node.id.isupper()
+
+
+def outward() -> list[Path]:
+    """Modules that take names from requests: those that know FastAPI, and what they hand on to."""
+    handed = ("app/shelf.py", "app/uploads.py", "app/guard.py", "app/admission.py")
+    knows = [path for path in SOURCES if "fastapi" in path.read_text("utf-8")]
+    return sorted({*knows, *(ROOT / name for name in handed)})
+
+
+def test_one_place_makes_paths_of_names_from_outside() -> None:
+    names = {path.relative_to(ROOT).as_posix() for path in outward()}
+    assert {"app/routes.py", "app/document_routes.py", "app/uploads.py", "app/shelf.py"} <= names
+    assert [
+        line for path in outward() for line in path_makers(path) if not _of_this_program(line)
+    ] == []
+
+
+def _of_this_program(line: str) -> bool:
+    """The folder for uploads, and a page of ours."""
+    return "tempfile.mkdtemp(prefix=f'mom-chat-{os.getpid()}-')" in line
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "folder / name",
+        "Path(name)",
+        "open(name)",
+        "folder.joinpath(name)",
+        "x / f'{a}'",
+        "x / str(a)",
+    ],
+)
+def test_a_path_made_elsewhere_would_be_found(tmp_path: Path, code: str) -> None:
+    path = tmp_path / "a.py"
+    path.write_text(code)
+    assert len(path_makers(path)) == 1
+
+
+SWITCHES = """
+import os
+import app
+import {module}
+import gradio.analytics
+import huggingface_hub.constants as hub
+assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+assert not gradio.analytics.analytics_enabled()
+assert hub.HF_HUB_DISABLE_TELEMETRY
+"""
+
+
+@pytest.mark.parametrize("module", ["app.server", "app.cli"])
+def test_telemetry_is_off_whatever_the_surroundings_say(module: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SWITCHES.format(module=module)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"GRADIO_ANALYTICS_ENABLED": "True", "HF_HUB_DISABLE_TELEMETRY": "0"},
+    )
+    assert result.returncode == 0, result.stderr
