@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,30 @@ def no_model(*_: Any) -> Any:
     raise InvalidSetting("There is no model in this test.")
 
 
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """In a thread of its own: the driver of the browser keeps a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
 class Server:
     """Everything behind the socket."""
 
     def __init__(self, workspace: Any, access: Access | None = None) -> None:
         import warnings
 
+        # Ends the streams of updates at once, unless a browser wants them.
+        self.is_closing = True
         with warnings.catch_warnings():
             # Gradio's own imports warn of things to come.
             warnings.simplefilter("ignore")
             from app.server import create_app
 
             async def build() -> Any:
-                return create_app(workspace, lambda: True, access)
+                return create_app(workspace, lambda: self.is_closing, access)
 
             # As the program does it: Gradio makes a loop of its own where none runs.
-            self.app = asyncio.run(build())
+            self.app = run(build())
         self.workspace = workspace
 
     def ask(self, method: str, path: str, **others: Any) -> Any:
@@ -50,7 +59,7 @@ class Server:
             async with httpx.AsyncClient(transport=transport, base_url=f"http://{HERE}") as http:
                 return await http.request(method, path, headers=headers, **others)
 
-        return asyncio.run(send())
+        return run(send())
 
 
 @pytest.fixture(scope="package")
