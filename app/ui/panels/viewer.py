@@ -20,7 +20,8 @@ title="Next part" aria-label="Next part">&rsaquo;</button><span class="grow"></s
 <span role="tablist" aria-label="What is shown"><button type="button" role="tab" data-show="page">
 Page</button><button type="button" role="tab" data-show="text">What the model sees</button></span>
 <span class="zoom"><button type="button" data-act="smaller" title="Smaller" aria-label="Smaller">
-&minus;</button><button type="button" data-act="larger" title="Larger" aria-label="Larger">+</button>
+&minus;</button><button type="button" data-act="larger" title="Larger" aria-label="Larger">
++</button>
 </span></div><p class="doubt bad"></p>
 <div class="sheet" tabindex="0"><div class="page"><img alt=""><div class="places"></div></div>
 <pre class="text"></pre></div>
