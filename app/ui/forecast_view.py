@@ -9,6 +9,7 @@ from app.forecast import Compared, Forecast, PromptParts
 from app.ui import wording
 from mom_core.memory.outlook import Outlook
 
+_AT_ONCE_SECONDS = 0.1
 CardState = Literal["loading", "failed", "counting", "ready", "misfit"]
 
 
@@ -61,10 +62,11 @@ def meter_view(parts: PromptParts) -> dict[str, Any]:
 
 def _figures(outlook: Outlook) -> list[list[str]]:
     """Value and name of each large figure."""
-    is_known = outlook.prompt_tokens == outlook.reused_tokens
     figures = []
     if outlook.read_seconds is not None:
-        value = "at once" if is_known else wording.reading_time(outlook.read_seconds)
+        is_known = outlook.prompt_tokens == outlook.reused_tokens
+        is_soon = is_known or outlook.read_seconds < _AT_ONCE_SECONDS
+        value = "at once" if is_soon else wording.reading_time(outlook.read_seconds)
         figures.append([value, "to read"])
     if outlook.token_seconds is not None:
         figures.append([wording.token_time(outlook.token_seconds), "per token"])

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from app.documents import Health, LeftOut
     from app.ui.view_state import DocumentState
 
+# A speed over less than this says nothing.
+_SPEED_FROM_SECONDS = 2.0
+
 WAITING = "Waiting for the model …"
 LOADING = "Loading the model …"
 NO_DEVICE = "no GPU: computes here"
@@ -52,9 +55,12 @@ def reading(event: PrefillProgress) -> str:
     new = event.prompt_tokens - event.reused_tokens
     known = f" ({event.reused_tokens:,} known already)" if event.reused_tokens else ""
     left = "" if event.eta_seconds is None else f", about {duration(event.eta_seconds)} left"
+    speed = ""
+    if event.elapsed_seconds >= _SPEED_FROM_SECONDS:
+        speed = f", {event.fraction * new / event.elapsed_seconds:,.0f} tokens/s"
     return (
         f"Reading {new:,} tokens{known}: {event.fraction:.0%}, "
-        f"layer {min(event.layer + 1, event.layers)} of {event.layers}{left}"
+        f"layer {min(event.layer + 1, event.layers)} of {event.layers}{speed}{left}"
     )
 
 

@@ -44,7 +44,7 @@ def chat_panel(workspace: Workspace) -> None:
             elem_id="question",
             show_label=False,
             label="Question",
-            placeholder="Ask about the documents. Enter sends, Shift+Enter breaks.",
+            placeholder="Ask about the documents",
             lines=1,
             max_lines=6,
             container=False,

@@ -44,13 +44,21 @@ const paintButtons = () => {
   document.documentElement.dataset.state = phase();
 };
 
+// Of a long reading people want to know when to come back, and what it is at.
+let place = "";
+const until = (run) => {
+  if (!run.is_busy || run.phase !== "reading" || !(run.left_seconds > 10)) return "";
+  const time = new Date(Date.now() + 1000 * run.left_seconds).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return words.until(time, place);
+};
+
 let announced = "";
 const paintProgress = () => {
   const progress = $("#progress"), run = state.run, bar = $(".bar", progress);
   $("i", bar).style.transform = `scaleX(${run.is_busy ? run.percent / 100 : 0})`;
   bar.setAttribute("aria-valuenow", Math.round(run.percent));
   progress.classList.toggle("busy", run.is_busy);
-  setText($(".line", progress), (run.is_paused ? words.PAUSED : run.line) || (run.is_answered && !run.is_busy ? "" : run.status));
+  setText($(".line", progress), (run.is_paused ? words.PAUSED : run.line) || (run.is_answered && !run.is_busy ? "" : run.status + until(run)));
   setText($(".note", progress), editing === null ? said : words.editing(editing + 1));
   // A live region that changes ten times a second is noise: the beginning and end are enough.
   const now = !run.is_busy ? (run.error || (run.id ? words.DONE : "")) : run.phase === "answering" ? words.ANSWERING : words.READING;
@@ -194,6 +202,7 @@ export const start = () => {
     live.text = live.text.slice(0, d.start) + d.text;
     paintLive();
   });
+  on("reading-at", (label) => { place = label; });
   on("offline", (is) => {
     document.documentElement.dataset.offline = is;
     if (is) setText($("#progress .line"), words.OFFLINE);

@@ -21,8 +21,9 @@ let isAsked = false;
 const models = async () => {
   if (isAsked) return;
   isAsked = true;
+  $("#models .list").replaceChildren(element("li", "", words.WEIGHING));
   const list = await send("GET", "./models");
-  if (!list) { isAsked = false; return; }
+  if (!list) { isAsked = false; $("#models .list").replaceChildren(); return; }
   $("#models .list").replaceChildren(...list.map((model) => {
     const item = element("li", model.fits_tokens ? "" : "misfit");
     const input = () => $("#setting-model input, #setting-model textarea");

@@ -15,6 +15,7 @@ export const STARTERS = [
   "Which names, dates and numbers matter most?",
   "What is surprising in it? Quote the passages.",
 ];
+export const until = (time, place) => `, until about ${time}${place ? `; now at ${place}` : ""}`;
 export const editing = (number) => `Editing question ${number}: what came after it is answered anew. Esc leaves it as it was.`;
 export const rename = (name) => `Rename ${name}`;
 export const remove = (name) => `Delete ${name}`;
@@ -23,6 +24,7 @@ export const confirmDelete = (name) => `Delete “${name}” and all its answers
 export const fits = (model) => !model.fits_tokens ? "does not fit this machine"
   : model.fits_tokens < model.window_tokens ? `reads ${model.fits_tokens.toLocaleString("en")} of its ${model.window_tokens.toLocaleString("en")} tokens here`
   : `reads all of its ${model.window_tokens.toLocaleString("en")} tokens here`;
+export const WEIGHING = "Weighing the models for this machine …";
 export const USE = "Use";
 
 // The timeline.

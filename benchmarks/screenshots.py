@@ -1,0 +1,159 @@
+"""Pictures of the page in each of its states: `python -m benchmarks.screenshots`.
+
+They are made with the built-in model and the samples of `assets/`, by the clicks of a person, in
+headless Chromium, and written to `assets/screenshots/`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from app.workspace import Workspace
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "assets" / "screenshots"
+SAMPLES = ROOT / "assets" / "samples"
+_DESKTOP = {"width": 1440, "height": 900}
+_PHONE = {"width": 390, "height": 844}
+_QUESTION = "Who built the observatory? Quote the sentence and name the page."
+
+
+@contextmanager
+def served() -> Iterator[tuple[str, Workspace]]:
+    """The page on a free port, its model loaded."""
+    import socket
+
+    import uvicorn
+
+    from app.server import create_app
+    from mom_core import Engine
+
+    workspace = Workspace(Engine.load, "smollm2-135m")
+    closing = threading.Event()
+    app = create_app(workspace, closing.is_set)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not (server.started and workspace.is_ready):
+        time.sleep(0.05)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", workspace
+    finally:
+        closing.set()
+        server.should_exit = True
+        thread.join(10)
+        workspace.close()
+
+
+def main() -> None:
+    """All pictures."""
+    from playwright.sync_api import sync_playwright
+
+    FOLDER.mkdir(exist_ok=True)
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    long = FOLDER / "long.md"
+    long.write_text((SAMPLES / "beekeeping-guide.md").read_text() * 5)
+    try:
+        with served() as (url, workspace), sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+
+            def page(viewport: dict[str, int], scheme: str = "light") -> Any:
+                context = browser.new_context(
+                    viewport=viewport, color_scheme=scheme, device_scale_factor=1
+                )
+                opened = context.new_page()
+                opened.goto(url)
+                opened.wait_for_selector("#gauge-host .now dd:not(:empty)")
+                return opened
+
+            _states(page, workspace, long)
+            browser.close()
+    finally:
+        long.unlink()
+
+
+def _states(page: Callable[..., Any], workspace: Workspace, long: Path) -> None:
+    desk = page(_DESKTOP)
+    _take(desk, "empty")
+    desk.click("#live .samples button >> nth=1")
+    _counted(desk, 1)
+    desk.set_input_files("#drop input[type=file]", long)
+    _counted(desk, 2)
+    _take(desk, "forecast")
+    _ask(desk, "When is honey ripe?")
+    desk.wait_for_function("document.querySelector('#progress .line').innerText.includes('20%')")
+    _take(desk, "reading", settle=0.1)
+    desk.click("#pause")
+    _take(desk, "paused")
+    desk.click("#stop")
+    _idle(desk)
+    _take(desk, "stopped")
+    desk.click("#documents [data-remove] >> nth=1")
+    desk.click("#new")
+    _ask(desk, _QUESTION)
+    desk.wait_for_selector("#live .answer:not(:empty)", state="attached")
+    _take(desk, "answering", settle=0.0)
+    _idle(desk)
+    desk.locator("#forecast summary").click()
+    _take(desk, "answered")
+    key = workspace.shelf.cells()[0][0]
+    desk.evaluate(
+        "([id]) => import('./static/viewer.js').then((v) => "
+        "v.view(id, 0, 'Hallgrim Ridge Observatory'))",
+        [key],
+    )
+    desk.wait_for_selector("#viewer .places mark", state="attached")
+    _take(desk, "viewer")
+    desk.keyboard.press("Escape")
+    desk.click("#aside-tabs [data-aside=settings]")
+    _take(desk, "settings")
+    for scheme, viewport, name in (
+        ("dark", _DESKTOP, "dark"),
+        ("light", _PHONE, "phone"),
+        ("dark", _PHONE, "phone-dark"),
+    ):
+        other = page(viewport, scheme)
+        _take(other, name)
+        if viewport is _PHONE and scheme == "light":
+            for tab in ("documents", "memory"):
+                other.click(f"#tabs [data-tab={tab}]")
+                _take(other, f"phone-{tab}")
+    desk.set_input_files("#drop input[type=file]", [long, *[long] * 1])
+    _counted(desk, 3)
+    desk.click("#aside-tabs [data-aside=memory]")
+    _take(desk, "too-much")
+
+
+def _take(page: Any, name: str, settle: float = 1.0) -> None:
+    page.wait_for_timeout(1000 * settle)
+    page.screenshot(path=FOLDER / f"{name}.png")
+    print(f"{name}.png")
+
+
+def _counted(page: Any, number: int) -> None:
+    page.wait_for_function(
+        "(n) => { const all = [...document.querySelectorAll('#documents .facts')];"
+        " return all.length === n && all.every((one) => one.innerText.includes('context')) }",
+        arg=number,
+    )
+
+
+def _ask(page: Any, question: str) -> None:
+    page.fill("#question textarea", question)
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.documentElement.dataset.state !== 'idle'")
+
+
+def _idle(page: Any) -> None:
+    page.wait_for_function("document.documentElement.dataset.state === 'idle'", timeout=120_000)
+
+
+if __name__ == "__main__":
+    main()
