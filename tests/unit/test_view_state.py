@@ -54,7 +54,7 @@ def test_a_run_from_asking_to_its_figures() -> None:
     reading = fold(progress(0.43))
     assert reading.phase == "reading"
     assert (
-        reading.status == "Reading 4,000 tokens: 43%, layer 12 of 30, 287 tokens/s, about 8 s left"
+        reading.status == "Reading 4,000 tokens: 43%, layer 12 of 30, 860 tokens/s, about 8 s left"
     )
     assert apply(reading, progress(0.43)) == reading
     tokens = [Token(token_id=i, text=t, index=i) for i, t in enumerate(["It ", "is.", ""])]

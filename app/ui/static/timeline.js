@@ -54,7 +54,8 @@ const draw = (one) => {
   const right = width - RIGHT, bottom = height - BOTTOM;
   const end = Math.max(1, points.at(-1)[0]);
   const stacks = points.map((point) => values(point, one.key).reduce((sums, value) => [...sums, sums.at(-1) + value], [0]));
-  const peak = Math.max(...stacks.map((sums) => sums.at(-1)));
+  // Other programs are told by number and fill what is left above: the scale is that of our own.
+  const peak = Math.max(...stacks.map((sums) => sums[Math.min(4, sums.length - 1)]));
   const isMain = one.key === (lines.device_name ? "device" : "host");
   // Plain transformers needs its program, too: everything but weights, KV and activations.
   const program = values(points.at(-1), one.key)[3] ?? 0;
@@ -62,7 +63,7 @@ const draw = (one) => {
   const limit = one.key === "device" ? lines.device_limit : lines.host_limit;
   const most = 1.12 * Math.max(peak, standard ?? 0, 64), shown = Math.min(most, Math.max(limit * 1.05, peak * 1.12));
   const top = standard && standard > limit ? most : shown;
-  const x = (t) => LEFT + (right - LEFT) * t / end, y = (v) => bottom - (bottom - TOP) * v / top;
+  const x = (t) => LEFT + (right - LEFT) * t / end, y = (v) => Math.max(TOP, bottom - (bottom - TOP) * v / top);
   one.scale = { x, y, end, right };
   KINDS.forEach((kind, index) => {
     const has = values(points[0], one.key).length > index;
