@@ -92,7 +92,8 @@ class ForecastFeed:
         """`forecast` with all that the card shows."""
         workspace = self._workspace
         forecast = workspace.forecaster.latest(self._chat_id)
-        view = forecast_view(self._state(), forecast, workspace.compared.get(self._chat_id))
+        compared = workspace.compared.get(self._chat_id)
+        view = forecast_view(self._state(), forecast, compared, workspace.model_error)
         if view != self._sent:
             self._sent = view
             yield "forecast", view

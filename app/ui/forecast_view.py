@@ -14,7 +14,10 @@ CardState = Literal["loading", "failed", "counting", "ready", "misfit"]
 
 
 def forecast_view(
-    state: CardState, forecast: Forecast | None, compared: Compared | None
+    state: CardState,
+    forecast: Forecast | None,
+    compared: Compared | None,
+    model_error: str = "",
 ) -> dict[str, Any]:
     """All that the card shows.
 
@@ -22,11 +25,12 @@ def forecast_view(
         state: why there may be no forecast.
         forecast: of the next question.
         compared: the last run's forecast and what came of it.
+        model_error: why there is no model.
     """
     if forecast is None or state in ("loading", "failed", "counting"):
         words = {
             "loading": wording.FORECAST_LOADING,
-            "failed": wording.FORECAST_FAILED,
+            "failed": f"{model_error} {wording.FORECAST_FAILED}".strip(),
         }.get(state, wording.FORECAST_COUNTING)
         return {"state": state, "sentence": words, "compared": _compared(compared)}
     outlook, parts = forecast.outlook, forecast.parts

@@ -1,0 +1,154 @@
+"""The workspace with a tiny model: chats, models that come and go, forecasts, the line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.shelf import Source
+from app.workspace import Workspace
+from benchmarks.long_model import make_long_model
+from mom_core import Engine
+from mom_core.errors import InvalidSetting, ModelUnavailable
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    make_long_model(folder)
+    return folder
+
+
+@pytest.fixture
+def workspace(model: Path, tmp_path: Path) -> Iterator[Workspace]:
+    made = Workspace(Engine.load, str(model), chats_folder=tmp_path / "chats")
+    made.configure(max_new_tokens=4)
+    yield made
+    made.close()
+
+
+def until(is_so: Callable[[], Any], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def answer(workspace: Workspace, question: str, chat_id: str | None = None) -> None:
+    workspace.ask(question, chat_id)
+    until(lambda: not workspace.is_busy)
+
+
+def test_chats_share_what_was_read(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one two three " * 400)
+    workspace.shelf.add("a", Source(tmp_path / "a.txt", "a.txt"))
+    answer(workspace, "First?")
+    first = workspace.conversations.newest
+    second = workspace.new_conversation()
+    answer(workspace, "Second?", second)
+    assert "known already" in workspace.conversations.newest.answered[0].figures
+    assert [turn.question for turn in first.turns] == ["First?"]
+    # Kept for the next start, too.
+    assert len(list((tmp_path / "chats").glob("*.json"))) == 2
+
+
+def test_a_question_is_asked_in_other_words(workspace: Workspace) -> None:
+    for question in ("One?", "Two?", "Three?"):
+        answer(workspace, question)
+    workspace.ask_again(1, "Other?")
+    until(lambda: not workspace.is_busy)
+    chat = workspace.conversations.newest
+    assert [turn.question for turn in chat.turns] == ["One?", "Other?"]
+    with pytest.raises(InvalidSetting, match="no such question"):
+        workspace.ask_again(7)
+
+
+def test_what_is_refused_leaves_the_turns(workspace: Workspace) -> None:
+    answer(workspace, "One?")
+    with pytest.raises(InvalidSetting, match="Write a question first"):
+        workspace.ask_again(0, "  ")
+    assert [turn.question for turn in workspace.conversations.newest.turns] == ["One?"]
+
+
+def test_another_model_takes_the_place_of_the_first(workspace: Workspace, model: Path) -> None:
+    until(lambda: workspace.is_ready)
+    answer(workspace, "One?")
+    first = workspace.engine
+    workspace.load_model(str(model), context_tokens=1_000_000)
+    until(lambda: workspace.is_ready)
+    assert workspace.engine is not first
+    assert workspace.engine is not None
+    assert workspace.engine.context_window_tokens == 1_000_000
+    answer(workspace, "Two?")
+    assert len(workspace.conversations.newest.turns) == 2
+
+
+def test_a_model_that_is_not_there_gets_a_sentence_and_a_way_on(
+    workspace: Workspace, model: Path
+) -> None:
+    until(lambda: workspace.is_ready)
+    workspace.load_model("/nowhere/at/all")
+    until(lambda: workspace.model_error)
+    assert "/nowhere/at/all" in workspace.model_error
+    with pytest.raises(InvalidSetting, match="/nowhere"):
+        workspace.ask("Anyone?")
+    workspace.load_model(str(model))
+    until(lambda: workspace.is_ready)
+    answer(workspace, "Now?")
+    assert len(workspace.conversations.newest.turns) == 1
+    with pytest.raises(InvalidSetting, match="Name a model"):
+        workspace.load_model("  ")
+
+
+def test_the_model_is_not_changed_during_a_run(workspace: Workspace, model: Path) -> None:
+    workspace.configure(max_new_tokens=2000)
+    workspace.ask("A long one?")
+    until(lambda: workspace.run().text)
+    with pytest.raises(InvalidSetting, match="The model is at work"):
+        workspace.load_model(str(model))
+    workspace.stop()
+    until(lambda: not workspace.is_busy)
+
+
+def test_the_forecast_follows_what_is_chosen(workspace: Workspace, tmp_path: Path) -> None:
+    until(lambda: workspace.is_ready)
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text(f"{name} two three " * 300)
+        workspace.shelf.add(name, Source(tmp_path / f"{name}.txt", f"{name}.txt"))
+    until(lambda: not workspace.shelf.is_preparing)
+    chat = workspace.conversations.newest.id
+
+    def forecast() -> Any:
+        until(lambda: workspace.forecaster.latest(chat) and workspace.forecaster.is_current(chat))
+        return workspace.forecaster.latest(chat)
+
+    both = forecast()
+    assert both.parts.reused == 0
+    assert [strip.states for strip in both.strips] == ["w", "w"]
+    answer(workspace, "What?")
+    read = forecast()
+    assert read.parts.reused > both.parts.documents
+    assert [strip.states for strip in read.strips] == ["r", "r"]
+    compared = workspace.compared[chat]
+    assert compared.read_tokens > both.parts.documents
+    assert compared.peak_bytes[1] > 0
+    # What comes after the first change is not known any more.
+    workspace.shelf.remove("a")
+    one = forecast()
+    assert one.parts.documents < both.parts.documents
+    assert one.parts.reused < 100
+    assert [strip.states for strip in one.strips] == ["w"]
+
+
+def test_the_error_of_loading_is_the_engines_own(tmp_path: Path) -> None:
+    def load(source: str, config: Any) -> Engine:
+        raise ModelUnavailable("There is no such model. Try another.")
+
+    made = Workspace(load, "x")
+    until(lambda: made.model_error)
+    assert made.model_error == "There is no such model. Try another."
+    made.close()
