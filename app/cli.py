@@ -7,15 +7,16 @@ imports the page.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
 import click
 
@@ -26,7 +27,6 @@ from mom_core.config import (
     DecodeMode,
     EngineConfig,
     Extension,
-    HiddenTier,
     KVTier,
     SamplingConfig,
     Weights,
@@ -61,10 +61,14 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
 
 
 _TIERS = click.Choice(get_args(KVTier))
+_ENGINE_SETTINGS = [field.name for field in fields(EngineConfig)]
 
 
 def _engine_options(command: _Command) -> _Command:
-    """What a person may say about memory and context, alike for every command that runs a model."""
+    """What a person may say about memory and context, alike for every command that runs a model.
+
+    The command gets it as `config`, with what its own options say of the engine's settings.
+    """
     for option in (
         click.option(
             "--extend",
@@ -111,7 +115,14 @@ def _engine_options(command: _Command) -> _Command:
         ),
     ):
         command = option(command)
-    return command
+
+    @functools.wraps(command)
+    def run(**arguments: Any) -> Any:
+        chosen = {name: arguments.pop(name) for name in _ENGINE_SETTINGS if name in arguments}
+        return command(config=EngineConfig(**chosen), **arguments)
+
+    # click keeps a command's options on the function; `wraps` has copied them.
+    return cast("_Command", run)
 
 
 class _Group(click.Group):
@@ -155,13 +166,7 @@ def chat(
     model: str,
     limit: tuple[str, ...],
     no_cache: bool,
-    decode: DecodeMode,
-    weights: Weights,
-    host_memory: int | None,
-    device_memory: int | None,
-    scratch_folder: Path | None,
-    context_tokens: int | None,
-    extend: Extension,
+    config: EngineConfig,
 ) -> None:
     """Serve the page on this machine until interrupted."""
     from app.access_options import access_from
@@ -169,16 +174,6 @@ def chat(
     from app.server import serve
 
     access = access_from(host, password_file, uses_token=token)
-
-    config = EngineConfig(
-        decode=decode,
-        weights=weights,
-        host_memory=host_memory,
-        device_memory=device_memory,
-        scratch_folder=scratch_folder,
-        context_tokens=context_tokens,
-        extend=extend,
-    )
     serve(
         port=port,
         model=model,
@@ -227,12 +222,12 @@ cli.add_command(read)
     show_default=True,
     help="Where hidden states wait between layers.",
 )
-@_engine_options
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=512, show_default=True)
 @click.option(
     "--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0: greedy."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@_engine_options
 def ask(
     paths: tuple[Path, ...],
     question: str,
@@ -241,16 +236,7 @@ def ask(
     keeps_cache: bool,
     fit: bool,
     model: str,
-    chunk_tokens: int | Literal["auto"],
-    kv: KVTier,
-    hidden: HiddenTier,
-    decode: DecodeMode,
-    weights: Weights,
-    host_memory: int | None,
-    device_memory: int | None,
-    scratch_folder: Path | None,
-    context_tokens: int | None,
-    extend: Extension,
+    config: EngineConfig,
     max_new_tokens: int,
     temperature: float,
     as_json: bool,
@@ -262,18 +248,6 @@ def ask(
     from app.documents import DiskCache, receipt
     from app.fitting import fit as fit_documents
 
-    config = EngineConfig(
-        chunk_tokens=chunk_tokens,
-        kv=kv,
-        hidden=hidden,
-        decode=decode,
-        weights=weights,
-        host_memory=host_memory,
-        device_memory=device_memory,
-        scratch_folder=scratch_folder,
-        context_tokens=context_tokens,
-        extend=extend,
-    )
     sampling = SamplingConfig(temperature=temperature)
     cache = DiskCache() if keeps_cache else None
     documents = read_all(paths, options, limits, cache)
@@ -315,7 +289,8 @@ def ask(
             "that match the question best."
         ) from fault
     if as_json:
-        report = _report(answer, finished, run.peak(), tokenized)
+        report = _report(answer, finished, run.peak, tokenized)
+        report["chosen"] = _chosen(engine)
         citations = find_citations(answer, documents)
         report |= {"notice": notice, "citations": [asdict(citation) for citation in citations]}
         click.echo(json.dumps(report, ensure_ascii=False))
@@ -330,8 +305,10 @@ def ask(
     show_default=True,
     help="A short name such as llama-3-8b or qwen3.5-9b, a config.json, or as for `mom ask`.",
 )
-@click.option("--device-memory", callback=_size, help="Of the GPU, such as 24GiB. Default: yours.")
-@click.option("--host-memory", callback=_size, help="Such as 64GiB. Default: this machine's.")
+@click.option(
+    "--device-memory", callback=_size, help="Of the GPU, such as 24GiB. Default: what is free."
+)
+@click.option("--host-memory", callback=_size, help="Such as 64GiB. Default: what is free.")
 @click.option(
     "--scratch-folder",
     type=click.Path(file_okay=False, path_type=Path),
@@ -366,9 +343,8 @@ class _Run:
         self._streams = streams
         self._meter = Meter(engine)
         self._meter.reset_peak()
-
-    def peak(self) -> MemorySample:
-        return self._meter.sample()
+        self._has_told = False
+        self.peak = self._meter.sample()
 
     def answer(self, prompt: Prompt, max_new_tokens: int, sampling: Any) -> tuple[str, Finished]:
         from app.timing import learn
@@ -384,6 +360,7 @@ class _Run:
         with contextlib.closing(events):
             for event in events:
                 if isinstance(event, PrefillProgress):
+                    self._tell_decision()
                     self._status.update(lambda event=event: self._reading(event))
                 elif isinstance(event, Token):
                     if not event.index:
@@ -399,6 +376,19 @@ class _Run:
                     return "".join(pieces), event
         raise AssertionError("an engine's run ends with Finished")
 
+    def _tell_decision(self) -> None:
+        """Once: which settings were chosen, and why."""
+        from mom_core.memory.decide import Decision
+
+        decision = self._engine.last_decision
+        if self._has_told or decision is None:
+            return
+        self._has_told = True
+        if isinstance(decision, Decision):
+            self._status.line(f"Chosen because {decision.reason}.")
+        else:
+            self._status.line(f"Note: {decision.sentence} It is tried all the same.")
+
     def _reading(self, event: PrefillProgress) -> str:
         eta = "" if event.eta_seconds is None else f", {event.eta_seconds:.0f} s left"
         sample = self._meter.sample()
@@ -406,7 +396,8 @@ class _Run:
         return f"Reading {tokens:,} tokens: {event.fraction:.0%}{eta}; {_memory(sample)}"
 
     def _summary(self, event: Finished) -> str:
-        sample = self._meter.sample()
+        # What is said here and what --json has are one figure.
+        self.peak = sample = self._meter.sample()
         reason = {"stop": "complete", "length": "ended at its limit of tokens"}[event.reason]
         return (
             f"Read {event.prompt_tokens - event.reused_tokens:,} tokens in "
@@ -443,6 +434,21 @@ def _report(
             }
             for entry in documents
         ],
+    }
+
+
+def _chosen(engine: Engine) -> dict[str, Any] | None:
+    """The settings of the run and why, for JSON."""
+    from mom_core.memory.decide import Decision
+
+    decision = engine.last_decision
+    if decision is None:
+        return None
+    fits = isinstance(decision, Decision)
+    return {
+        "fits": fits,
+        "reason": decision.reason if isinstance(decision, Decision) else decision.sentence,
+        **asdict(decision.forecast.strategy),
     }
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mom_core.errors import InvalidSetting
+from mom_core.sizes import size_text
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -34,8 +35,8 @@ class PlanRequest:
         paths: documents.
         tokens: instead of documents.
         model: short name, hub id, folder or config.json.
-        device_memory: bytes of a GPU; None is this machine's own device.
-        host_memory: bytes of CPU memory; None is this machine's.
+        device_memory: bytes of a GPU; None is what is free of this machine's own device.
+        host_memory: bytes of CPU memory; None is what is free of this machine's.
         scratch_folder: where files of the disk tier would lie.
     """
 
@@ -85,9 +86,14 @@ def plan(request: PlanRequest, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report))
         return
-    click.echo(_heading(model, tokens, machine, is_estimate=is_estimate))
+    click.echo(_heading(model, tokens, machine, request, is_estimate=is_estimate))
     click.echo(_table(report))
     click.echo(_verdict(comparison, model, tokens, durations))
+    if not is_here:
+        click.echo(
+            "Minutes are not told: this machine has no GPU, so how fast that one is cannot be "
+            "measured here."
+        )
 
 
 def _tokens(request: PlanRequest) -> tuple[int, bool]:
@@ -133,20 +139,22 @@ def _tokenizer(model: str) -> PreTrainedTokenizerBase | None:
 
 
 def _machine(request: PlanRequest) -> tuple[Machine, bool]:
-    """What there is, and whether it is this machine as it is."""
+    """What is free, or as large as a person says; and whether a run on it can be timed here."""
+    import psutil
     import torch
 
     from mom_core.kv.scratch import default_scratch_folder
     from mom_core.memory.decide import Machine
-    from mom_core.memory.host import host_total_bytes
+    from mom_core.memory.host import host_free_bytes, host_total_bytes
     from mom_core.memory.placement import free_disk_bytes
 
     device = request.device_memory
     if device is None and torch.cuda.is_available():
-        device = int(torch.cuda.mem_get_info()[1])
+        device = int(torch.cuda.mem_get_info()[0])
+    resident_bytes = psutil.Process().memory_info().rss
     machine = Machine(
         device_bytes=device,
-        host_bytes=request.host_memory or host_total_bytes(),
+        host_bytes=request.host_memory or host_free_bytes(host_total_bytes(), resident_bytes),
         disk_bytes=free_disk_bytes(request.scratch_folder or default_scratch_folder()),
     )
     return machine, request.device_memory is None or torch.cuda.is_available()
@@ -214,18 +222,25 @@ def _report(
     }
 
 
-def _heading(model: Candidate, tokens: int, machine: Machine, *, is_estimate: bool) -> str:
+def _heading(
+    model: Candidate, tokens: int, machine: Machine, request: PlanRequest, *, is_estimate: bool
+) -> str:
+    def told(what: str, size_bytes: int, asked: int | None) -> str:
+        # What is free changes with every program that starts; what a person names does not.
+        return f"{what} {size_text(size_bytes)} {'free' if asked is None else 'in all'}"
+
     device = (
         "no GPU: the device is the host"
         if machine.device_bytes is None
-        else f"device {_gib(machine.device_bytes)}"
+        else told("device", machine.device_bytes, request.device_memory)
     )
     about = "about " if is_estimate else ""
     shape = model.shape
     lines = [
-        f"{shape.name}: {about}{tokens:,} tokens; weights {_gib(shape.weights_bytes)}, keys and "
-        f"values {shape.kv_bytes_per_token / 1024:g} KiB a token",
-        f"{device}, host {_gib(machine.host_bytes)}, disk {_gib(machine.disk_bytes)} free",
+        f"{shape.name}: {about}{tokens:,} tokens; weights {size_text(shape.weights_bytes)}, "
+        f"keys and values {shape.kv_bytes_per_token / 1024:g} KiB a token",
+        f"{device}, {told('host', machine.host_bytes, request.host_memory)}, "
+        f"disk {size_text(machine.disk_bytes)} free",
     ]
     if is_estimate:
         lines.append(
@@ -241,9 +256,9 @@ def _table(report: dict[str, Any]) -> str:
         rows.append(
             [
                 row["name"],
-                _gib(row["device_peak_bytes"]),
-                _gib(row["host_peak_bytes"]),
-                _gib(row["disk_bytes"]),
+                size_text(row["device_peak_bytes"]),
+                size_text(row["host_peak_bytes"]),
+                size_text(row["disk_bytes"]),
                 "-" if minutes is None else f"{minutes:.1f}",
                 f"{row['longest_context_tokens']:,}",
                 "yes" if row["fits"] else "no",
@@ -279,7 +294,3 @@ def _verdict(
     if tokens > window:
         told += f" {model.shape.name} was made for {window:,} tokens; beyond, answers get worse."
     return told
-
-
-def _gib(n_bytes: int) -> str:
-    return f"{n_bytes / 2**30:,.1f} GiB"

@@ -20,15 +20,15 @@ def learn(engine: Engine, finished: Finished) -> None:
     """
     from mom_core.memory.duration import forecast_duration, rates_for
     from mom_core.memory.rates import correct
-    from mom_core.memory.strategy import Strategy
 
     is_whole = not finished.reused_tokens and finished.prompt_tokens >= _LEAST_READ_TOKENS
     is_plain = finished.tokens_per_step == 1 and finished.decode_steps >= _LEAST_STEPS
     if not is_whole and not is_plain:
         return
     shape, device = engine.shape, engine.device
-    is_cuda = device.type == "cuda"
-    strategy = Strategy.named("layer-streaming", device_type="cuda" if is_cuda else "cpu")
+    if engine.last_decision is None:
+        return
+    strategy = engine.last_decision.forecast.strategy
     rates = rates_for(shape, engine.dtype, device)
     forecast = forecast_duration(shape, finished.prompt_tokens, strategy, rates)
     if is_whole:

@@ -33,7 +33,7 @@ from mom_core.kv.scratch import default_scratch_folder, sweep
 from mom_core.kv.store import KVStore, kv_bytes_per_token
 from mom_core.kv.tiers import Tier, device_tier, disk_tier, host_tier
 from mom_core.memory.allocator import keep_freed_memory
-from mom_core.memory.decide import Asked, Decision, Machine, Refusal, decide
+from mom_core.memory.decide import Asked, Decision, Machine, Refusal, decide, ranking
 from mom_core.memory.device import device_free_bytes
 from mom_core.memory.duration import rates_for
 from mom_core.memory.host import host_free_bytes, host_total_bytes, own_bytes
@@ -835,12 +835,16 @@ class Engine:
         return strategy
 
     def _decide(self, total: int, store: KVStore | None = None) -> Decision | Refusal:
+        total, machine = max(1, total), self._machine(self._config, store)
+        # On a GPU ways are ranked by their seconds, so that its rates are measured once.
+        rates = self._rates if self.device.type == "cuda" else None
         return decide(
             self.shape,
             self._recurrent_here,
-            max(1, total),
-            self._machine(self._config, store),
+            total,
+            machine,
             asked=self._asked(self._config, store),
+            seconds=ranking(self.shape, total, machine, rates),
         )
 
     def outlook(

@@ -236,6 +236,8 @@ def _measure_rates(session: Session, sizes: Sizes, model: PreTrainedModel) -> di
         heads=shape.heads,
         kv_heads=shape.kv_heads,
         head_dim=shape.head_dim,
+        hidden=shape.hidden,
+        mlp=shape.mlp,
         device=session.device.torch_device,
         rows=sizes.chunk_tokens,
         keys=4 * sizes.chunk_tokens,

@@ -12,6 +12,7 @@ from mom_core.memory.decide import (
     Refusal,
     decide,
     longest_context_tokens,
+    ranking,
 )
 from mom_core.memory.duration import Duration, forecast_duration
 from mom_core.memory.plan import MemoryForecast, forecast_memory
@@ -75,7 +76,14 @@ def compare(
     def duration(strategy: Strategy) -> Duration | None:
         return forecast_duration(model.shape, tokens, strategy, rates) if rates else None
 
-    auto = decide(model.shape, model.recurrent, tokens, machine, others=others)
+    auto = decide(
+        model.shape,
+        model.recurrent,
+        tokens,
+        machine,
+        seconds=ranking(model.shape, tokens, machine, rates),
+        others=others,
+    )
     rows: dict[StrategyName, StrategyRow] = {}
     for name in STRATEGY_NAMES:
         if name == "layer-streaming":

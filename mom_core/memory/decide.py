@@ -17,7 +17,9 @@ from typing import Literal
 from mom_core.config import TierName
 from mom_core.generate.work import chunk_flops
 from mom_core.kv.mapped import KEPT_FREE_BYTES
+from mom_core.memory.duration import run_seconds
 from mom_core.memory.plan import MemoryForecast, forecast_memory
+from mom_core.memory.rates import Rates
 from mom_core.memory.shape import ModelShape
 from mom_core.memory.simulate import RecurrentBytes
 from mom_core.memory.strategy import DecodeWay, Strategy
@@ -188,6 +190,18 @@ def decide(
     )
 
 
+def ranking(
+    shape: ModelShape, tokens: int, machine: Machine, rates: Rates | None
+) -> Callable[[Strategy], float] | None:
+    """What `decide` ranks ways by where rates are known: seconds of reading and an answer.
+
+    Without a GPU the usual order is that of the seconds, and needs no rates.
+    """
+    if rates is None or machine.device_bytes is None:
+        return None
+    return run_seconds(shape, tokens, rates)
+
+
 def longest_context_tokens(
     shape: ModelShape,
     recurrent: RecurrentBytes | None,
@@ -323,7 +337,7 @@ def _decode_ways(kv: TierName, machine: Machine, asked: Asked) -> tuple[DecodeWa
         return ("device",)
     if asked.decode is not None:
         return (asked.decode,)
-    return ("host",) if machine.device_bytes is None else ("device", "host")
+    return ("host",) if machine.device_bytes is None else ("device", "host", "stream")
 
 
 def _reason(strategy: Strategy, machine: Machine) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from mom_core.config import TierName
-from mom_core.memory.decide import Asked, Decision, Machine, decide
+from mom_core.memory.decide import Asked, Decision, Machine, decide, ranking
 from mom_core.memory.duration import corrected, forecast_duration
 from mom_core.memory.plan import forecast_memory
 from mom_core.memory.rates import Rates
@@ -97,7 +97,14 @@ def outlook(
     prompt_tokens = max(1, prompt_tokens)
     reused_tokens = min(max(0, reused_tokens), prompt_tokens)
     tokens = prompt_tokens + max(0, new_tokens - Strategy.named("layer-streaming").reserved_tokens)
-    found = decide(shape, recurrent, tokens, machine, asked=asked)
+    found = decide(
+        shape,
+        recurrent,
+        tokens,
+        machine,
+        asked=asked,
+        seconds=ranking(shape, tokens, machine, rates),
+    )
     forecast = found.forecast
     standard = forecast_memory(
         shape, recurrent, tokens, Strategy.named("standard", device_type=machine.device_type)

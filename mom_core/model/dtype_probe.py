@@ -1,23 +1,18 @@
 """Which dtype is fastest on this CPU, found by trying.
 
 CPUs differ too much to know: with AMX, bf16 multiplies matrices many times faster than fp32;
-with AVX2 alone it is tens of times slower. A short probe times the three things a run consists
-of (matrix products of a chunk, attention, products with a single row) and predicts the time of a
-typical run in each dtype.
+with AVX2 alone it is tens of times slower. From this machine's rates in each dtype, measured by a
+short probe and kept, the time of a typical run is predicted.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from mom_core.attention import partial_attention
-from mom_core.model.cpu_linear import is_wide_faster
-from mom_core.native import kernels
+from mom_core.memory.rates import passed_bytes, rates_here
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -25,11 +20,6 @@ if TYPE_CHECKING:
 # The typical run: a few pages read, an answer of a few paragraphs.
 _READ_TOKENS = 4096
 _WRITTEN_TOKENS = 256
-
-_ROWS = 64
-_PROBE_WIDTH = (1024, 2048)
-_ONE_ROW_MATRICES = 8
-_KEYS = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +32,8 @@ class ModelSize:
         heads: H.
         kv_heads: G.
         head_dim: D.
+        hidden: E.
+        mlp: F.
     """
 
     parameters: int
@@ -49,6 +41,8 @@ class ModelSize:
     heads: int
     kv_heads: int
     head_dim: int
+    hidden: int
+    mlp: int
 
     @classmethod
     def of(cls, config: PretrainedConfig) -> ModelSize:
@@ -65,6 +59,8 @@ class ModelSize:
             heads=heads,
             kv_heads=kv_heads,
             head_dim=head_dim,
+            hidden=width,
+            mlp=mlp,
         )
 
 
@@ -75,46 +71,28 @@ def fastest_cpu_dtype(size: ModelSize) -> torch.dtype:
 
 
 def predicted_seconds(size: ModelSize, dtype: torch.dtype) -> float:
-    """Seconds of a typical run in this dtype, from a probe of some tens of milliseconds."""
-    width_in, width_out = _PROBE_WIDTH
-    chunk = torch.ones(_ROWS, width_in, dtype=dtype)
-    weights = [torch.ones(width_out, width_in, dtype=dtype) for _ in range(_ONE_ROW_MATRICES)]
-    query = torch.ones(1, size.heads, _ROWS, size.head_dim, dtype=dtype)
-    keys = torch.ones(1, size.kv_heads, _KEYS, size.head_dim, dtype=dtype)
-
-    # The widening itself is nothing beside the rows of a chunk.
-    is_widened = dtype is torch.bfloat16 and is_wide_faster()
-    many, weight = (chunk.float(), weights[0].float()) if is_widened else (chunk, weights[0])
-    gemm_seconds = _best_seconds(lambda: torch.nn.functional.linear(many, weight))
-    flops_per_second = 2 * _ROWS * width_in * width_out / gemm_seconds
-    attention_seconds = _best_seconds(lambda: partial_attention(query, keys, keys, scale=1.0))
+    """Seconds of a typical run in this dtype, from this machine's rates."""
+    rates = rates_here(
+        dtype,
+        heads=size.heads,
+        kv_heads=size.kv_heads,
+        head_dim=size.head_dim,
+        hidden=size.hidden,
+        mlp=size.mlp,
+    )
     attention_flops = 4 * size.heads * size.head_dim
-    attention_rate = attention_flops * _ROWS * _KEYS / attention_seconds
-
-    ours = kernels()
-
-    def one_row() -> None:
-        for weight in weights:
-            if ours is None:
-                torch.nn.functional.linear(chunk[:1], weight)
-            else:
-                ours.linear_rows(chunk[:1], weight, None)
-
-    row_seconds = _best_seconds(one_row)
-    elements_per_second = width_in * width_out * _ONE_ROW_MATRICES / row_seconds
-
-    reading = 2 * size.parameters * _READ_TOKENS / flops_per_second
-    reading += size.layers * attention_flops * _READ_TOKENS**2 / 2 / attention_rate
+    passed = passed_bytes(
+        _READ_TOKENS,
+        hidden=size.hidden,
+        query=size.heads * size.head_dim,
+        mlp=size.mlp,
+        dtype_bytes=dtype.itemsize,
+    )
+    reading = (
+        2 * size.parameters * _READ_TOKENS / rates.linear_flops_per_second
+        + size.layers * attention_flops * _READ_TOKENS**2 / 2 / rates.attention_flops_per_second
+        + size.layers * passed / rates.elementwise_bytes_per_second
+    )
     kv_elements = 2 * size.layers * size.kv_heads * size.head_dim * _READ_TOKENS
-    writing = _WRITTEN_TOKENS * (size.parameters + kv_elements) / elements_per_second
-    return reading + writing
-
-
-def _best_seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    work()
-    best = float("inf")
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - started)
-    return best
+    read_bytes = (size.parameters + kv_elements) * dtype.itemsize
+    return reading + _WRITTEN_TOKENS * read_bytes / rates.one_row_bytes_per_second

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -126,8 +127,9 @@ def find_config(source: str) -> tuple[PretrainedConfig, str]:
         if path.suffix == ".gguf" and path.is_file():
             return AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name), path.stem
         if path.name.endswith(".json") and path.is_file():
-            return AutoConfig.from_pretrained(str(path)), path.resolve().parent.name
-        config = AutoConfig.from_pretrained(source, local_files_only=True)
+            _check_config_file(path)
+            return _read_config(str(path)), path.resolve().parent.name
+        config = _read_config(source, local_files_only=True)
     except (OSError, HFValidationError) as error:
         raise ModelUnavailable(f"There is no config of a model {source!r} here. {known}") from error
     except (ValueError, KeyError, ImportError) as error:
@@ -135,6 +137,32 @@ def find_config(source: str) -> tuple[PretrainedConfig, str]:
             f"The config of {source} is not one this program can read: {_first_line(error)} {known}"
         ) from error
     return config, path.resolve().name if path.is_dir() else source
+
+
+def _check_config_file(path: Path) -> None:
+    try:
+        settings = json.loads(path.read_text())
+    except ValueError as error:
+        raise UnsupportedModel(
+            f"The file {path} is not valid JSON: {error}. Is it complete?"
+        ) from error
+    if not isinstance(settings, dict):
+        raise UnsupportedModel(
+            f"The file {path} does not hold the settings of a model; give the config.json that "
+            "lies beside a model's weights."
+        )
+
+
+def _read_config(where: str, **options: bool) -> PretrainedConfig:
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(where, **options)
+    except ZeroDivisionError as error:
+        # Widths are divided by the number of heads.
+        raise UnsupportedModel(
+            f"The config of {where} has a number that may not be 0, such as num_attention_heads. "
+            "Is the file complete?"
+        ) from error
+    return config
 
 
 _WHAT_IS_ALLOWED = (
@@ -171,7 +199,7 @@ def _from_gguf_file(path: Path, dtype: torch.dtype | None) -> LoadedModel:
 def _from_folder(where: str, name: str, dtype: torch.dtype | None) -> LoadedModel:
     try:
         with quiet():
-            config = AutoConfig.from_pretrained(where)
+            config = _read_config(where)
             chosen = dtype or _fastest_dtype(config, getattr(config, "dtype", None))
             model = AutoModelForCausalLM.from_pretrained(
                 where, config=config, dtype=chosen, use_safetensors=True

@@ -19,7 +19,7 @@ RANKS = [
     ("mom_core.events", 1),
     *((f"mom_core.memory.{name}", 2) for name in ("meter", "card", "device", "host")),
     *((f"mom_core.memory.{name}", 2) for name in ("allocator", "placement", "strategy")),
-    ("mom_core.memory.rates", 3),
+    ("mom_core.memory.rates", 4),
     ("mom_core.memory", 5),
     ("mom_core.attention", 3),
     ("mom_core.kv", 3),

@@ -54,6 +54,11 @@ def test_json_is_one_object(samples: Path) -> None:
     result = mom("ask", path, "-q", question, "--max-new-tokens", "24", "--json")
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
+    assert report["chosen"]["fits"]
+    assert f"Chosen because {report['chosen']['reason']}." in result.stderr
+    assert report["chosen"]["kv"] == "device"
+    # What is said and what is printed for programs are one figure.
+    assert f"peak host {report['peak_host_bytes'] / 2**30:.2f} GiB" in result.stderr
     assert set(report) == {
         "answer",
         "finish_reason",
@@ -69,6 +74,7 @@ def test_json_is_one_object(samples: Path) -> None:
         "documents",
         "citations",
         "notice",
+        "chosen",
     }
     (document,) = report["documents"]
     assert (document["name"], document["sections"]) == ("observatory-handbook.pdf", 8)

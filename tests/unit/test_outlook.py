@@ -19,8 +19,12 @@ RATES = Rates(
     linear_flops_per_second=1e11,
     attention_flops_per_second=1e11,
     one_row_bytes_per_second=1e10,
+    host_row_bytes_per_second=1e10,
     elementwise_bytes_per_second=1e10,
     operation_seconds=1e-6,
+    layer_call_seconds=1e-4,
+    bus_bytes_per_second=1e10,
+    disk_bytes_per_second=1e9,
 )
 
 

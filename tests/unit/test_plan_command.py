@@ -74,7 +74,9 @@ def test_a_table_for_people(samples: Path) -> None:
     assert lines[3].split() == [
         *("strategy", "device", "host", "disk", "minutes", "longest", "context", "fits")
     ]
-    assert lines[-1].startswith("Auto: keys and values of all layers fit on the device;")
+    assert "device 24.0 GiB in all, host 59.6 GiB in all, disk " in lines[1]
+    assert lines[-1].startswith("Minutes are not told: this machine has no GPU")
+    assert lines[-2].startswith("Auto: keys and values of all layers fit on the device;")
 
 
 def test_what_does_not_fit_is_told_with_a_way_out() -> None:
@@ -94,6 +96,31 @@ def test_a_config_file_will_do(tmp_path: Path) -> None:
     found = report("--model", str(path), "--tokens", "1000", "--device-memory", "1GiB")
     assert found["model"] == "tiny"
     assert all(row["fits"] for row in found["strategies"])
+
+
+def test_without_sizes_it_is_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_core.memory.host.host_free_bytes", lambda *_: 7 * 2**30)
+    text = mom_plan("--model", "smollm2-135m", "--tokens", "1000")
+    assert "no GPU: the device is the host, host 7.0 GiB free, disk " in text.splitlines()[1]
+    assert "Minutes are not told" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"model_type": "llama", "num', r"config\.json is not valid JSON: .*line 1"),
+        (
+            '{"model_type": "llama", "num_attention_heads": 0}',
+            "may not be 0, such as num_attention_heads",
+        ),
+        ("[]", r"config\.json does not hold the settings of a model"),
+    ],
+)
+def test_a_config_that_is_broken_gets_a_sentence(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(MomError, match=words):
+        mom_plan("--model", str(path), "--tokens", "1000")
 
 
 @pytest.mark.parametrize(

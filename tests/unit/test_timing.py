@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,26 @@ from app import timing
 from mom_core import Engine
 from mom_core.events import Finished
 from mom_core.memory import rates
+from mom_core.memory.decide import Asked, Decision, Machine, decide, ranking
 from mom_core.memory.duration import corrected, forecast_duration, rates_for
+from mom_core.memory.plan import forecast_memory
 from mom_core.memory.strategy import Strategy
 from tests.equivalence.models import shared_model
 
 CPU = torch.device("cpu")
+
+RATES = rates.Rates(
+    linear_flops_per_second=1e11,
+    attention_flops_per_second=1e11,
+    one_row_bytes_per_second=1e10,
+    host_row_bytes_per_second=1e9,
+    elementwise_bytes_per_second=1e10,
+    operation_seconds=0.0,
+    layer_call_seconds=1.0,
+    bus_bytes_per_second=1e9,
+    disk_bytes_per_second=1e8,
+)
+QUICK = replace(RATES, layer_call_seconds=0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +101,7 @@ def test_what_a_run_took_corrects_the_next_forecast(engine: Engine) -> None:
     def forecast() -> float:
         return corrected(plain, engine.shape, CPU).prefill_seconds
 
-    strategy = Strategy.named("layer-streaming", device_type="cpu")
+    strategy = engine._strategy(2000)
     known = rates_for(engine.shape, torch.float32, CPU)
     plain = forecast_duration(engine.shape, 2000, strategy, known)
     assert forecast() == plain.prefill_seconds
@@ -102,17 +118,83 @@ def test_what_a_run_took_corrects_the_next_forecast(engine: Engine) -> None:
 
 
 def test_longer_prompts_take_more_than_their_share(engine: Engine) -> None:
-    strategy = Strategy.named("layer-streaming", device_type="cpu")
-    known = rates.Rates(
-        linear_flops_per_second=1e11,
-        attention_flops_per_second=1e11,
-        one_row_bytes_per_second=1e10,
-        elementwise_bytes_per_second=1e10,
-        operation_seconds=0.0,
-    )
+    strategy = Strategy.named("layer-streaming", kv="device", hidden="device", device_type="cpu")
     short, long = (
-        forecast_duration(engine.shape, tokens, strategy, known) for tokens in (1000, 10_000)
+        forecast_duration(engine.shape, tokens, strategy, QUICK) for tokens in (1000, 10_000)
     )
     assert long.prefill_seconds > 10 * short.prefill_seconds
     read = 9000 * engine.shape.kv_bytes_per_token
     assert long.token_seconds - short.token_seconds == pytest.approx(read / 1e10)
+
+
+def seconds(engine: Engine, tokens: int = 4096, **settings: Any) -> tuple[float, float]:
+    strategy = Strategy.named("layer-streaming", **{"hidden": "device", **settings})
+    found = forecast_duration(engine.shape, tokens, strategy, RATES)
+    return found.prefill_seconds, found.token_seconds
+
+
+def test_every_call_of_a_layer_takes_its_time(engine: Engine) -> None:
+    (few, _), (many, _) = (
+        seconds(engine, kv="device", chunk_tokens=chunk) for chunk in (4096, 1024)
+    )
+    assert many - few == pytest.approx(3 * len(engine.shape.layers))
+
+
+def test_copies_run_beside_the_computation_of_a_gpu_and_not_of_a_cpu(engine: Engine) -> None:
+    near, host = (seconds(engine, kv=kv)[0] for kv in ("device", "host"))
+    assert host == near
+    near, host = (seconds(engine, kv=kv, device_type="cpu")[0] for kv in ("device", "host"))
+    kv_bytes = 4096 * engine.shape.kv_bytes_per_token
+    assert host - near == pytest.approx(kv_bytes / 1e9)
+    disk = seconds(engine, kv="disk", device_type="cpu")[0]
+    assert disk - host == pytest.approx(kv_bytes / 1e8)
+
+
+def test_an_answer_takes_what_its_keys_and_values_take_to_reach(engine: Engine) -> None:
+    kv_bytes = 4096 * engine.shape.kv_bytes_per_token
+    (read_here, here), (read_back, back), (_, host), (_, stream) = (
+        seconds(engine, kv=kv, decode=decode)
+        for kv, decode in (
+            ("device", "device"),
+            ("host", "device"),
+            ("host", "host"),
+            ("host", "stream"),
+        )
+    )
+    assert here == back
+    assert read_back - read_here == pytest.approx(kv_bytes / 1e9)
+    # By the CPU, instead of by the device.
+    assert host - here == pytest.approx(kv_bytes / 1e9 - kv_bytes / 1e10)
+    assert here < stream < host
+    on_disk = seconds(engine, kv="disk", decode="host")[1]
+    assert on_disk - host == pytest.approx(kv_bytes / 1e8)
+
+
+def test_streamed_weights_cross_the_bus_for_every_token(engine: Engine) -> None:
+    layers_bytes = sum(engine.shape.layers_bytes)
+    streamed = seconds(engine, 10, kv="device", weights="stream")[1]
+    small = len(engine.shape.layers) * 90 * RATES.operation_seconds
+    assert streamed - small == pytest.approx(layers_bytes / 1e9)
+
+
+def test_on_a_gpu_the_quickest_way_that_fits_is_taken(engine: Engine) -> None:
+    # All keys and values do not fit; two layers' do, and the bus is quick or slow.
+    one_layer = forecast_memory(
+        engine.shape, None, 40_000, Strategy.named("layer-streaming", chunk_tokens=4096)
+    ).device_peak_bytes
+    spare = 2 * 41_024 * engine.shape.layer_kv_bytes_per_token
+    on = Machine(
+        device_bytes=int((one_layer + spare) / 0.95), host_bytes=1 << 30, disk_bytes=1 << 30
+    )
+    for bus, expected in ((1e12, "stream"), (1e6, "host")):
+        known = replace(QUICK, bus_bytes_per_second=bus)
+        found = decide(
+            engine.shape,
+            None,
+            40_000,
+            on,
+            asked=Asked(kv="host", weights="device", hidden="host"),
+            seconds=ranking(engine.shape, 40_000, on, known),
+        )
+        assert isinstance(found, Decision)
+        assert found.strategy.decode == expected
