@@ -27,13 +27,14 @@ if TYPE_CHECKING:
         OutOfMemory,
         UnsupportedModel,
     )
-    from mom_core.events import Event, Finished, MemorySample, PrefillProgress, Token
+    from mom_core.events import Adapted, Event, Finished, MemorySample, PrefillProgress, Token
     from mom_core.memory.meter import Meter
     from mom_core.mini_sequence import memory_saving
     from mom_core.model.hf_seam import mom_attention
     from mom_core.verify import ExactnessReceipt
 
 _HOME = {
+    "Adapted": "events",
     "Context": "engine",
     "ContextTooLong": "errors",
     "DocumentError": "errors",
@@ -57,6 +58,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Adapted",
     "Context",
     "ContextTooLong",
     "DocumentError",

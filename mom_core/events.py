@@ -1,7 +1,8 @@
 """What the engine says while it works: typed events, drawn one by one from a generator.
 
 `Engine.generate` yields `PrefillProgress` while it reads the prompt, then one `Token` per new
-token, then one `Finished`. `memory.meter.Meter` makes `MemorySample`s beside it. Closing the
+token, then one `Finished`; and an `Adapted` wherever memory ran out and it went on with less.
+`memory.meter.Meter` makes `MemorySample`s beside it. Closing the
 generator cancels the run at the next mini-sequence and frees what it held.
 """
 
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 FinishReason = Literal["stop", "length"]
+AdaptedWhat = Literal["chunk_tokens", "hidden", "kv", "decode"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +29,8 @@ class PrefillProgress:
         fraction: share of the *work* done, 0..1, attention's growth with position counted in.
         elapsed_seconds: since reading began.
         eta_seconds: to the end of reading at the speed so far; None until there is one.
+        resumed_fraction: share of the work that an interrupted reading had done already, 0..1;
+            `fraction` begins there.
     """
 
     prompt_tokens: int
@@ -38,6 +42,7 @@ class PrefillProgress:
     fraction: float
     elapsed_seconds: float
     eta_seconds: float | None
+    resumed_fraction: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +74,8 @@ class Finished:
             where drafts by prompt lookup were accepted.
         prefill_seconds: from the call to the first token's logits.
         decode_seconds: from the first token's logits to the last token.
+        resumed_fraction: of the work of reading what was not reused, the share that an
+            interrupted reading had done already; 0 when nothing was resumed.
     """
 
     reason: FinishReason
@@ -78,6 +85,7 @@ class Finished:
     decode_steps: int
     prefill_seconds: float
     decode_seconds: float
+    resumed_fraction: float = 0.0
 
     @property
     def prefill_tokens_per_second(self) -> float:
@@ -100,7 +108,32 @@ class Finished:
         return (self.new_tokens - 1) / max(self.decode_seconds, 1e-9)
 
 
-Event = PrefillProgress | Token | Finished
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adapted:
+    """Memory ran out; the run went on from where it was, with less. The result is the same.
+
+    Args:
+        what: that was changed: the tokens of a chunk, the tier of the hidden states or of the
+            keys and values, or the way in which these are attended to while answering.
+        before: it was this: a number of tokens, or the name of a tier or way.
+        after: and is this from now on.
+        full: the memory that was full.
+        phase: of the run.
+        at_layer: where reading went on, 0..L-1; None in the other phases.
+        at_token: tokens of that layer, or of the context, that were done and kept.
+    """
+
+    what: AdaptedWhat
+    before: int | str
+    after: int | str
+    full: Literal["device", "host"]
+    phase: Literal["prefill", "decode", "move"]
+    at_layer: int | None
+    at_token: int
+
+
+ReadingEvent = PrefillProgress | Adapted
+Event = PrefillProgress | Adapted | Token | Finished
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,7 +15,7 @@ from app.citations import Citation
 from app.documents.document import LeftOut
 from app.jobs import Failed, JobEvent, Stopped
 from app.ui import wording
-from mom_core.events import Finished, MemorySample, PrefillProgress, Token
+from mom_core.events import Adapted, Finished, MemorySample, PrefillProgress, Token
 
 Phase = Literal["idle", "waiting", "reading", "answering"]
 
@@ -85,6 +85,8 @@ def apply(view: RunView, event: JobEvent) -> RunView:
                 left_seconds=event.eta_seconds,
                 status=wording.reading(event),
             )
+        case Adapted():
+            return view
         case Token():
             return replace(
                 view,
