@@ -20,15 +20,26 @@ from torch import Tensor
 
 from mom_core.config import DecodeMode, EngineConfig, SamplingConfig, TierName
 from mom_core.errors import ContextTooLong, InvalidSetting, OutOfMemory
-from mom_core.events import Event, Finished, PrefillProgress, Token
-from mom_core.generate.decode import decode
+from mom_core.events import (
+    Adapted,
+    Event,
+    Finished,
+    FinishReason,
+    PrefillProgress,
+    ReadingEvent,
+    Token,
+)
+from mom_core.generate.decode import Steps, decode
 from mom_core.generate.detokenize import StreamDetokenizer
 from mom_core.generate.lookup import PromptLookup
 from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
+from mom_core.generate.relief import DecodeRelief
 from mom_core.generate.sampling import Sampler
+from mom_core.generate.unfinished import Unfinished
 from mom_core.generate.work import layer_shapes
 from mom_core.kv.decode_kv import DecodeKV
 from mom_core.kv.mapped import MappedFiles
+from mom_core.kv.pressure import FullMemory, full_memory, give_back_caches
 from mom_core.kv.scratch import default_scratch_folder, sweep
 from mom_core.kv.store import KVStore, kv_bytes_per_token
 from mom_core.kv.tiers import Tier, device_tier, disk_tier, host_tier
@@ -69,8 +80,6 @@ _KEPT_STATES = 64
 _RESIDENT_SHARE = 0.5
 # Room for new tokens reserved ahead; longer answers grow the store by further segments.
 _RESERVED_NEW_TOKENS = 1024
-# What torch says when CPU memory, or page-locked CPU memory, cannot be had.
-_HOST_IS_FULL_SIGNS = ("DefaultCPUAllocator", "CUDA error: out of memory")
 
 
 class Context:
@@ -84,6 +93,7 @@ class Context:
         self._cache = segment_cache(store.layers)
         self._token_ids: list[int] = []
         self._lookup = PromptLookup()
+        self._unfinished = Unfinished()
         self._next_logits: Tensor | None = None
         self._logits_at = 0
 
@@ -117,9 +127,21 @@ class Context:
                 f"give a number from 0 to {self.tokens}."
             )
         if n_tokens < self.tokens:
+            self._unfinished.reading = None
             left = self._store.crop(n_tokens)
             self._lookup.crop(self._token_ids, left)
             del self._token_ids[left:]
+
+    def drop_unfinished(self) -> None:
+        """Forgets what an interrupted reading left, and frees it."""
+        if self._unfinished.reading is not None:
+            self._unfinished.reading = None
+            del self._token_ids[self._store.roll_back(self.tokens) :]
+
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether an interrupted reading is there to be taken up."""
+        return self._unfinished.reading is not None
 
     def knows_logits_at(self, n_tokens: int) -> bool:
         """Whether the logits after exactly `n_tokens` tokens are still known."""
@@ -354,17 +376,21 @@ class Engine:
         """The run's working buffers on the device."""
         decoding = self._decoding
         copied_bytes = 0 if decoding is None else decoding.used_bytes
-        return self._working.device_bytes + copied_bytes
+        return self._working.device_bytes + copied_bytes + self._waiting_bytes("device")
 
     @property
     def working_host_bytes(self) -> int:
         """The run's working buffers on the host."""
-        return self._working.host_bytes
+        return self._working.host_bytes + self._waiting_bytes("host")
 
     @property
     def working_disk_bytes(self) -> int:
         """The run's working buffers on the disk."""
-        return self._working.disk_bytes
+        return self._working.disk_bytes + self._waiting_bytes("disk")
+
+    def _waiting_bytes(self, tier: TierName) -> int:
+        """Hidden states of an interrupted reading that waits to be taken up."""
+        return self._context._unfinished.hidden_bytes.get(tier, 0)
 
     # Reading and answering.
 
@@ -374,7 +400,7 @@ class Engine:
         context: Context | None = None,
         *,
         boundaries: Sequence[int] = (),
-    ) -> Generator[PrefillProgress, None, Tensor]:
+    ) -> Generator[ReadingEvent, None, Tensor]:
         """Reads tokens and appends them to a context.
 
         Args:
@@ -408,7 +434,7 @@ class Engine:
         context: Context | None = None,
         *,
         boundaries: Sequence[int] = (),
-    ) -> Generator[PrefillProgress, None, Tensor]:
+    ) -> Generator[ReadingEvent, None, Tensor]:
         """Makes a context hold exactly this prompt, reading only what it does not hold yet.
 
         The longest common prefix stays, the rest of the context is dropped. At least the last
@@ -430,7 +456,8 @@ class Engine:
             InvalidSetting: no tokens, or an id outside the vocabulary.
             OutOfMemory: there is no room.
         """
-        context, reused = self._reuse(prompt_ids, context)
+        context, reused, moved = self._reuse(prompt_ids, context)
+        yield from moved
         return (yield from self._read_rest(context, prompt_ids, reused, boundaries))
 
     def generate(
@@ -465,8 +492,19 @@ class Engine:
                 f"max_new_tokens is {max_new_tokens!r}; it must be a whole number of at least 1."
             )
         started = time.perf_counter()
-        context, reused = self._reuse(prompt_ids, context)
-        logits = yield from self._read_rest(context, prompt_ids, reused, boundaries)
+        context, reused, moved = self._reuse(prompt_ids, context)
+        yield from moved
+        resumed_fraction = 0.0
+        reading = self._read_rest(context, prompt_ids, reused, boundaries)
+        while True:
+            try:
+                event = next(reading)
+            except StopIteration as end:
+                logits: Tensor = end.value
+                break
+            if isinstance(event, PrefillProgress):
+                resumed_fraction = max(resumed_fraction, event.resumed_fraction)
+            yield event
         first_logits_at = time.perf_counter()
         sampler = Sampler(sampling or SamplingConfig(), context._token_ids)
         detokenizer = StreamDetokenizer(self.tokenizer)
@@ -477,46 +515,60 @@ class Engine:
         lookup = None if is_off else context._lookup
         if lookup is not None:
             lookup.begin(context._token_ids, most)
-        new_tokens, steps, reason = 0, 0, None
+        new_tokens, steps = 0, Steps()
+        reason: FinishReason | None = None
+        relief = DecodeRelief(self.device)
         while reason is None:
-            with (
-                _memory_errors_as_sentences(),
-                self._decode_kv(context, most - new_tokens) as cache,
-            ):
-                answer = decode(
-                    self._seam,
-                    context._store,
-                    cache,
-                    context._token_ids,
-                    logits,
-                    first_index=new_tokens,
-                    max_new_tokens=most,
-                    read_limit=self._rope_limit_after(context.tokens),
-                    eos_ids=self.eos_ids,
-                    sampler=sampler,
-                    lookup=lookup,
-                    detokenizer=detokenizer,
-                )
-                while True:
-                    try:
-                        token = next(answer)
-                    except StopIteration as end:
-                        reason = end.value.reason
-                        steps += end.value.steps
-                        break
-                    new_tokens += 1
-                    yield token
-            if reason is None:
-                # Beyond this length every position is rotated otherwise: all is read again.
-                logits = yield from self._append(context, [token.token_id], reused_tokens=0)
+            unread: Token | None = None
+            full: FullMemory | None = None
+            with _memory_errors_as_sentences():
+                try:
+                    with self._decode_kv(context, most - new_tokens, relief) as cache:
+                        answer = decode(
+                            self._seam,
+                            context._store,
+                            cache,
+                            context._token_ids,
+                            logits,
+                            first_index=new_tokens,
+                            max_new_tokens=most,
+                            read_limit=self._rope_limit_after(context.tokens),
+                            eos_ids=self.eos_ids,
+                            sampler=sampler,
+                            lookup=lookup,
+                            detokenizer=detokenizer,
+                            steps=steps,
+                        )
+                        while True:
+                            try:
+                                unread = next(answer)
+                            except StopIteration as end:
+                                reason = end.value
+                                break
+                            new_tokens += 1
+                            yield unread
+                except BaseException as error:
+                    full = full_memory(error)
+                    if full is None:
+                        raise
+                    relief.failed(error, context.tokens)
+                if full is not None:
+                    adapted = relief.make_room(context._store, full, self._tiers)
+                    if adapted is not None:
+                        yield adapted
+            if reason is None and unread is not None:
+                # Memory was full; or beyond this length every position is rotated otherwise, and
+                # all is read again.
+                logits = yield from self._append(context, [unread.token_id], reused_tokens=0)
         yield Finished(
             reason=reason,
             prompt_tokens=len(prompt_ids),
             reused_tokens=reused,
             new_tokens=new_tokens,
-            decode_steps=steps,
+            decode_steps=steps.count,
             prefill_seconds=first_logits_at - started,
             decode_seconds=time.perf_counter() - first_logits_at,
+            resumed_fraction=resumed_fraction,
         )
 
     def generate_ids(
@@ -635,8 +687,11 @@ class Engine:
         warning = set_context_window(self._seam, self.name, tokens, by_yarn=by_yarn)
         return (warning,) if warning else ()
 
-    def _reuse(self, prompt_ids: Sequence[int], context: Context | None) -> tuple[Context, int]:
-        """The context cropped to what it shares with the prompt, and how many tokens that is."""
+    def _reuse(
+        self, prompt_ids: Sequence[int], context: Context | None
+    ) -> tuple[Context, int, list[Adapted]]:
+        """The context cropped to what it shares with the prompt, how many tokens that is, and
+        what had to change for it."""
         self._check_ids(prompt_ids)
         self._check_fits(len(prompt_ids))
         is_own = context is None
@@ -647,20 +702,45 @@ class Engine:
         if common == len(prompt_ids) and not context.knows_logits_at(common):
             common -= 1
         context.crop(common)
+        moved: list[Adapted] = []
         if is_own:
-            self._settle(self._kv_tier_name(len(prompt_ids)))
+            moved = self._settle(self._kv_tier_name(len(prompt_ids)))
             context = self._context
-        return context, context.tokens
+        return context, context.tokens, moved
 
-    def _settle(self, wanted: TierName) -> None:
-        """The engine's own context lies where the prompt it will hold belongs."""
+    def _settle(self, wanted: TierName) -> list[Adapted]:
+        """The engine's own context lies where the prompt it will hold belongs, or lower."""
         now = self._context._store.tier.name
-        if not self._context.tokens:
+        if not self._context.tokens and not self._context.has_unfinished:
             if wanted != now:
                 self._context = self._new_context(self._tier(wanted))
+            return []
         # What "auto" once sent down is not fetched up again for a prompt that goes on with it.
-        elif self._config.kv != "auto" or _DOWNWARDS.index(wanted) > _DOWNWARDS.index(now):
-            self._move_kv(wanted)
+        if self._config.kv == "auto" and _DOWNWARDS.index(wanted) <= _DOWNWARDS.index(now):
+            return []
+        places = _DOWNWARDS[_DOWNWARDS.index(wanted) :]
+        for place in places:
+            try:
+                self._move_kv(place)
+            except OutOfMemory:
+                if place == places[-1]:
+                    raise
+                give_back_caches()
+                continue
+            break
+        if place == wanted:
+            return []
+        return [
+            Adapted(
+                what="kv",
+                before=wanted,
+                after=place,
+                full="device" if wanted == "device" and self.device.type != "cpu" else "host",
+                phase="move",
+                at_layer=None,
+                at_token=self._context.tokens,
+            )
+        ]
 
     def _move_kv(self, wanted: TierName) -> None:
         store = self._context._store
@@ -673,8 +753,9 @@ class Engine:
 
     def _read_rest(
         self, context: Context, prompt_ids: Sequence[int], reused: int, boundaries: Sequence[int]
-    ) -> Generator[PrefillProgress, None, Tensor]:
+    ) -> Generator[ReadingEvent, None, Tensor]:
         if reused == len(prompt_ids) and context._next_logits is not None:
+            context.drop_unfinished()
             return context._next_logits
         return (
             yield from self._append(
@@ -689,7 +770,7 @@ class Engine:
         *,
         reused_tokens: int,
         boundaries: Sequence[int] = (),
-    ) -> Generator[PrefillProgress, None, Tensor]:
+    ) -> Generator[ReadingEvent, None, Tensor]:
         store = context._store
         total = context.tokens + len(token_ids)
         if self._rope_limit_after(context.tokens) != self._rope_limit_after(total):
@@ -710,22 +791,47 @@ class Engine:
             hidden_tier=self._tier(strategy.hidden),
             keep_states_at=self._keep_states_at(total, boundaries),
             stages_kv=strategy.stages_kv,
+            tiers=self._tiers,
         )
-        with _memory_errors_as_sentences():
-            logits = yield from prefill(
-                self._seam,
-                store,
-                token_ids,
-                reused_tokens=reused_tokens,
-                plan=plan,
-                shapes=self._shapes,
-                working=self._working,
-            )
+        resumed = self._take_up(context, token_ids)
+        logits: Tensor | None = None
+        for part in (token_ids[:resumed], token_ids[resumed:]):
+            if not part:
+                continue
+            with _memory_errors_as_sentences():
+                logits = yield from prefill(
+                    self._seam,
+                    store,
+                    part,
+                    reused_tokens=reused_tokens,
+                    plan=plan,
+                    shapes=self._shapes,
+                    working=self._working,
+                    unfinished=context._unfinished,
+                )
+            context._token_ids.extend(part)
         store.thin_states(_KEPT_STATES)
-        context._token_ids.extend(token_ids)
+        assert logits is not None
         context._next_logits = logits
         context._logits_at = context.tokens
         return logits
+
+    def _take_up(self, context: Context, token_ids: list[int]) -> int:
+        """How many of these tokens an interrupted reading goes on with; else it is dropped."""
+        reading = context._unfinished.reading
+        if reading is None:
+            return 0
+        whole = len(reading.token_ids)
+        pairs = enumerate(zip(reading.token_ids, token_ids, strict=False))
+        common = next((i for i, (a, b) in pairs if a != b), min(whole, len(token_ids)))
+        lengths = [reading.past + n for n in (common, whole, len(token_ids))]
+        is_same = reading.past == context.tokens and (
+            len({self._rope_limit_after(length) for length in lengths}) == 1
+        )
+        if common and is_same and reading.crop(context._store, common):
+            return len(reading.token_ids)
+        context.drop_unfinished()
+        return 0
 
     def _rope_limit_after(self, tokens: int) -> int | None:
         """The length up to which positions are rotated as in a sequence of `tokens` tokens."""
@@ -779,10 +885,12 @@ class Engine:
             )
 
     @contextmanager
-    def _decode_kv(self, context: Context, new_tokens: int) -> Iterator[Cache]:
+    def _decode_kv(
+        self, context: Context, new_tokens: int, relief: DecodeRelief
+    ) -> Iterator[Cache]:
         """The context's cache as an answer uses it; afterwards all is home and its bytes freed."""
         store = context._store
-        mode = self._decode_mode(store)
+        mode = relief.mode_at_most(self._decode_mode(store))
         windows = [self._seam.window_of_layer(i) for i in range(len(store.layers))]
         kv = DecodeKV(store, mode, self.device, windows, new_tokens)
         self._decoding = kv
@@ -798,6 +906,10 @@ class Engine:
         if name == "disk":
             return disk_tier(self._files)
         return device_tier(self.device) if name == "device" else host_tier(self.device)
+
+    @property
+    def _tiers(self) -> tuple[Tier, ...]:
+        return tuple(self._tier(name) for name in _DOWNWARDS)
 
     def _kv_tier_name(self, tokens: int) -> TierName:
         """Where keys and values of a prompt belong."""
@@ -1010,12 +1122,8 @@ def _memory_errors_as_sentences() -> Iterator[None]:
             '(offload "KV + hidden to host"), choose a smaller chunk size, or leave out '
             "documents."
         ) from error
-    except MemoryError as error:
-        raise _host_is_full() from error
-    except RuntimeError as error:
-        # Neither torch's allocator of CPU memory nor that of pinned memory has an exception of
-        # its own.
-        if not any(sign in str(error) for sign in _HOST_IS_FULL_SIGNS):
+    except (MemoryError, RuntimeError) as error:
+        if full_memory(error) is None:
             raise
         raise _host_is_full() from error
 

@@ -23,7 +23,7 @@ from benchmarks.gpu.models import (
 from benchmarks.gpu.overlap import measure_overlap
 from benchmarks.gpu.session import Session, TimeUp
 from benchmarks.paper.run_strategy import STRATEGIES, engine_settings, run_strategy
-from mom_core import Engine, EngineConfig, Token
+from mom_core import Engine, EngineConfig, PrefillProgress, Token
 from mom_core.config import DecodeMode
 from mom_core.memory.duration import forecast_duration
 from mom_core.memory.plan import forecast_memory
@@ -322,7 +322,8 @@ def _read(session: Session, engine: Engine, ids: Sequence[int]) -> dict[str, Any
     try:
         for progress in engine.read(ids):
             host_working = max(host_working, engine.working_host_bytes)
-            fraction = progress.fraction
+            if isinstance(progress, PrefillProgress):
+                fraction = progress.fraction
     except TimeUp:
         is_complete = False
     session.device.synchronize()

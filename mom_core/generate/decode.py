@@ -9,7 +9,7 @@ Source: ours (segment attention); the paper brings the KV back to the GPU instea
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from torch import Tensor
 from transformers.cache_utils import Cache
@@ -22,16 +22,11 @@ from mom_core.kv.store import KVStore
 from mom_core.model.hf_seam import HFSeam
 
 
-class Ended(NamedTuple):
-    """How a decode ended.
+@dataclass(slots=True)
+class Steps:
+    """How often the model was run for an answer."""
 
-    Args:
-        reason: why; None if the answer goes on, but its last token may not be read here.
-        steps: how often the model was run.
-    """
-
-    reason: FinishReason | None
-    steps: int
+    count: int = 0
 
 
 def decode(
@@ -48,7 +43,8 @@ def decode(
     sampler: Sampler,
     lookup: PromptLookup | None,
     detokenizer: StreamDetokenizer,
-) -> Generator[Token, None, Ended]:
+    steps: Steps,
+) -> Generator[Token, None, FinishReason | None]:
     """Generates tokens after those in the store.
 
     Args:
@@ -65,13 +61,21 @@ def decode(
         sampler: how tokens are chosen.
         lookup: offers drafts, so that one step may give several tokens; None for none.
         detokenizer: for the text of the events.
+        steps: counts the runs of the model.
 
     Yields:
         One `Token` a new token, the one that ends the answer included.
+
+    Returns:
+        Why the answer ended; None if it goes on, but its last token may not be read here.
     """
     step = seam.stepper(cache)
-    steps, index = 0, first_index
-    chosen = [sampler.choose(logits)]
+    index, mark = first_index, sampler.mark()
+    try:
+        chosen = [sampler.choose(logits)]
+    except BaseException:
+        sampler.rewind(mark)
+        raise
     while True:
         for token_id in chosen:
             is_end = token_id in eos_ids
@@ -82,10 +86,10 @@ def decode(
             yield Token(token_id=token_id, text=text, index=index)
             index += 1
             if is_last:
-                return Ended("stop" if is_end else "length", steps)
+                return "stop" if is_end else "length"
         position, last = len(context_ids), chosen[-1]
         if position == read_limit:
-            return Ended(None, steps)
+            return None
         draft: list[int] = []
         # A draft of n tokens gives at most n + 1.
         most = max_new_tokens - index - 1
@@ -94,7 +98,7 @@ def decode(
         if lookup is not None and most > 0:
             draft = lookup.draft(context_ids, last, most)
         chosen = _run(step, store, context_ids, [last, *draft], sampler, eos_ids)
-        steps += 1
+        steps.count += 1
         if lookup is not None and draft:
             lookup.learn(len(chosen) - 1)
 
@@ -109,7 +113,7 @@ def _run(
 ) -> list[int]:
     """Runs a token and a draft through the model, and keeps what the sampler would have said.
 
-    If it fails, store and ids agree all the same.
+    If it fails, store and ids agree all the same, and nothing was chosen.
 
     Args:
         token_ids: the token that was chosen last, and the draft.
@@ -119,6 +123,7 @@ def _run(
     """
     position = len(context_ids)
     chosen: list[int] = []
+    mark = sampler.mark()
     try:
         rows = step(token_ids, position)
         for row, logits in enumerate(rows):
@@ -128,6 +133,7 @@ def _run(
                 break
     except BaseException:
         del context_ids[store.roll_back(position) :]
+        sampler.rewind(mark)
         raise
     kept = position + len(chosen)
     if len(chosen) < len(token_ids):

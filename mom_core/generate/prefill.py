@@ -24,9 +24,12 @@ import torch
 from torch import Tensor
 
 from mom_core.config import TierName
-from mom_core.events import PrefillProgress
+from mom_core.errors import OutOfMemory
+from mom_core.events import Adapted, AdaptedWhat, PrefillProgress, ReadingEvent
+from mom_core.generate.unfinished import Checkpoints, PartialReading, Unfinished
 from mom_core.generate.work import LayerShape, chunk_flops
-from mom_core.kv.state import LayerState
+from mom_core.kv.pressure import FullMemory, full_memory, give_back_caches, tier_below
+from mom_core.kv.state import LayerState, Parts
 from mom_core.kv.store import KVStore, LayerKV
 from mom_core.kv.tiers import Tier, device_tier
 from mom_core.kv.transfer import HiddenStates, Lanes, LayerStage, StageBuffer
@@ -35,6 +38,9 @@ from mom_core.model.hf_seam import HFSeam, KVStored, LayerCall, segment_cache
 # Rotary tables of so many tokens are kept between layers; of longer prompts they are made again
 # for each layer, so that nothing but hidden states and KV grows with the prompt.
 KEPT_CALL_TOKENS = 16_384
+# When memory is full, chunks become no smaller than this before a lower tier is used: the device
+# is then still busy.
+_SMALL_CHUNK_TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +54,15 @@ class PrefillPlan:
             ends at each. The first position and the last are kept in any case.
         stages_kv: whether keys and values that live off the device are held there while their
             layer runs. Where the device is the CPU, files are as near as its memory.
+        tiers: from fast to large, where keys, values and hidden states may go when memory is
+            full; none for nowhere.
     """
 
     chunk_tokens: int
     hidden_tier: Tier
     keep_states_at: frozenset[int] = frozenset()
     stages_kv: bool = True
+    tiers: tuple[Tier, ...] = ()
 
 
 class WorkingBytes:
@@ -79,96 +88,235 @@ class _Prefill:
         plan: PrefillPlan,
         shapes: list[LayerShape],
         working: WorkingBytes,
+        resumed: PartialReading | None,
+        checkpoints: Checkpoints | None,
     ) -> None:
         self.seam = seam
         self.store = store
+        self.ids = token_ids
         self.token_ids = torch.tensor([token_ids], dtype=torch.long)
         self.last_id = token_ids[-1]
         self.reused_tokens = reused_tokens
-        self.plan = plan
         self.shapes = shapes
         self.working = working
-        self.past = store.tokens
+        self.checkpoints = checkpoints
+        self.past = store.tokens if resumed is None else resumed.past
         self.total = self.past + len(token_ids)
+        self.layer = 0 if resumed is None else resumed.layer
+        # Tokens of that layer that are done: its keys and values are stored, its outputs written.
+        self.position = self.past if resumed is None else resumed.position
+        self.hidden = None if resumed is None else resumed.hidden
+        self.logits = None if resumed is None else resumed.logits
+        self.chunk_tokens = plan.chunk_tokens
+        self.hidden_tier = plan.hidden_tier if self.hidden is None else self.hidden.tier
+        self.tiers = plan.tiers
         self.cache = segment_cache(store.layers)
         self.lanes = Lanes(seam.device)
-        self.hidden: HiddenStates | None = None
         self.stage: StageBuffer | None = None
-        self._calls: dict[int, list[LayerCall]] = {}
+        self._staged: int | None = None
+        self._has_given_back = False
+        self._calls: dict[tuple[int, int], list[LayerCall]] = {}
         self._kept_tokens = 0
         # Without recurrent states there is nothing to keep, and no chunk has to end early.
         self._keep_at = plan.keep_states_at | {self.total} if store.states else frozenset()
-        store.keep_states()
+        self._stops = [*sorted(p for p in self._keep_at if self.past < p < self.total), self.total]
+        if resumed is None:
+            store.keep_states()
         self._started = time.perf_counter()
-        self._done_flops = 0.0
-        self._done_token_layers = 0
-        self._total_flops = sum(
-            self._flops(layer, start, end)
-            for layer in range(len(shapes))
-            for start, end in self.chunks()
+        layers = range(len(shapes))
+        work = [[self._flops(i, *chunk) for chunk in self._chunks(self.past)] for i in layers]
+        self._total_flops = sum(sum(layer) for layer in work)
+        self._done_flops = sum(sum(layer) for layer in work[: self.layer]) + sum(
+            self._flops(self.layer, *chunk)
+            for chunk in self._chunks(self.past)
+            if chunk[1] <= self.position
+        )
+        self._resumed_fraction = self._done_flops / self._total_flops
+        self._done_token_layers = self.layer * len(token_ids) + self.position - self.past
+
+    def _chunks(self, start: int) -> Iterator[tuple[int, int]]:
+        """Positions `(start, end)` of the chunks from a position on, in order."""
+        while start < self.total:
+            stop = next(stop for stop in self._stops if stop > start)
+            end = min(start + self.chunk_tokens, stop)
+            yield start, end
+            start = end
+
+    def run(self) -> Generator[ReadingEvent, None, Tensor]:
+        """The whole prefill; see the module."""
+        while True:
+            yield from self._layer()
+            if self.layer + 1 == len(self.shapes):
+                break
+            self.layer, self.position = self.layer + 1, self.past
+            if self.checkpoints is not None:
+                self.checkpoints.layer_done(self)
+        if self.logits is None:
+            raise ValueError("a prefill needs at least one token")
+        self.lanes.synchronize()
+        return self.logits
+
+    def wait_for_copies(self) -> None:
+        """Nothing is under way between tiers any more."""
+        self.lanes.synchronize()
+
+    def partial(self) -> PartialReading | None:
+        """What was done so far, if it can be taken up; the layer that runs ends at `position`."""
+        if self.hidden is None or (self.layer == 0 and self.position == self.past):
+            return None
+        self.hidden.forget_coming()
+        return PartialReading(
+            self.ids, self.past, self.layer, self.position, self.hidden, self.logits
         )
 
-    def chunks(self) -> Iterator[tuple[int, int]]:
-        """Positions `(start, end)` of every chunk, in order."""
-        inside = sorted(at for at in self._keep_at if self.past < at < self.total)
-        start = self.past
-        for stop in [*inside, self.total]:
-            while start < stop:
-                end = min(start + self.plan.chunk_tokens, stop)
-                yield start, end
-                start = end
-
-    def run(self) -> Generator[PrefillProgress, None, Tensor]:
-        """The whole prefill; see the module."""
-        if self.plan.stages_kv and self.store.tier.name != "device":
-            self.stage = StageBuffer(device_tier(self.seam.device), self.total, self.lanes)
-        last = len(self.shapes) - 1
-        for layer in range(last):
-            self._stage(layer)
-            yield from self._layer(layer)
-        self._stage(last)
-        logits = yield from self._last_layer(last)
-        self.lanes.synchronize()
-        return logits
+    def _layer(self) -> Generator[ReadingEvent, None, None]:
+        """The rest of the layer that is to run; on its way, memory that is full is made room in."""
+        layer = self.layer
+        is_last = layer + 1 == len(self.shapes)
+        while self.position < self.total:
+            start, end = next(self._chunks(self.position))
+            full: FullMemory | None = None
+            state = self.store.layers[layer]
+            before = state.now() if isinstance(state, LayerState) else None
+            try:
+                self._stage(layer)
+                if is_last:
+                    self.logits = self._last_chunk(layer, start, end)
+                else:
+                    self._chunk(layer, start, end)
+            except BaseException as error:
+                self._undo(layer, start, before)
+                full = full_memory(error)
+                if full is None or not self._can_go_on(full):
+                    raise
+            if full is not None:
+                # Out of the handler, so that no traceback holds on to tensors.
+                if (adapted := self._go_on_with_less(full)) is not None:
+                    yield adapted
+                continue
+            self.position, self._has_given_back = end, False
+            yield self._progress(layer, start, end, is_layer_done=end == self.total)
 
     def _stage(self, layer: int) -> None:
         """Lets the layer's KV be used on the device while its home is the host."""
         home = self.store.layers[layer]
-        if self.stage is not None and isinstance(home, LayerKV):
+        if self._staged == layer or not isinstance(home, LayerKV):
+            return
+        if self.store.tier.name == "device" or not self.plan.stages_kv:
+            self.cache.layers[layer].kv = home
+        else:
+            if self.stage is None:
+                self.stage = StageBuffer(device_tier(self.seam.device), self.total, self.lanes)
             self.cache.layers[layer].kv = LayerStage(home, self.stage, self.lanes)
+        self._staged = layer
 
-    def _layer(self, layer: int) -> Generator[PrefillProgress, None, None]:
-        chunks = list(self.chunks())
-        for i, (start, end) in enumerate(chunks):
-            hidden, call = self._input(layer, start, end)
-            if layer > 0 and i + 1 < len(chunks):
-                following = chunks[i + 1]
-                self._hidden_states(hidden).prefetch(*self._row(*following))
-            output = self.seam.run_layer(layer, hidden, call)
-            self._advance(layer, end)
-            self._hidden_states(output).write(start - self.past, output)
-            yield self._progress(layer, start, end, is_layer_done=i + 1 == len(chunks))
+    def _chunk(self, layer: int, start: int, end: int) -> None:
+        hidden, call = self._input(layer, start, end)
+        if layer > 0 and end < self.total:
+            self._hidden_states(hidden).prefetch(*self._row(*next(self._chunks(end))))
+        output = self.seam.run_layer(layer, hidden, call)
+        # What may find no memory comes first: once rows are written, the chunk cannot run again.
+        states = self._hidden_states(output)
+        self._advance(layer, end)
+        states.write(start - self.past, output)
 
-    def _last_layer(self, layer: int) -> Generator[PrefillProgress, None, Tensor]:
-        """Stores all keys and values; only the last token goes all the way."""
-        final: Tensor | None = None
-        for start, end in self.chunks():
-            hidden, call = self._input(layer, start, end)
-            if end == self.total:
-                if end - start > 1:
-                    # The call was recorded for the whole chunk; its parts get calls of their own.
-                    head = self._record(start, end - 1)[1][layer]
-                    self._store_only(layer, hidden[:, :-1], head)
-                    self._advance(layer, end - 1)
-                    call = self._record(end - 1, end)[1][layer]
-                final = self.seam.run_layer(layer, hidden[:, -1:], call)
-            else:
-                self._store_only(layer, hidden, call)
+    def _last_chunk(self, layer: int, start: int, end: int) -> Tensor | None:
+        """Stores all keys and values; only the prompt's last token goes all the way."""
+        hidden, call = self._input(layer, start, end)
+        if end < self.total:
+            self._store_only(layer, hidden, call)
             self._advance(layer, end)
-            yield self._progress(layer, start, end, is_layer_done=end == self.total)
-        if final is None:
-            raise ValueError("a prefill needs at least one token")
+            return None
+        if end - start > 1:
+            # The call was recorded for the whole chunk; its parts get calls of their own.
+            head = self._record(start, end - 1)[1][layer]
+            self._store_only(layer, hidden[:, :-1], head)
+            self._advance(layer, end - 1)
+            call = self._record(end - 1, end)[1][layer]
+        final = self.seam.run_layer(layer, hidden[:, -1:], call)
+        self._advance(layer, end)
         return self.seam.head(final[:, -1:], self.last_id, self.total - 1, self.cache)
+
+    # When memory is full.
+
+    def _undo(self, layer: int, start: int, before: Parts | None) -> None:
+        """The layer is as it was before the chunk that begins there."""
+        self.lanes.synchronize()
+        home = self.store.layers[layer]
+        if isinstance(home, LayerKV):
+            home.take_back(start)
+        elif before is not None:
+            home.put_back(before, start)
+        if self.hidden is not None:
+            self.hidden.forget_coming()
+
+    def _can_go_on(self, full: FullMemory) -> bool:
+        """Whether anything is left to be tried."""
+        return (
+            not self._has_given_back
+            or self.chunk_tokens > 1
+            or self._below(self.store.tier, full) is not None
+            or self._below(self.hidden_tier, full) is not None
+        )
+
+    def _go_on_with_less(self, full: FullMemory) -> Adapted | None:
+        """Makes room: caches, then smaller chunks, then a lower tier, then the smallest chunks."""
+        self._calls.clear()
+        self._kept_tokens = 0
+        self.stage, self._staged = None, None
+        give_back_caches()
+        if not self._has_given_back:
+            self._has_given_back = True
+            return None
+        before: int | str = self.chunk_tokens
+        if self.chunk_tokens > _SMALL_CHUNK_TOKENS:
+            return self._halve_chunk(full)
+        for what, tier in (("hidden", self.hidden_tier), ("kv", self.store.tier)):
+            below = self._below(tier, full)
+            if below is None:
+                continue
+            try:
+                before = tier.name
+                if what == "kv":
+                    self.store.move_to(below)
+                else:
+                    self.hidden = self.hidden and self.hidden.moved_to(below)
+                    self.hidden_tier = below
+            except (MemoryError, RuntimeError, OutOfMemory) as error:
+                if not isinstance(error, OutOfMemory) and full_memory(error) is None:
+                    raise
+                continue
+            return self._adapted("kv" if what == "kv" else "hidden", before, below.name, full)
+        return self._halve_chunk(full)
+
+    def _halve_chunk(self, full: FullMemory) -> Adapted:
+        before = self.chunk_tokens
+        if before == 1:
+            raise OutOfMemory(
+                f"The {full}'s memory is full, and so is what could take its place. Leave out "
+                "documents, close other programs, or choose a smaller model."
+            )
+        # A chunk longer than what is left would not become shorter.
+        self.chunk_tokens = max(1, min(before, self.total - self.position) // 2)
+        return self._adapted("chunk_tokens", before, self.chunk_tokens, full)
+
+    def _adapted(
+        self, what: AdaptedWhat, before: int | str, after: int | str, full: FullMemory
+    ) -> Adapted:
+        return Adapted(
+            what=what,
+            before=before,
+            after=after,
+            full=full,
+            phase="prefill",
+            at_layer=self.layer,
+            at_token=self.position,
+        )
+
+    def _below(self, tier: Tier, full: FullMemory) -> Tier | None:
+        return tier_below(tier, self.tiers, full, self.seam.device)
+
+    # Parts of a chunk.
 
     def _advance(self, layer: int, end: int) -> None:
         """Tells a recurrent layer how far it has run, and keeps its state where it should be."""
@@ -193,14 +341,15 @@ class _Prefill:
 
     def _input(self, layer: int, start: int, end: int) -> tuple[Tensor, LayerCall]:
         """A chunk's hidden states before this layer, and what else the layer is called with."""
-        if layer == 0:
+        embeddings: Tensor | None = None
+        calls = self._calls.get((start, end)) if layer > 0 else None
+        if calls is None:
             embeddings, calls = self._record(start, end)
             if self._kept_tokens + end - start <= KEPT_CALL_TOKENS:
-                self._calls[start] = calls
+                self._calls[start, end] = calls
                 self._kept_tokens += end - start
+        if layer == 0 and embeddings is not None:
             return embeddings, calls[0]
-        kept = self._calls.get(start)
-        calls = kept if kept is not None else self._record(start, end)[1]
         if self.hidden is None:
             raise ValueError("the first layer has not run")
         return self.hidden.read(*self._row(start, end)), calls[layer]
@@ -215,7 +364,7 @@ class _Prefill:
     def _hidden_states(self, like: Tensor) -> HiddenStates:
         if self.hidden is None:
             self.hidden = HiddenStates(
-                self.plan.hidden_tier,
+                self.hidden_tier,
                 self.seam.device,
                 self.lanes,
                 tokens=self.total - self.past,
@@ -236,6 +385,7 @@ class _Prefill:
         self._done_token_layers += end - start
         elapsed = time.perf_counter() - self._started
         fraction = min(1.0, self._done_flops / self._total_flops)
+        new = fraction - self._resumed_fraction
         return PrefillProgress(
             prompt_tokens=self.total,
             reused_tokens=self.reused_tokens,
@@ -245,7 +395,8 @@ class _Prefill:
             token_layers_total=(self.total - self.past) * len(self.shapes),
             fraction=fraction,
             elapsed_seconds=elapsed,
-            eta_seconds=elapsed * (1 - fraction) / fraction if fraction > 0 else None,
+            eta_seconds=elapsed * (1 - fraction) / new if new > 0 else None,
+            resumed_fraction=self._resumed_fraction,
         )
 
     def _count_working_bytes(self) -> None:
@@ -253,7 +404,7 @@ class _Prefill:
         if self.stage is not None:
             counted["device"] += self.stage.used_bytes
         if self.hidden is not None:
-            counted[self.plan.hidden_tier.name] += self.hidden.used_bytes
+            counted[self.hidden.tier.name] += self.hidden.used_bytes
         self.working.device_bytes = counted["device"]
         self.working.host_bytes = counted["host"]
         self.working.disk_bytes = counted["disk"]
@@ -268,34 +419,64 @@ def prefill(
     plan: PrefillPlan,
     shapes: list[LayerShape],
     working: WorkingBytes,
-) -> Generator[PrefillProgress, None, Tensor]:
+    unfinished: Unfinished | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Generator[ReadingEvent, None, Tensor]:
     """Reads tokens after those the store holds.
 
     Args:
         seam: the model.
-        store: its keys and values; appended to. On an error or when the generator is closed it
-            is cropped back to what it held before.
+        store: its keys and values; appended to. On an error it is cropped back to what it held
+            before.
         token_ids: at least one, following those in the store.
         reused_tokens: only reported: tokens of the prompt that did not have to be read.
         plan: chunk size and tier of the hidden states.
         shapes: of every layer, for the measure of the work.
         working: kept up to date with the bytes of the working buffers, cleared at the end.
+        unfinished: holds an interrupted reading of these same tokens to go on with, and takes
+            this one when the generator is closed. None crops the store back then, too.
+        checkpoints: keeps the reading on disk; None for nowhere.
 
     Yields:
-        A `PrefillProgress` after every chunk of every layer.
+        A `PrefillProgress` after every chunk of every layer, an `Adapted` where memory was full.
 
     Returns:
         The next token's logits `[V]`, fp32.
+
+    Raises:
+        OutOfMemory: there is no room, however little is taken.
     """
-    past = store.tokens
-    run = _Prefill(seam, store, token_ids, reused_tokens, plan, shapes, working)
+    resumed = None if unfinished is None else unfinished.reading
+    past = store.tokens if resumed is None else resumed.past
+    run: _Prefill | None = None
     is_complete = False
     try:
+        run = _Prefill(
+            seam,
+            store,
+            token_ids,
+            reused_tokens,
+            plan,
+            shapes,
+            working,
+            resumed,
+            checkpoints,
+        )
+        if unfinished is not None:
+            unfinished.reading = None
         logits = yield from run.run()
         is_complete = True
         return logits
+    except (GeneratorExit, KeyboardInterrupt):
+        if run is not None and unfinished is not None:
+            run.lanes.synchronize()
+            unfinished.reading = run.partial()
+            if checkpoints is not None and unfinished.reading is not None:
+                checkpoints.interrupted(run)
+        raise
     finally:
         working.clear()
-        if not is_complete:
-            run.lanes.synchronize()
+        if not is_complete and (unfinished is None or unfinished.reading is None):
+            if run is not None:
+                run.lanes.synchronize()
             store.roll_back(past)

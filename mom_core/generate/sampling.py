@@ -38,6 +38,7 @@ class Sampler:
         # shorter than the vocabulary however long the document is.
         self._is_penalised = config.repetition_penalty != 1.0
         self._seen = set(context_ids) if self._is_penalised else set[int]()
+        self._added: list[int] = []
         # Their list where the logits are, `[1, V]`, filled so far; made with the first token.
         self._listed: Tensor | None = None
 
@@ -57,7 +58,20 @@ class Sampler:
         if self._is_penalised and self._listed is not None and token_id not in self._seen:
             self._listed[0, len(self._seen)] = token_id
             self._seen.add(token_id)
+            self._added.append(token_id)
         return token_id
+
+    def mark(self) -> tuple[int, Tensor | None]:
+        """Where the draws are, for `rewind`."""
+        return len(self._added), None if self._config.is_greedy else self._random.get_state()
+
+    def rewind(self, mark: tuple[int, Tensor | None]) -> None:
+        """Forgets what was chosen since; the next draw is the one that followed the mark."""
+        added, state = mark
+        self._seen.difference_update(self._added[added:])
+        del self._added[added:]
+        if state is not None:
+            self._random.set_state(state)
 
     def _list_seen(self, logits: Tensor) -> Tensor:
         """`[1, n]`, the tokens that occur, on the device of the logits."""

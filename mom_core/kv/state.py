@@ -45,6 +45,54 @@ class LayerState:
         if self.tokens not in self._kept:
             self._kept[self.tokens] = _copied(self.parts)
 
+    def branch(self) -> LayerState:
+        """The same state and the same kept ones, which nobody changes; each goes its own way."""
+        other = LayerState()
+        other.tokens = self.tokens
+        other.parts = _restored(_copied(self.parts))
+        other._kept = dict(self._kept)
+        return other
+
+    @property
+    def kept_parts(self) -> dict[int, Parts]:
+        """The kept states by position, their tensors on the host; not to be changed."""
+        return {
+            at: {
+                name: {i: _tensor(value) for i, value in values.items()}
+                for name, values in kept.items()
+            }
+            for at, kept in self._kept.items()
+        }
+
+    def restore(self, kept: dict[int, Parts], tokens: int, device: torch.device) -> None:
+        """Takes on kept states, and goes to one of them.
+
+        Args:
+            kept: as `kept_parts` gave them.
+            tokens: the position to go to.
+            device: where the model computes.
+        """
+        for at, parts in kept.items():
+            self._kept[at] = {
+                name: {
+                    i: (value, device) if isinstance(value, Tensor) else value
+                    for i, value in values.items()
+                }
+                for name, values in parts.items()
+            }
+        self.go_to(tokens)
+
+    def now(self) -> Parts:
+        """A copy of the state as it is, for `put_back`."""
+        return {
+            name: {i: v.clone() if isinstance(v, Tensor) else v for i, v in values.items()}
+            for name, values in self.parts.items()
+        }
+
+    def put_back(self, parts: Parts, tokens: int) -> None:
+        """Makes the state what it was when `now` gave these parts; they are used up."""
+        self._become(parts, tokens)
+
     @property
     def kept_at(self) -> frozenset[int]:
         """Positions that can be gone back to."""
@@ -61,14 +109,16 @@ class LayerState:
         Raises:
             KeyError: none is kept at this position.
         """
-        if self.parts:
-            for name, values in _restored(self._kept[tokens]).items():
-                # In place: a cache of transformers holds the same dictionaries.
-                self.parts[name].clear()
-                self.parts[name].update(values)
-        self.tokens = tokens
+        self._become(_restored(self._kept[tokens]) if self.parts else {}, tokens)
         for later in [at for at in self._kept if at > tokens]:
             del self._kept[later]
+
+    def _become(self, parts: Parts, tokens: int) -> None:
+        for name, values in parts.items():
+            # In place: a cache of transformers holds the same dictionaries.
+            self.parts[name].clear()
+            self.parts[name].update(values)
+        self.tokens = tokens
 
     @property
     def state_bytes(self) -> int:
@@ -79,6 +129,10 @@ class LayerState:
     def kept_bytes(self) -> int:
         """Bytes of the kept states, on the host."""
         return sum(_bytes(kept) for kept in self._kept.values())
+
+
+def _tensor(kept: Any) -> Any:
+    return kept[0] if isinstance(kept, tuple) else kept
 
 
 def _copied(parts: Parts) -> _Kept:
@@ -105,7 +159,7 @@ def _bytes(parts: Parts | _Kept) -> int:
     total = 0
     for values in parts.values():
         for value in values.values():
-            tensor = value[0] if isinstance(value, tuple) else value
+            tensor = _tensor(value)
             if isinstance(tensor, torch.Tensor):
                 total += tensor.numel() * tensor.element_size()
     return total

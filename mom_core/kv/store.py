@@ -2,6 +2,9 @@
 
 Nothing is ever concatenated or moved to grow: room is reserved ahead, tokens are written into
 it once, and when it is full another segment begins. Attention takes the filled parts as views.
+
+So a store can be branched without a copy: both go on with segments of their own, and rows that
+both see are written by neither. What is saved to a file is such a branch.
 """
 
 from __future__ import annotations
@@ -23,16 +26,20 @@ _SPARE_SHARE = 16
 
 @dataclass(slots=True)
 class _Buffer:
-    """Preallocated room of one segment: `[1, G, capacity, D]` each, `used` tokens filled."""
+    """Preallocated room of one segment: `[1, G, capacity, D]` each, `used` tokens filled.
+
+    The first `shared` rows may be seen by others, too, and are never written again.
+    """
 
     start: int
     keys: Tensor
     values: Tensor
     used: int = 0
+    shared: int = 0
 
     @property
     def room(self) -> int:
-        return int(self.keys.shape[2]) - self.used
+        return 0 if self.used < self.shared else int(self.keys.shape[2]) - self.used
 
 
 class LayerKV:
@@ -85,6 +92,26 @@ class LayerKV:
             if b.used
         ]
 
+    def hold(self, keys: Tensor, values: Tensor) -> None:
+        """Takes tokens as they lie, without a copy: the next segment, only to be read.
+
+        Args:
+            keys: `[1, G, N, D]`, such as a view of a file; on this tier's device.
+            values: `[1, G, N, D]`.
+        """
+        tokens = int(keys.shape[2])
+        self._buffers.append(_Buffer(self.tokens, keys, values, tokens, tokens))
+        self.tokens += tokens
+
+    def branch(self) -> LayerKV:
+        """The same tokens in the same memory; what one appends or crops, the other never sees."""
+        other = LayerKV(self.tier)
+        for buffer in self._buffers:
+            buffer.shared = max(buffer.shared, buffer.used)
+            held = slice(0, buffer.used)
+            other.hold(buffer.keys[:, :, held], buffer.values[:, :, held])
+        return other
+
     def moved_to(self, tier: Tier) -> LayerKV:
         """The same keys and values on another tier, with room for more."""
         moved = LayerKV(tier)
@@ -101,11 +128,15 @@ class LayerKV:
 
     def crop(self, tokens: int) -> None:
         """Drops everything after the first `tokens` tokens; buffers left empty are freed."""
+        self.take_back(tokens)
+        self._wanted_tokens = 0
+
+    def take_back(self, tokens: int) -> None:
+        """`crop`, and room for as many tokens as before stays promised."""
         for buffer in self._buffers:
             buffer.used = max(0, min(buffer.used, tokens - buffer.start))
         self._buffers = [b for b in self._buffers if b.used]
         self.tokens = min(self.tokens, tokens)
-        self._wanted_tokens = 0
 
     @property
     def used_bytes(self) -> int:
@@ -148,6 +179,12 @@ class KVStore:
         self.layers: list[LayerKV | LayerState] = [
             LayerState() if index in recurrent else LayerKV(tier) for index in range(layers)
         ]
+
+    def branch(self) -> KVStore:
+        """All of it once more without a copy of keys and values; each goes its own way."""
+        other = KVStore(0, self.tier)
+        other.layers = [layer.branch() for layer in self.layers]
+        return other
 
     @property
     def tokens(self) -> int:

@@ -11,7 +11,7 @@ streaming of hidden states are ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, runtime_checkable
 
@@ -21,6 +21,9 @@ from torch import Tensor
 from mom_core.attention import Segment
 from mom_core.kv.store import LayerKV, copy_tokens
 from mom_core.kv.tiers import Tier
+
+# Rows of hidden states copied at a time where all of them move.
+_FILLED_ROWS = 4096
 
 
 class KVSink(Protocol):
@@ -223,6 +226,10 @@ class HiddenStates:
         tokens: S.
         width: E.
         dtype: of the hidden states.
+
+    Attributes:
+        tier: as given.
+        tokens: S.
     """
 
     def __init__(
@@ -235,7 +242,7 @@ class HiddenStates:
         width: int,
         dtype: torch.dtype,
     ) -> None:
-        self._tier = tier
+        self.tier = tier
         # `[1, rows, E]` each; one but for pinned memory.
         self._pieces: list[tuple[int, Tensor]] = []
         start = 0
@@ -246,6 +253,7 @@ class HiddenStates:
         self._is_remote = tier.is_pinned or (tier.name == "disk" and device.type == "cuda")
         self._device = device
         self._lanes = lanes
+        self.tokens, self._width, self._dtype = tokens, width, dtype
         self._written: dict[int, torch.cuda.Event | None] = {}
         self._coming: dict[int, tuple[Tensor, torch.cuda.Event | None]] = {}
 
@@ -265,8 +273,8 @@ class HiddenStates:
             shape = (1, end - start, places[0].shape[2])
             chunk = torch.empty(shape, dtype=places[0].dtype, device=self._device)
             for part, place in _side_by_side(chunk, places):
-                part.copy_(place, non_blocking=self._tier.is_pinned)
-                self._tier.drop(place)
+                part.copy_(place, non_blocking=self.tier.is_pinned)
+                self.tier.drop(place)
         self._coming[start] = (chunk, up.mark())
 
     def read(self, start: int, end: int) -> Tensor:
@@ -288,11 +296,46 @@ class HiddenStates:
             down.after_compute()
         with down.using() if self._is_remote else nullcontext():
             for part, place in _side_by_side(chunk, self._places(start, start + chunk.shape[1])):
-                place.copy_(part, non_blocking=self._tier.is_pinned)
-                self._tier.drop(place)
+                place.copy_(part, non_blocking=self.tier.is_pinned)
+                self.tier.drop(place)
         if self._is_remote:
             down.keep_until_copied(chunk)
             self._written[start] = down.mark()
+
+    def pieces(self) -> list[Tensor]:
+        """All rows in order, as views `[1, N, E]` where they live. Copies must not be under way."""
+        return [piece[:, : self.tokens - first] for first, piece in self._pieces]
+
+    def forget_coming(self) -> None:
+        """Chunks that were prefetched are not read any more."""
+        self._coming.clear()
+
+    def moved_to(self, tier: Tier) -> HiddenStates:
+        """The same on another tier. Copies must not be under way.
+
+        Raises:
+            OutOfMemory: the disk has no room for it.
+        """
+        moved = HiddenStates(
+            tier,
+            self._device,
+            self._lanes,
+            tokens=self.tokens,
+            width=self._width,
+            dtype=self._dtype,
+        )
+        moved.fill(self.pieces())
+        return moved
+
+    def fill(self, pieces: Iterable[Tensor]) -> None:
+        """Writes rows `[1, N, E]` piece after piece from the first one on, and waits for it."""
+        row = 0
+        for piece in pieces:
+            for part in torch.split(piece, _FILLED_ROWS, dim=1):
+                self.write(row, part)
+                row += part.shape[1]
+        self._lanes.synchronize()
+        self._written.clear()
 
     def _places(self, start: int, end: int) -> list[Tensor]:
         """Where rows `start` to `end` lie, as views in order."""

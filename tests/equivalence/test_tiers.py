@@ -79,7 +79,7 @@ def test_a_closed_answer_frees_what_it_took(decode: Any) -> None:
 
 
 @pytest.mark.parametrize("decode", ["device", "stream"])
-def test_a_failing_step_leaves_home_right(decode: Any) -> None:
+def test_a_failing_step_leaves_home_right_and_is_done_again(decode: Any) -> None:
     model, prompt = shared_model("llama"), quoting(40)
     engine = Engine(model, config=EngineConfig(chunk_tokens=16, kv="host", decode=decode))
     truth = plain_greedy(model, prompt, 12)
@@ -93,9 +93,9 @@ def test_a_failing_step_leaves_home_right(decode: Any) -> None:
                 raise MemoryError
         append(kv, keys, values)
 
-    events = engine.generate(prompt, max_new_tokens=12)
-    with mock.patch.object(LayerKV, "append", fails_once), pytest.raises(Exception, match="full"):
-        list(events)
+    with mock.patch.object(LayerKV, "append", fails_once):
+        assert engine.generate_ids(prompt, max_new_tokens=12) == truth
+    assert calls > 11
     assert {layer.tokens for layer in engine.context._store.layers} == {engine.context.tokens}
     assert engine.generate_ids(prompt, max_new_tokens=12) == truth
 

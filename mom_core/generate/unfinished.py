@@ -1,0 +1,121 @@
+"""A reading that was interrupted: what is left of it, and how it is taken up.
+
+In layer-streaming order that is what the layers have stored, and the hidden states between the
+layer that was running and the one before. It goes on from there, chunk by chunk as it would have,
+so the result is the same bit by bit. What was read for one prompt also serves another one that
+begins with the same tokens.
+
+Source: ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from mom_core.config import TierName
+from mom_core.kv.state import LayerState
+from mom_core.kv.store import KVStore, LayerKV
+from mom_core.kv.transfer import HiddenStates
+
+
+@dataclass(slots=True)
+class PartialReading:
+    """A prefill that was interrupted: what its layers stored is in the store, beside this.
+
+    Args:
+        token_ids: all that were to be read.
+        past: tokens the store held before.
+        layer: that was running.
+        position: tokens that this layer has done, those before included.
+        hidden: before this layer from `position` on, and after it up to there; in the last layer
+            all are before it.
+        logits: the next token's, if it was interrupted at its very end.
+    """
+
+    token_ids: list[int]
+    past: int
+    layer: int
+    position: int
+    hidden: HiddenStates
+    logits: Tensor | None = None
+
+    def crop(self, store: KVStore, tokens: int) -> bool:
+        """Makes it the reading of fewer tokens. The same causes have the same effects.
+
+        Args:
+            store: with what its layers stored.
+            tokens: of `token_ids`; recurrent states can only go back to where one was kept, so
+                fewer may be left.
+
+        Returns:
+            Whether anything is left.
+        """
+        whole, end = len(self.token_ids), self.past + tokens
+        done = store.layers[: self.layer + 1]
+        kept = [layer.kept_at for layer in done if isinstance(layer, LayerState)]
+        if kept and tokens < whole:
+            # The layer that was running has kept none beyond its position.
+            if self.position < end and isinstance(done[-1], LayerState):
+                kept = kept[:-1]
+            if kept:
+                end = max((at for at in frozenset.intersection(*kept) if at <= end), default=0)
+        if end <= self.past:
+            return False
+        self.token_ids = self.token_ids[: end - self.past]
+        for layer in done:
+            if isinstance(layer, LayerKV):
+                layer.crop(end)
+            elif layer.tokens > end:
+                layer.go_to(end)
+        self.position = min(self.position, end)
+        if self.layer + 1 == len(store.layers) and self.position == end and tokens < whole:
+            # Its last token has to go all the way, which it did not before.
+            self._go_back_in_last_layer(store.layers[-1], end - 1)
+        return True
+
+    def _go_back_in_last_layer(self, layer: LayerKV | LayerState, most: int) -> None:
+        self.logits = None
+        if isinstance(layer, LayerKV):
+            layer.crop(most)
+            self.position = most
+        else:
+            self.position = max(at for at in layer.kept_at if at <= most)
+            layer.go_to(self.position)
+
+
+class Unfinished:
+    """What an interrupted reading of a context left, until it is taken up or dropped."""
+
+    def __init__(self) -> None:
+        self.reading: PartialReading | None = None
+
+    @property
+    def hidden_bytes(self) -> dict[TierName, int]:
+        """Bytes of hidden states it holds, by tier."""
+        if self.reading is None:
+            return {}
+        return {self.reading.hidden.tier.name: self.reading.hidden.used_bytes}
+
+
+class Progress(Protocol):
+    """Where a prefill is, as whoever keeps it on disk needs it."""
+
+    store: KVStore
+    past: int
+    layer: int
+    position: int
+    hidden: HiddenStates | None
+    logits: Tensor | None
+
+    def wait_for_copies(self) -> None: ...
+
+
+class Checkpoints(Protocol):
+    """Keeps a prefill on disk every so often."""
+
+    def layer_done(self, run: Progress) -> None: ...
+
+    def interrupted(self, run: Progress) -> None: ...
