@@ -110,6 +110,7 @@ class _Prefill:
         self.chunk_tokens = plan.chunk_tokens
         self.hidden_tier = plan.hidden_tier if self.hidden is None else self.hidden.tier
         self.tiers = plan.tiers
+        self.stages_kv = plan.stages_kv
         self.cache = segment_cache(store.layers)
         self.lanes = Lanes(seam.device)
         self.stage: StageBuffer | None = None
@@ -202,7 +203,7 @@ class _Prefill:
         home = self.store.layers[layer]
         if self._staged == layer or not isinstance(home, LayerKV):
             return
-        if self.store.tier.name == "device" or not self.plan.stages_kv:
+        if self.store.tier.name == "device" or not self.stages_kv:
             self.cache.layers[layer].kv = home
         else:
             if self.stage is None:
