@@ -226,7 +226,7 @@ class _Forecast:
             tiers["device"]["one layer's KV"] = self.tokens * per_token
         if strategy.weights == "stream":
             tiers["device"]["weights"] = self._streamed_weights()
-            tiers[strategy.weights_home]["weights at home"] = sum(shape.layers_bytes)
+            tiers[strategy.weights_home]["weights"] = sum(shape.layers_bytes)
         working = {
             "norm": self._norm(),
             "rotation": shape.hidden + self._rotation(),
@@ -261,10 +261,10 @@ class _Forecast:
         after: dict[str, Terms] = {"device": self._decode_terms(), "host": {}, "disk": {}}
         after[strategy.kv]["KV"] = shape.kv_layers * stored
         if strategy.kv != "device" and strategy.decode != "host":
-            after["device"]["KV for the answer"] = self._kv_for_the_answer()
+            after["device"]["KV"] = self._kv_for_the_answer()
         if strategy.weights == "stream":
             after["device"]["weights"] = self._streamed_weights()
-            after[strategy.weights_home]["weights at home"] = sum(shape.layers_bytes)
+            after[strategy.weights_home]["weights"] = sum(shape.layers_bytes)
         return prefill, self._held("decode", after["device"], after["host"], after["disk"])
 
     def _places_of_a_layer(self, rows: int) -> dict[str, tuple[int, int]]:

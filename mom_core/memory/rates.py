@@ -50,6 +50,7 @@ _KEYS = 4096
 # Of each kind of work.
 _LEAST_RUNS, _MOST_RUNS, _PROBE_SECONDS = 3, 50, 0.1
 _COPIED_BYTES = 32 << 20
+_WRITTEN_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,7 +362,7 @@ def _disk_bytes_per_second(folder: Path) -> float:
 
     Reading is no slower, and nothing lies on a disk that cannot be written to.
     """
-    block = bytes(_COPIED_BYTES)
+    block = bytes(_WRITTEN_BYTES)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -369,7 +370,7 @@ def _disk_bytes_per_second(folder: Path) -> float:
             file.write(block)
             file.flush()
             os.fsync(file.fileno())
-            return _COPIED_BYTES / (time.perf_counter() - started)
+            return _WRITTEN_BYTES / (time.perf_counter() - started)
     except OSError:
         return math.inf
 
