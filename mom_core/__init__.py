@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ModelUnavailable,
         MomError,
         OutOfMemory,
+        SnapshotUnusable,
         UnsupportedModel,
     )
     from mom_core.events import Adapted, Event, Finished, MemorySample, PrefillProgress, Token
@@ -51,6 +52,7 @@ _HOME = {
     "OutOfMemory": "errors",
     "PrefillProgress": "events",
     "SamplingConfig": "config",
+    "SnapshotUnusable": "errors",
     "Token": "events",
     "UnsupportedModel": "errors",
     "memory_saving": "mini_sequence",
@@ -75,6 +77,7 @@ __all__ = [
     "OutOfMemory",
     "PrefillProgress",
     "SamplingConfig",
+    "SnapshotUnusable",
     "Token",
     "UnsupportedModel",
     "memory_saving",

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mom_core.config import DecodeMode, EngineConfig, SamplingConfig, TierName
-from mom_core.errors import ContextTooLong, InvalidSetting, OutOfMemory
+from mom_core.errors import ContextTooLong, InvalidSetting, OutOfMemory, SnapshotUnusable
 from mom_core.events import (
     Adapted,
     Event,
@@ -31,18 +31,21 @@ from mom_core.events import (
 )
 from mom_core.generate.decode import Steps, decode
 from mom_core.generate.detokenize import StreamDetokenizer
+from mom_core.generate.keeping import ReadingKeeper
 from mom_core.generate.lookup import PromptLookup
 from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
 from mom_core.generate.relief import DecodeRelief
 from mom_core.generate.sampling import Sampler
-from mom_core.generate.unfinished import Unfinished
+from mom_core.generate.unfinished import PartialReading, Unfinished
 from mom_core.generate.work import layer_shapes
 from mom_core.kv.decode_kv import DecodeKV
 from mom_core.kv.mapped import MappedFiles
 from mom_core.kv.pressure import FullMemory, full_memory, give_back_caches
 from mom_core.kv.scratch import default_scratch_folder, sweep
+from mom_core.kv.snapshot import open_snapshot, read_manifest
 from mom_core.kv.store import KVStore, kv_bytes_per_token
 from mom_core.kv.tiers import Tier, device_tier, disk_tier, host_tier
+from mom_core.kv.transfer import HiddenStates, Lanes
 from mom_core.memory.allocator import keep_freed_memory
 from mom_core.memory.decide import Asked, Decision, Machine, Refusal, decide, ranking
 from mom_core.memory.device import device_free_bytes
@@ -55,6 +58,7 @@ from mom_core.memory.shape import ModelShape
 from mom_core.memory.simulate import RecurrentBytes, recurrent_bytes
 from mom_core.memory.strategy import Strategy
 from mom_core.model.extend import set_context_window
+from mom_core.model.fingerprint import difference, model_fingerprint
 from mom_core.model.hf_seam import HFSeam, segment_cache
 from mom_core.verify import (
     TESTED_MODEL_TYPES,
@@ -132,6 +136,15 @@ class Context:
             self._lookup.crop(self._token_ids, left)
             del self._token_ids[left:]
 
+    def branch(self) -> Context:
+        """The same once more, sharing the memory of keys and values; each goes its own way."""
+        other = Context(self._store.branch())
+        other._token_ids = list(self._token_ids)
+        other._next_logits, other._logits_at = self._next_logits, self._logits_at
+        if self.has_unfinished:
+            del other._token_ids[other._store.roll_back(self.tokens) :]
+        return other
+
     def drop_unfinished(self) -> None:
         """Forgets what an interrupted reading left, and frees it."""
         if self._unfinished.reading is not None:
@@ -149,11 +162,15 @@ class Context:
 
     def common_prefix_tokens(self, token_ids: Sequence[int]) -> int:
         """How many tokens at the beginning of `token_ids` are already here."""
-        limit = min(len(token_ids), self.tokens)
-        if self._token_ids[:limit] == list(token_ids[:limit]):
-            return limit
-        pairs = zip(self._token_ids, token_ids, strict=False)
-        return next(i for i, (mine, theirs) in enumerate(pairs) if mine != theirs)
+        return _common(self._token_ids, token_ids)
+
+    def saves_tokens(self, token_ids: Sequence[int]) -> float:
+        """The same, and tokens of an interrupted reading by the share of layers they passed."""
+        common, reading = self.common_prefix_tokens(token_ids), self._unfinished.reading
+        if reading is None or common < reading.past:
+            return common
+        more = _common(reading.token_ids, token_ids[reading.past :])
+        return common + more * reading.layer / len(self._store.layers)
 
 
 class Engine:
@@ -309,6 +326,69 @@ class Engine:
     def context(self) -> Context:
         """The context used where none is named."""
         return self._context
+
+    @functools.cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """What keys and values depend on, as digests by name: see `model.fingerprint`."""
+        config = self._config
+        rope = [config.extend, config.context_tokens if config.extend != "off" else None]
+        return model_fingerprint(self.model, self.tokenizer, dtype=self.dtype, rope=rope)
+
+    def reopen(self, folder: Path) -> Context:
+        """A context that was kept on disk, mapped from there; also one that is not read to its end.
+
+        It is not the engine's own until `use` makes it that.
+
+        Args:
+            folder: of the snapshot.
+
+        Raises:
+            SnapshotUnusable: it is damaged, of another version, or of another model.
+            OutOfMemory: there is no room for the hidden states of a reading that is not over.
+        """
+        manifest = read_manifest(folder)
+        if words := difference(self.fingerprint, manifest.fingerprint):
+            raise SnapshotUnusable(
+                f"The prepared document in {folder} was read by {manifest.model} with {words}, so "
+                f"it cannot be used with {self.name} as it is loaded now. It is read again."
+            )
+        is_cpu = self.device.type == "cpu"
+        name = self._kv_tier_name(manifest.tokens)
+        # Files are mapped on the host; they go to a GPU when the context is used.
+        context = self._new_context(self._tier(name if is_cpu or name != "device" else "host"))
+        context._store.reserve(self._reserved_tokens(manifest.tokens))
+        with _memory_errors_as_sentences():
+            opened = open_snapshot(folder, manifest, context._store, self.device)
+        if (progress := manifest.progress) is None:
+            context._token_ids = opened.token_ids
+            context._next_logits, context._logits_at = opened.logits, manifest.tokens
+            return context
+        assert opened.hidden is not None
+        context._token_ids = opened.token_ids[: progress.past]
+        strategy = self._strategy(manifest.tokens, context._store.tier.name)
+        with _memory_errors_as_sentences():
+            hidden = HiddenStates(
+                self._tier(strategy.hidden),
+                self.device,
+                Lanes(self.device),
+                tokens=manifest.tokens - progress.past,
+                width=int(opened.hidden.shape[2]),
+                dtype=opened.hidden.dtype,
+            )
+            hidden.fill([opened.hidden])
+        context._unfinished.reading = PartialReading(
+            opened.token_ids[progress.past :],
+            progress.past,
+            progress.layer,
+            progress.position,
+            hidden,
+            opened.logits,
+        )
+        return context
+
+    def use(self, context: Context) -> None:
+        """Makes a context the engine's own; call it between runs."""
+        self._context = context
 
     def new_context(self) -> Context:
         """An empty context."""
@@ -468,6 +548,7 @@ class Engine:
         sampling: SamplingConfig | None = None,
         context: Context | None = None,
         boundaries: Sequence[int] = (),
+        keeper: ReadingKeeper | None = None,
     ) -> Generator[Event, None, None]:
         """Reads a prompt (only what is new of it) and answers.
 
@@ -478,6 +559,7 @@ class Engine:
             context: the engine's own if None.
             boundaries: positions in the prompt where a document or a turn ends, so that a
                 recurrent model can go back to them. Other models need none.
+            keeper: keeps the prompt on disk, while it is read and when it is.
 
         Yields:
             `PrefillProgress` while reading, `Token` for each new token, one `Finished`.
@@ -495,7 +577,7 @@ class Engine:
         context, reused, moved = self._reuse(prompt_ids, context)
         yield from moved
         resumed_fraction = 0.0
-        reading = self._read_rest(context, prompt_ids, reused, boundaries)
+        reading = self._read_rest(context, prompt_ids, reused, boundaries, keeper)
         while True:
             try:
                 event = next(reading)
@@ -505,6 +587,8 @@ class Engine:
             if isinstance(event, PrefillProgress):
                 resumed_fraction = max(resumed_fraction, event.resumed_fraction)
             yield event
+        if keeper is not None:
+            keeper.done(context._token_ids, context._store, logits)
         first_logits_at = time.perf_counter()
         sampler = Sampler(sampling or SamplingConfig(), context._token_ids)
         detokenizer = StreamDetokenizer(self.tokenizer)
@@ -752,14 +836,23 @@ class Engine:
             store.move_to(self._tier(wanted))
 
     def _read_rest(
-        self, context: Context, prompt_ids: Sequence[int], reused: int, boundaries: Sequence[int]
+        self,
+        context: Context,
+        prompt_ids: Sequence[int],
+        reused: int,
+        boundaries: Sequence[int],
+        keeper: ReadingKeeper | None = None,
     ) -> Generator[ReadingEvent, None, Tensor]:
         if reused == len(prompt_ids) and context._next_logits is not None:
             context.drop_unfinished()
             return context._next_logits
         return (
             yield from self._append(
-                context, list(prompt_ids[reused:]), reused_tokens=reused, boundaries=boundaries
+                context,
+                list(prompt_ids[reused:]),
+                reused_tokens=reused,
+                boundaries=boundaries,
+                keeper=keeper,
             )
         )
 
@@ -770,6 +863,7 @@ class Engine:
         *,
         reused_tokens: int,
         boundaries: Sequence[int] = (),
+        keeper: ReadingKeeper | None = None,
     ) -> Generator[ReadingEvent, None, Tensor]:
         store = context._store
         total = context.tokens + len(token_ids)
@@ -782,7 +876,7 @@ class Engine:
         store.reserve(reserved)
         files_bytes = 0
         if store.tier.name == "disk":
-            files_bytes += self._kv_bytes_per_token() * (reserved - context.tokens)
+            files_bytes += self.kv_bytes_per_token * (reserved - context.tokens)
         if strategy.hidden == "disk":
             files_bytes += len(token_ids) * self._seam.hidden_size * self.dtype.itemsize
         self._prepare_files(files_bytes)
@@ -794,6 +888,9 @@ class Engine:
             tiers=self._tiers,
         )
         resumed = self._take_up(context, token_ids)
+        # Of a reading that serves only in part, files of that part alone cannot be made.
+        if keeper is not None and resumed in (0, len(token_ids)):
+            keeper.begin([*context._token_ids, *token_ids], store)
         logits: Tensor | None = None
         for part in (token_ids[:resumed], token_ids[resumed:]):
             if not part:
@@ -808,6 +905,7 @@ class Engine:
                     shapes=self._shapes,
                     working=self._working,
                     unfinished=context._unfinished,
+                    checkpoints=keeper,
                 )
             context._token_ids.extend(part)
         store.thin_states(_KEPT_STATES)
@@ -821,9 +919,7 @@ class Engine:
         reading = context._unfinished.reading
         if reading is None:
             return 0
-        whole = len(reading.token_ids)
-        pairs = enumerate(zip(reading.token_ids, token_ids, strict=False))
-        common = next((i for i, (a, b) in pairs if a != b), min(whole, len(token_ids)))
+        whole, common = len(reading.token_ids), _common(reading.token_ids, token_ids)
         lengths = [reading.past + n for n in (common, whole, len(token_ids))]
         is_same = reading.past == context.tokens and (
             len({self._rope_limit_after(length) for length in lengths}) == 1
@@ -843,15 +939,17 @@ class Engine:
         if not self._seam.recurrent_layers:
             return frozenset()
         if self._state_bytes is None:
-            self._state_bytes = self._measured_state_bytes()
-        per_token = max(1, self._kv_bytes_per_token())
+            with _memory_errors_as_sentences():
+                self._state_bytes = self._measured_state_bytes()
+        per_token = max(1, self.kv_bytes_per_token)
         spacing = max(_STATE_SPACING_TOKENS, int(self._state_bytes / (_STATE_SHARE * per_token)))
         return frozenset(boundaries) | frozenset(range(spacing, total, spacing))
 
     def _measured_state_bytes(self) -> int:
         """Of one set of recurrent states: after a single made-up token they have their size."""
         scratch = self._new_context(device_tier(self.device))
-        plan = PrefillPlan(chunk_tokens=1, hidden_tier=device_tier(self.device))
+        here = device_tier(self.device)
+        plan = PrefillPlan(chunk_tokens=1, hidden_tier=here, tiers=self._tiers)
         for _ in prefill(
             self._seam,
             scratch._store,
@@ -1051,7 +1149,9 @@ class Engine:
     def _reserved_tokens(self, tokens: int) -> int:
         return min(tokens + _RESERVED_NEW_TOKENS, self.context_window_tokens)
 
-    def _kv_bytes_per_token(self) -> int:
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes one token takes in keys and values over all layers."""
         seam = self._seam
         layers = len(seam.layers) - len(seam.recurrent_layers)
         return kv_bytes_per_token(seam.kv_heads, seam.head_dim, layers, self.dtype)
@@ -1101,6 +1201,14 @@ class Engine:
             None if cap is None else int(_RESIDENT_SHARE * max(0, cap - own_bytes()))
         )
         self._files.require(wanted_bytes)
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """The length of their common beginning."""
+    limit = min(len(one), len(other))
+    if list(one[:limit]) == list(other[:limit]):
+        return limit
+    return next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
 
 
 def _weights_bytes(model: PreTrainedModel) -> int:

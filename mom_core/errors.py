@@ -6,6 +6,7 @@ MomError
 ├── ModelUnavailable    the model's files cannot be found, fetched or read
 ├── UnsupportedModel    the model was loaded, but this engine cannot run it exactly
 ├── OutOfMemory         the device or the host has no room for the run
+├── SnapshotUnusable    a saved context is damaged, or was made with something else
 └── DocumentError       a document cannot be read (raised by `app.documents`)
 
 Each message says what was found, what is allowed and what to do. The page and the command line
@@ -35,6 +36,10 @@ class UnsupportedModel(MomError):
 
 class OutOfMemory(MomError):
     """There is no room on the device or the host for what the run needs."""
+
+
+class SnapshotUnusable(MomError):
+    """A saved context cannot be used: damaged, of another version, or of another model."""
 
 
 class DocumentError(MomError):

@@ -100,7 +100,7 @@ class Unfinished:
         return {self.reading.hidden.tier.name: self.reading.hidden.used_bytes}
 
 
-class Progress(Protocol):
+class ReadingState(Protocol):
     """Where a prefill is, as whoever keeps it on disk needs it."""
 
     store: KVStore
@@ -114,8 +114,8 @@ class Progress(Protocol):
 
 
 class Checkpoints(Protocol):
-    """Keeps a prefill on disk every so often."""
+    """Keeps a prefill on disk every so often; see `generate.keeping`."""
 
-    def layer_done(self, run: Progress) -> None: ...
+    def layer_done(self, run: ReadingState) -> None: ...
 
-    def interrupted(self, run: Progress) -> None: ...
+    def interrupted(self, run: ReadingState) -> None: ...

@@ -111,8 +111,14 @@ def every_op(family: str, kv: Any, times: int, step: int, error: str, folder: Pa
     first = 1
     while True:
         engine = Engine(model, config=config)
-        with FailingOps(first, times, ERRORS[error]) as ops:
-            ids, adapted = run(engine, prompt)
+        adapted: list[Adapted] = []
+        try:
+            with FailingOps(first, times, ERRORS[error]) as ops:
+                ids, adapted = run(engine, prompt)
+        except OutOfMemory:
+            # So often at one place is too much for an answer, but what was read is unharmed.
+            assert times > 2
+            ids, _ = run(engine, prompt)
         assert ids == truth, f"operation {first}"
         changed |= {f"{event.phase} {event.what}" for event in adapted}
         engine.close()
@@ -121,10 +127,10 @@ def every_op(family: str, kv: Any, times: int, step: int, error: str, folder: Pa
         first += step
 
 
-@pytest.mark.parametrize("times", [1, 4])
+@pytest.mark.parametrize("times", [1, 2, 4])
 @pytest.mark.parametrize("family", ["llama", "qwen3.5"])
 def test_no_memory_in_operations_of_a_run(family: str, times: int, tmp_path: Path) -> None:
-    changed = every_op(family, "device", times, 97, "host", tmp_path)
+    changed = every_op(family, "device", times, 211, "host", tmp_path)
     assert bool(changed) == (times > 1)
 
 

@@ -1,0 +1,205 @@
+"""Answers that read nothing twice: the library in front of the engine, and behind it.
+
+Before a run, the entry that saves most of the reading takes the place of what the engine holds;
+while it reads and answers, what is new is kept in the background. A person sees none of it but the
+time that is saved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from app.library import PARTIAL, DocumentInfo, Entry, Library, Mark, Match
+from mom_core.config import SamplingConfig
+from mom_core.errors import OutOfMemory, SnapshotUnusable
+from mom_core.events import Event
+
+if TYPE_CHECKING:
+    from app.documents import Document
+    from mom_core.engine import Engine
+    from mom_core.generate.keeping import ReadingKeeper
+    from mom_core.kv.snapshot import Manifest
+
+# Reading so little again takes no longer than looking for it.
+MIN_TOKENS = 128
+# A prompt is kept anew once this share of it is not in any entry.
+_NEW_SHARE = 0.1
+
+
+def document_info(document: Document) -> DocumentInfo:
+    """Name and digest of a document."""
+    digest = hashlib.sha256()
+    for section in document.sections:
+        digest.update(f"{section.label}\n{section.text}\n".encode(errors="surrogatepass"))
+    return DocumentInfo(document.name, digest.hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the library has for a prompt, and whether the engine's context is now that entry."""
+
+    match: Match | None
+    is_open: bool = False
+
+
+class Keeping:
+    """One engine's answers with a library.
+
+    Args:
+        library: where to look and to keep.
+        min_tokens: shorter prompts are neither looked for nor kept.
+
+    Attributes:
+        notes: sentences about entries that could not be used or kept, to be shown once.
+    """
+
+    def __init__(self, library: Library, *, min_tokens: int = MIN_TOKENS) -> None:
+        self.library = library
+        self.notes: list[str] = []
+        self._min_tokens = min_tokens
+        self._keepers: list[tuple[ReadingKeeper, Mark]] = []
+        self._mark: Mark | None = None
+
+    def generate(
+        self,
+        engine: Engine,
+        prompt_ids: Sequence[int],
+        *,
+        documents: Iterable[DocumentInfo] = (),
+        max_new_tokens: int = 512,
+        sampling: SamplingConfig | None = None,
+        boundaries: Sequence[int] = (),
+    ) -> Generator[Event, None, None]:
+        """`Engine.generate` of the engine's own context, with the library.
+
+        Args:
+            engine: idle.
+            prompt_ids: the whole prompt.
+            documents: in it, to name the entry after.
+            max_new_tokens: see there.
+            sampling: see there.
+            boundaries: see there.
+        """
+        self._let_go_of_idle()
+        keeper: ReadingKeeper | None = None
+        if len(prompt_ids) >= self._min_tokens:
+            try:
+                found = self._bring(engine, prompt_ids)
+                keeper = self._keeper(engine, prompt_ids, tuple(documents), found)
+            except OSError as error:
+                self.notes.append(
+                    f"The library {self.library.folder} cannot be used: {error.strerror or error}. "
+                    "The answer is not touched by it."
+                )
+        events = engine.generate(
+            prompt_ids,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            boundaries=boundaries,
+            keeper=keeper,
+        )
+        with contextlib.closing(events):
+            yield from events
+
+    def wait(self) -> None:
+        """Until all that is to be kept is on the disk."""
+        while self._keepers:
+            keeper, mark = self._keepers.pop()
+            keeper.wait()
+            mark.release()
+            if keeper.problem and keeper.problem not in self.notes:
+                self.notes.append(keeper.problem)
+
+    def close(self) -> None:
+        """Waits, and lets go of the entry in use."""
+        self.wait()
+        if self._mark is not None:
+            self._mark.release()
+            self._mark = None
+
+    def _let_go_of_idle(self) -> None:
+        busy = [item for item in self._keepers if not item[0].is_idle]
+        idle = [item for item in self._keepers if item[0].is_idle]
+        self._keepers = idle
+        self.wait()
+        self._keepers = busy
+
+    def _bring(self, engine: Engine, prompt_ids: Sequence[int]) -> _Found:
+        """Opens the best entry if it saves more than the engine holds."""
+        tried: set[str] = set()
+        while True:
+            match = self.library.best_match(engine.fingerprint, prompt_ids, except_for=tried)
+            if match is None or match.common_tokens < self._min_tokens // 2:
+                return _Found(None)
+            if match.worth <= engine.context.saves_tokens(prompt_ids):
+                self.library.touch(match.entry)
+                return _Found(match)
+            mark = self.library.mark(match.entry.id)
+            try:
+                engine.use(engine.reopen(match.entry.folder))
+            except (SnapshotUnusable, OutOfMemory) as error:
+                mark.release()
+                self.notes.append(str(error))
+                tried.add(match.entry.id)
+                continue
+            if self._mark is not None:
+                self._mark.release()
+            self._mark = mark
+            self.library.touch(match.entry)
+            return _Found(match, is_open=True)
+
+    def _keeper(
+        self,
+        engine: Engine,
+        prompt_ids: Sequence[int],
+        documents: Sequence[DocumentInfo],
+        found: _Found,
+    ) -> ReadingKeeper | None:
+        """What keeps this prompt; None if nothing of it is worth keeping."""
+        from mom_core.generate.keeping import ReadingKeeper
+
+        tokens, entry, superseded = len(prompt_ids), None, list[Entry]()
+        if found.match is not None:
+            entry = found.match.entry
+            new_tokens = tokens - found.match.common_tokens
+            if entry.is_whole and new_tokens < _NEW_SHARE * tokens:
+                return None
+            if found.match.common_tokens == entry.tokens:
+                superseded.append(entry)
+        if not self._has_room(tokens * engine.kv_bytes_per_token, entry):
+            return None
+        folder = self.library.new_folder()
+        manifest: Manifest | None = None
+        if found.is_open and entry is not None and not entry.is_whole and entry.tokens == tokens:
+            # This very reading: its files are gone on with.
+            if superseded:
+                folder, manifest = entry.folder, entry.manifest
+            superseded.clear()
+        mark = self.library.mark(folder.name.removeprefix(PARTIAL))
+        if manifest is None:
+            self.library.describe(folder, documents)
+        keeper = ReadingKeeper(
+            folder,
+            engine.fingerprint,
+            engine.name,
+            extra={"documents": [asdict(document) for document in documents]},
+            found=manifest,
+            place=lambda _: self.library.place(folder, superseded),
+        )
+        self._keepers.append((keeper, mark))
+        return keeper
+
+    def _has_room(self, wanted_bytes: int, entry: Entry | None) -> bool:
+        if self.library.make_room(wanted_bytes, keeping="" if entry is None else entry.id):
+            return True
+        if limit_bytes := self.library.quota().limit_bytes:
+            self.notes.append(
+                f"What was read takes {wanted_bytes / 2**30:.1f} GiB and is not kept: the "
+                f"library's quota is {limit_bytes / 2**30:.1f} GiB. Raise it with "
+                "`mom library quota`, or forget what is not needed."
+            )
+        return False

@@ -1,0 +1,219 @@
+"""Keeps a reading on disk while it goes on, and what was read once it is over.
+
+A layer's keys and values are written when the layer is done, by a thread beside the computation,
+from a branch that nobody changes. The hidden states change with the next layer, so they are
+written between two layers, and only as often as their measured writing time stays within a share
+of the reading time. What ends a process then costs the layers since the last such point.
+
+Source: ours.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from torch import Tensor
+
+from mom_core.generate.unfinished import ReadingState
+from mom_core.kv.snapshot import Manifest, Progress, SnapshotWriter
+from mom_core.kv.state import LayerState
+from mom_core.kv.store import KVStore
+from mom_core.kv.tensor_file import Stopped
+
+# Of the reading time, what waiting for the disk may take.
+_SHARE = 0.03
+# Until it was measured: a slow disk.
+_GUESSED_BYTES_PER_SECOND = 100e6
+
+
+class ReadingKeeper:
+    """Keeps one reading of a prompt.
+
+    Args:
+        folder: its own; made if it is not there.
+        fingerprint: of the model.
+        model: its name, for people.
+        extra: what the app keeps beside it.
+        found: what the folder holds of this same reading already; None for nothing.
+        place: called with the manifest when all is written, by the writing thread.
+
+    Attributes:
+        problem: why nothing was kept, as a sentence; "" if all went well so far.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        fingerprint: dict[str, str],
+        model: str,
+        *,
+        extra: dict[str, Any] | None = None,
+        found: Manifest | None = None,
+        place: Callable[[Manifest], None] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.problem = ""
+        self._fingerprint, self._model, self._extra = fingerprint, model, extra or {}
+        self._found, self._place = found, place
+        self._stop = Event()
+        self._writer: SnapshotWriter | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mom-keeping")
+        self._pending: list[Future[None]] = []
+        self._bytes_per_second = _GUESSED_BYTES_PER_SECOND
+        self._written_at = time.perf_counter()
+        self._is_kept = found is not None
+
+    def begin(self, token_ids: Sequence[int], store: KVStore) -> None:
+        """A reading begins, or goes on.
+
+        Args:
+            token_ids: all that the context will hold.
+            store: with what it holds now.
+        """
+        if self._writer is not None or self.problem:
+            return
+        try:
+            self._writer = SnapshotWriter(self.folder, self._stop)
+        except OSError as error:
+            self._give_up(error)
+            return
+        self._written_at = time.perf_counter()
+        if self._found is not None:
+            self._writer.go_on(self._found)
+            return
+        writer, ids = self._writer, list(token_ids)
+        self._submit(lambda: writer.put_tokens(ids))
+        # What was read before, and what is done of a reading that goes on.
+        self._put_layers(range(len(store.layers)), store)
+
+    def layer_done(self, run: ReadingState) -> None:
+        """Called between two layers."""
+        if self._writer is None or self.problem or run.hidden is None:
+            return
+        run.wait_for_copies()
+        self._put_layers([run.layer - 1], run.store)
+        is_written = all(future.done() for future in self._pending)
+        seconds = time.perf_counter() - self._written_at
+        if is_written and run.hidden.used_bytes / self._bytes_per_second < _SHARE * seconds:
+            self._checkpoint(run)
+
+    def interrupted(self, run: ReadingState) -> None:
+        """The reading ends before it is over: all that was done is kept."""
+        if self._writer is None or self.problem:
+            return
+        run.wait_for_copies()
+        layer = run.store.layers[run.layer]
+        if isinstance(layer, LayerState):
+            layer.keep()
+        self._put_layers([run.layer], run.store)
+        self._checkpoint(run)
+
+    def done(self, token_ids: Sequence[int], store: KVStore, logits: Tensor) -> None:
+        """All is read. What is not written yet is written beside what follows.
+
+        Args:
+            token_ids: of all tokens in the store.
+            store: of these tokens; may change at once.
+            logits: the next token's.
+        """
+        self.begin(token_ids, store)
+        if self._writer is None or self.problem:
+            return
+        writer, ids, branch = self._writer, list(token_ids), store.branch()
+
+        def finish() -> None:
+            writer.put_tokens(ids)
+            for index, layer in enumerate(branch.layers):
+                writer.put_layer(index, layer)
+            writer.put_logits(logits)
+            manifest = writer.commit(
+                fingerprint=self._fingerprint,
+                model=self._model,
+                layers=len(branch.layers),
+                extra=self._extra,
+            )
+            self._is_kept = True
+            if self._place is not None:
+                self._place(manifest)
+
+        self._submit(finish)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being written."""
+        return all(future.done() for future in self._pending)
+
+    def wait(self) -> None:
+        """Until everything is written, and the thread has ended."""
+        self._thread.shutdown(wait=True)
+        self._sweep()
+
+    def abandon(self) -> None:
+        """Ends the writing; what was not kept by then is deleted."""
+        self._stop.set()
+        self.wait()
+
+    def _sweep(self) -> None:
+        if not self._is_kept:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _put_layers(self, indices: Sequence[int], store: KVStore) -> None:
+        writer = self._writer
+        assert writer is not None
+        for index in indices:
+            branch = store.layers[index].branch()
+            self._submit(lambda index=index, branch=branch: writer.put_layer(index, branch))  # type: ignore[misc]
+
+    def _checkpoint(self, run: ReadingState) -> None:
+        """Writes the hidden states, and makes what is there a reading to go on with."""
+        for future in self._pending:
+            future.result()
+        self._pending.clear()
+        writer, hidden = self._writer, run.hidden
+        if writer is None or hidden is None or self.problem:
+            return
+        started = time.perf_counter()
+        try:
+            name = writer.put_hidden(hidden.pieces())
+            writer.put_logits(run.logits)
+            writer.commit(
+                fingerprint=self._fingerprint,
+                model=self._model,
+                layers=len(run.store.layers),
+                progress=Progress(
+                    past=run.past, layer=run.layer, position=run.position, hidden=name
+                ),
+                extra=self._extra,
+            )
+        except (OSError, Stopped) as error:
+            self._give_up(error)
+            return
+        self._is_kept = True
+        self._written_at = time.perf_counter()
+        seconds = max(self._written_at - started, 1e-6)
+        self._bytes_per_second = hidden.used_bytes / seconds
+
+    def _submit(self, write: Callable[[], None]) -> None:
+        def guarded() -> None:
+            if self.problem:
+                return
+            try:
+                write()
+            except (OSError, Stopped) as error:
+                self._give_up(error)
+
+        self._pending = [future for future in self._pending if not future.done()]
+        self._pending.append(self._thread.submit(guarded))
+
+    def _give_up(self, error: OSError | Stopped) -> None:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else "it was stopped"
+        self.problem = (
+            f"What was read could not be kept in {self.folder.parent}: {reason}. The answer is not "
+            "touched by it; make room there, or choose another folder with MOM_HOME or --home."
+        )
