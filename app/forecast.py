@@ -6,16 +6,18 @@ done in a thread of its own, once nothing has changed for a moment and no run is
 
 from __future__ import annotations
 
+import bisect
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from app.prompt import Span
 from app.token_map import Strip
 from mom_core.config import TierName
 from mom_core.errors import MomError
-from mom_core.events import Finished
+from mom_core.events import Finished, PrefillProgress
 from mom_core.memory.outlook import Outlook
 
 _LOG = logging.getLogger(__name__)
@@ -48,11 +50,52 @@ class PromptParts:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The next question of a chat, before it is sent, and what of its prompt was read."""
+    """The next question of a chat, before it is sent.
+
+    Args:
+        parts: of its prompt.
+        outlook: what it will take.
+        strips: what of the documents was read.
+        longest_tokens: prompt that machine and model can take; 0 if that was not asked.
+        model_name: of the model that would read it.
+    """
 
     parts: PromptParts
     outlook: Outlook
     strips: tuple[Strip, ...] = ()
+    longest_tokens: int = 0
+    model_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AtWork:
+    """A run that is on.
+
+    Args:
+        reading: how far it has read; None while it waits or answers.
+        place: being read, "p. 12 of contract.pdf"; "" if there is no document.
+        status: one line for people.
+        is_paused: whether a person lets it wait.
+    """
+
+    reading: PrefillProgress | None
+    place: str
+    status: str
+    is_paused: bool
+
+
+def place_at(spans: Sequence[Span], token: int) -> str:
+    """The part of a document that a token of the prompt is in; "" before the first.
+
+    Args:
+        spans: of the prompt, in order.
+        token: its position.
+    """
+    index = bisect.bisect_right(spans, token, key=lambda span: span.start) - 1
+    if index < 0:
+        return ""
+    span = spans[index]
+    return span.document if span.label == span.document else f"{span.label} of {span.document}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

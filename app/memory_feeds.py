@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from app.forecast import Forecast
 from app.memory_history import Mark, Point
 from app.ui import view_state
-from app.ui.forecast_view import CardState, forecast_view
+from app.ui.forecast_view import CardState, change, forecast_view, work_view
 from app.workspace import Workspace
 
 _MEMORY_EVERY_TICKS = 6
@@ -87,13 +88,29 @@ class ForecastFeed:
         self._workspace = workspace
         self._chat_id = chat_id
         self._sent: dict[str, Any] | None = None
+        self._before: Forecast | None = None
+        self._shown: Forecast | None = None
 
     def poll(self) -> Iterator[tuple[str, Any]]:
         """`forecast` with all that the card shows."""
         workspace = self._workspace
         forecast = workspace.forecaster.latest(self._chat_id)
-        compared = workspace.compared.get(self._chat_id)
-        view = forecast_view(self._state(), forecast, compared, workspace.model_error)
+        if workspace.runs.is_busy(self._chat_id):
+            # After a run the next question costs something else without anybody's change.
+            self._before = self._shown = None
+        elif forecast is not None and forecast is not self._shown:
+            shown = self._shown
+            if shown is not None and shown.parts.documents and change(shown, forecast):
+                self._before = shown
+            self._shown = forecast
+        view = forecast_view(
+            self._state(),
+            forecast,
+            workspace.compared.get(self._chat_id),
+            workspace.model_error,
+            before=self._before,
+            fits_best_parts=workspace.settings.fits_best_parts,
+        )
         if view != self._sent:
             self._sent = view
             yield "forecast", view
@@ -105,6 +122,27 @@ class ForecastFeed:
         if not workspace.is_ready:
             return "loading"
         return "counting" if workspace.shelf.is_preparing else "ready"
+
+
+class WorkFeed:
+    """What the run of the chat that a tab shows is doing, twice a second at most."""
+
+    def __init__(self, workspace: Workspace, chat_id: str) -> None:
+        self._workspace = workspace
+        self._chat_id = chat_id
+        self._sent: dict[str, Any] | None = None
+        self._ticks_left = 0
+
+    def poll(self) -> Iterator[tuple[str, Any]]:
+        """`work` with its line; null when the run is over."""
+        self._ticks_left -= 1
+        if self._ticks_left > 0:
+            return
+        self._ticks_left = _MEMORY_EVERY_TICKS
+        view = work_view(self._workspace.at_work(self._chat_id))
+        if view != self._sent:
+            self._sent = view
+            yield "work", view
 
 
 class TokenMapFeed:

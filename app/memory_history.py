@@ -6,13 +6,15 @@ is open, and sleeps while none is.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
+from app.ui import wording
 from app.ui.view_state import Phase
-from mom_core.events import MemorySample
+from mom_core.events import Adapted, Event, MemorySample
 
 POINTS = 600
 _EVERY_SECONDS = 0.25
@@ -42,7 +44,8 @@ class Point:
         seconds: since the run began.
         phase: of the run.
         layer: being read, from 1; 0 while it does not read.
-        device: bytes of weights, keys and values, activations, rest; empty without a GPU.
+        device: bytes of weights, keys and values, hidden states, other activations, rest; empty
+            without a GPU.
         host: the same of CPU memory, then other programs.
         disk: bytes in files of the disk tier.
     """
@@ -116,6 +119,14 @@ class MemoryHistory:
         with self._lock:
             self._marks.append(Mark(self._clock() - self._began, text))
 
+    def following(self, events: Generator[Event, None, None]) -> Generator[Event, None, None]:
+        """The same events; where memory ran out and the run went on, a mark is made."""
+        with contextlib.closing(events):
+            for event in events:
+                if isinstance(event, Adapted):
+                    self.mark(wording.adapted(event))
+                yield event
+
     def read(self) -> None:
         """Takes a reading of the run that is on."""
         sample, now = self._sample(), self._now()
@@ -140,8 +151,8 @@ class MemoryHistory:
     def peak_bytes(self) -> tuple[int, int]:
         """The most that weights, KV and activations took on device and host in this run."""
         with self._lock:
-            device = max((sum(point.device[:3]) for point in self._points), default=0)
-            return device, max((sum(point.host[:3]) for point in self._points), default=0)
+            device = max((sum(point.device[:4]) for point in self._points), default=0)
+            return device, max((sum(point.host[:4]) for point in self._points), default=0)
 
     def _work(self) -> None:
         while not self._is_closing:
@@ -157,7 +168,8 @@ def _point(number: int, seconds: float, now: Now, sample: MemorySample) -> Point
     host = (
         sample.host_weights_bytes,
         sample.host_kv_bytes,
-        sample.host_activations_bytes,
+        sample.host_hidden_bytes,
+        sample.host_activations_bytes - sample.host_hidden_bytes,
         sample.host_rest_bytes,
         max(0, sample.host_total_bytes - sample.host_available_bytes - sample.host_used_bytes),
     )
@@ -166,7 +178,8 @@ def _point(number: int, seconds: float, now: Now, sample: MemorySample) -> Point
         device = (
             sample.device_weights_bytes,
             sample.device_kv_bytes,
-            sample.device_activations_bytes,
+            sample.device_hidden_bytes,
+            sample.device_activations_bytes - sample.device_hidden_bytes,
             sample.device_rest_bytes,
         )
     return Point(number, seconds, now.phase, now.layer, device, host, sample.disk_used_bytes)

@@ -12,7 +12,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
-from app.memory_feeds import ForecastFeed, MemoryFeed, TimelineFeed, TokenMapFeed
+from app.memory_feeds import ForecastFeed, MemoryFeed, TimelineFeed, TokenMapFeed, WorkFeed
 from app.workspace import Workspace
 
 TICK_SECONDS = 0.08
@@ -64,6 +64,7 @@ def feeds(workspace: Workspace, chat_id: str) -> list[Feed]:
         MemoryFeed(workspace),
         TimelineFeed(workspace),
         ForecastFeed(workspace, chat_id),
+        WorkFeed(workspace, chat_id),
         TokenMapFeed(workspace, chat_id),
     ]
 

@@ -20,10 +20,18 @@ from app.citations import find_citations
 from app.conversation import Answered, Conversation, Conversations
 from app.documents import DEFAULT_LIMITS, DiskCache, Limits
 from app.fitting import fit
-from app.forecast import Compared, Forecast, Forecaster, PromptParts, compare
+from app.forecast import (
+    AtWork,
+    Compared,
+    Forecast,
+    Forecaster,
+    PromptParts,
+    compare,
+    place_at,
+)
 from app.jobs import Failed, Job
 from app.memory_history import MemoryHistory, Now
-from app.prompt import Prompt, PromptBuilder, Turn
+from app.prompt import Prompt, PromptBuilder, Span, Turn
 from app.runs import Runs
 from app.settings import Settings
 from app.shelf import Shelf
@@ -34,7 +42,7 @@ from app.ui.view_state import RunView
 from app.uploads import new_upload_folder
 from mom_core.config import EngineConfig
 from mom_core.errors import ContextTooLong, InvalidSetting
-from mom_core.events import Event, Finished, MemorySample
+from mom_core.events import Event, Finished, MemorySample, PrefillProgress
 from mom_core.memory.meter import Meter
 
 if TYPE_CHECKING:
@@ -85,6 +93,7 @@ class Workspace:
         self._sample: MemorySample | None = None
         self._foreseen: dict[str, Outlook] = {}
         self._last_foreseen: Outlook | None = None
+        self._reading_spans: dict[str, tuple[Span, ...]] = {}
         self.compared: dict[str, Compared] = {}
         self.history = MemoryHistory(lambda: self.memory(0.0), self._now)
         self.forecaster = Forecaster(
@@ -223,12 +232,14 @@ class Workspace:
                 assert engine is not None
                 self._meter.reset_peak()
                 engine.configure(settings.engine_config(self._config))
-                self._foresee(chat.id, engine, prompt.token_ids, settings.max_new_tokens)
-                yield from engine.generate(
-                    prompt.token_ids,
-                    max_new_tokens=settings.max_new_tokens,
-                    sampling=settings.sampling(),
-                    boundaries=prompt.boundaries,
+                self._foresee(chat.id, engine, prompt, settings.max_new_tokens)
+                yield from self.history.following(
+                    engine.generate(
+                        prompt.token_ids,
+                        max_new_tokens=settings.max_new_tokens,
+                        sampling=settings.sampling(),
+                        boundaries=prompt.boundaries,
+                    )
                 )
 
             asked = view_state.Asked(question, len(chat.answered))
@@ -261,12 +272,14 @@ class Workspace:
                     self.conversations.append(chat.id, one)
                 raise
 
-    def _foresee(
-        self, chat_id: str, engine: Engine, token_ids: Sequence[int], new_tokens: int
-    ) -> None:
+    def _foresee(self, chat_id: str, engine: Engine, prompt: Prompt, new_tokens: int) -> None:
         """A run begins: what is expected of it is kept, to be compared with what comes of it."""
-        reused = engine.context.common_prefix_tokens(token_ids)
-        foreseen = engine.outlook(len(token_ids), reused_tokens=reused, new_tokens=new_tokens)
+        tokens, reused = (
+            len(prompt.token_ids),
+            engine.context.common_prefix_tokens(prompt.token_ids),
+        )
+        foreseen = engine.outlook(tokens, reused_tokens=reused, new_tokens=new_tokens)
+        self._reading_spans[chat_id] = prompt.spans
         self._foreseen[chat_id] = self._last_foreseen = foreseen
         job = self.runs.job(chat_id)
         self.history.begin("" if job is None else job.id)
@@ -299,7 +312,23 @@ class Workspace:
                 config=config,
             ),
             token_map(cells, prompt.spans, reused),
+            # What could be dropped is told where nothing is.
+            0 if documents else engine.longest_prompt_tokens(config),
+            self.model_name,
         )
+
+    def at_work(self, chat_id: str) -> AtWork | None:
+        """What a conversation's run is doing; None if none is on."""
+        job = self.runs.job(chat_id)
+        if job is None or not self.runs.is_busy(chat_id):
+            return None
+        last = next(iter(job.events()[-1:]), None)
+        reading = last if isinstance(last, PrefillProgress) else None
+        view = self.runs.view(chat_id)
+        place = place_at(self._reading_spans.get(chat_id, ()), view.at_tokens) if reading else ""
+        position = self.runs.position(chat_id)
+        status = wording.in_line(position) if position else view.status
+        return AtWork(reading, place, status, job.is_paused)
 
     def _now(self) -> Now:
         """What the run at work does, for the timeline."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -47,7 +47,15 @@ from mom_core.kv.store import KVStore, kv_bytes_per_token
 from mom_core.kv.tiers import Tier, device_tier, disk_tier, host_tier
 from mom_core.kv.transfer import HiddenStates, Lanes
 from mom_core.memory.allocator import keep_freed_memory
-from mom_core.memory.decide import Asked, Decision, Machine, Refusal, decide, ranking
+from mom_core.memory.decide import (
+    Asked,
+    Decision,
+    Machine,
+    Refusal,
+    decide,
+    longest_context_tokens,
+    ranking,
+)
 from mom_core.memory.device import device_free_bytes
 from mom_core.memory.duration import rates_for
 from mom_core.memory.host import host_free_bytes, host_total_bytes, own_bytes
@@ -471,6 +479,11 @@ class Engine:
     def _waiting_bytes(self, tier: TierName) -> int:
         """Hidden states of an interrupted reading that waits to be taken up."""
         return self._context._unfinished.hidden_bytes.get(tier, 0)
+
+    @property
+    def hidden_bytes(self) -> Mapping[TierName, int]:
+        """Of the working buffers, the hidden states between layers, by tier."""
+        return self._working.hidden_bytes
 
     # Reading and answering.
 
@@ -1089,6 +1102,18 @@ class Engine:
             rates=self._rates,
             device=self.device,
         )
+
+    def longest_prompt_tokens(self, config: EngineConfig | None = None) -> int:
+        """The longest prompt that this machine has room for and the model reads; 0 if none.
+
+        Args:
+            config: settings in place of the engine's own.
+        """
+        config = config or self._config
+        longest = longest_context_tokens(
+            self.shape, self._recurrent_here, self._machine(config), asked=self._asked(config)
+        )
+        return min(longest, self.context_window_tokens)
 
     def _machine(self, config: EngineConfig, store: KVStore | None = None) -> Machine:
         """What may be held in all: the forecast counts weights and KV, which are there already.

@@ -159,6 +159,8 @@ class MemorySample:
             activations are the run's working buffers (hidden states, staging).
         disk_weights_bytes, disk_kv_bytes, disk_activations_bytes: in files of the disk tier; those
             of their pages that are in memory are part of `host_used_bytes`.
+        device_hidden_bytes, host_hidden_bytes: of the activations, the hidden states that wait
+            between two layers.
     """
 
     time_seconds: float
@@ -180,6 +182,8 @@ class MemorySample:
     disk_weights_bytes: int = 0
     disk_kv_bytes: int = 0
     disk_activations_bytes: int = 0
+    device_hidden_bytes: int = 0
+    host_hidden_bytes: int = 0
 
     @property
     def host_rest_bytes(self) -> int:

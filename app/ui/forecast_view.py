@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from app.forecast import Compared, Forecast, PromptParts
+from app.forecast import AtWork, Compared, Forecast, PromptParts
 from app.ui import wording
 from mom_core.memory.outlook import Outlook
 
 _AT_ONCE_SECONDS = 0.1
+# A prompt of fewer tokens is a question without documents or conversation.
+_BARE_TOKENS = 64
 CardState = Literal["loading", "failed", "counting", "ready", "misfit"]
 
 
@@ -18,6 +20,9 @@ def forecast_view(
     forecast: Forecast | None,
     compared: Compared | None,
     model_error: str = "",
+    *,
+    before: Forecast | None = None,
+    fits_best_parts: bool = False,
 ) -> dict[str, Any]:
     """All that the card shows.
 
@@ -26,6 +31,8 @@ def forecast_view(
         forecast: of the next question.
         compared: the last run's forecast and what came of it.
         model_error: why there is no model.
+        before: the forecast until the last change; None if there was none.
+        fits_best_parts: whether of too long documents the best parts are read.
     """
     if forecast is None or state in ("loading", "failed", "counting"):
         words = {
@@ -34,17 +41,72 @@ def forecast_view(
         }.get(state, wording.FORECAST_COUNTING)
         return {"state": state, "sentence": words, "compared": _compared(compared)}
     outlook, parts = forecast.outlook, forecast.parts
+    is_too_long = parts.prompt > parts.window
+    sentence, has_nothing = "", bool(forecast.longest_tokens)
+    if is_too_long:
+        sentence = wording.beyond_window(
+            parts.prompt, parts.window, forecast.model_name, is_fitted=fits_best_parts
+        )
+    elif not outlook.fits:
+        sentence = outlook.sentence
+    elif has_nothing:
+        sentence = wording.reach(forecast.longest_tokens, parts.window, forecast.model_name)
     return {
-        "state": "ready" if outlook.fits else "misfit",
-        "headline": wording.forecast_tokens(parts.prompt),
+        "state": "misfit" if is_too_long or not outlook.fits else "ready",
+        "headline": (
+            wording.NOTHING_DROPPED
+            if has_nothing and parts.prompt < _BARE_TOKENS
+            else wording.forecast_tokens(parts.prompt)
+        ),
         "figures": _figures(outlook),
         "reuse": wording.reuse(parts.reused, parts.prompt - parts.reused),
-        "sentence": "" if outlook.fits else outlook.sentence,
+        "change": "" if before is None else change(before, forecast),
+        "sentence": sentence,
         "reason": outlook.reason,
+        "note": wording.ON_CPU if outlook.device_peak_bytes is None else "",
         "bars": _bars(outlook),
         "meter": meter_view(parts),
         "compared": _compared(compared),
     }
+
+
+def change(before: Forecast, after: Forecast) -> str:
+    """What the last change costs or saves, and what it leaves of what was read; "" if nothing."""
+    tokens = after.parts.prompt - before.parts.prompt
+    was, now = before.outlook, after.outlook
+    if not tokens and was.strategy == now.strategy:
+        return ""
+    is_timed = was.read_seconds is not None and now.read_seconds is not None
+    lost = before.parts.reused - after.parts.reused
+    return wording.changed(
+        tokens,
+        now.read_seconds - was.read_seconds if is_timed else None,  # type: ignore[operator]
+        _peak(now) - _peak(was),
+        (after.parts.reused, before.parts.reused) if lost > 0 else None,
+    )
+
+
+def work_view(work: AtWork | None) -> dict[str, Any] | None:
+    """The line of a run that is on; None if none is."""
+    if work is None:
+        return None
+    event = work.reading
+    if event is None:
+        return {"text": work.status, "percent": None, "speed": "", "left": None}
+    passes = max(1, event.layers)
+    done = event.token_layers_done / passes / max(event.elapsed_seconds, 1e-3)
+    return {
+        "text": wording.at_layer(event, work.place),
+        "percent": round(100 * event.fraction, 1),
+        "speed": wording.speed(done),
+        "left": None if work.is_paused or not event.eta_seconds else round(event.eta_seconds),
+    }
+
+
+def _peak(outlook: Outlook) -> int:
+    """Where the model computes."""
+    peak = outlook.device_peak_bytes
+    return outlook.host_peak_bytes if peak is None else peak
 
 
 def meter_view(parts: PromptParts) -> dict[str, Any]:
@@ -74,14 +136,8 @@ def _figures(outlook: Outlook) -> list[list[str]]:
         figures.append([value, "to read"])
     if outlook.token_seconds is not None:
         figures.append([wording.token_time(outlook.token_seconds), "per token"])
-    peak = outlook.device_peak_bytes
-    has_gpu = peak is not None
-    figures.append(
-        [
-            wording.short_size(peak if peak is not None else outlook.host_peak_bytes),
-            "GPU peak" if has_gpu else "memory peak",
-        ]
-    )
+    has_gpu = outlook.device_peak_bytes is not None
+    figures.append([wording.short_size(_peak(outlook)), "GPU peak" if has_gpu else "memory peak"])
     return figures
 
 
@@ -102,6 +158,7 @@ def _bars(outlook: Outlook) -> list[dict[str, Any]]:
                 "name": name,
                 "text": wording.memory_of(peak, total),
                 "parts": [[kind, round(100 * size / scale, 2)] for kind, size in kinds.items()],
+                "made_of": wording.made_of(list(kinds.items())),
                 "limit": round(100 * total / scale, 2),
                 "standard": round(100 * standard / scale, 2) if standard else None,
                 "standard_text": (

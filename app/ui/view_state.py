@@ -260,7 +260,8 @@ def _device_gauge(sample: MemorySample) -> dict[str, Any] | None:
     kinds = [
         ("weights", sample.device_weights_bytes),
         ("kv", sample.device_kv_bytes),
-        ("activations", sample.device_activations_bytes),
+        ("hidden", sample.device_hidden_bytes),
+        ("activations", sample.device_activations_bytes - sample.device_hidden_bytes),
         ("rest", sample.device_rest_bytes),
     ]
     used, peak = sample.device_used_bytes or 0, sample.device_peak_bytes or 0
@@ -296,7 +297,8 @@ def _host_kinds(sample: MemorySample) -> list[tuple[str, int]]:
     return [
         ("weights", sample.host_weights_bytes),
         ("kv", sample.host_kv_bytes),
-        ("activations", sample.host_activations_bytes),
+        ("hidden", sample.host_hidden_bytes),
+        ("activations", sample.host_activations_bytes - sample.host_hidden_bytes),
         ("rest", sample.host_rest_bytes),
     ]
 

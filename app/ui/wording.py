@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mom_core.events import Finished, PrefillProgress
+from mom_core.events import Adapted, Finished, PrefillProgress
 
 if TYPE_CHECKING:
     from app.citations import Citation
@@ -16,7 +16,7 @@ _SPEED_FROM_SECONDS = 2.0
 
 WAITING = "Waiting for the model …"
 LOADING = "Loading the model …"
-NO_DEVICE = "no GPU: computes here"
+NO_DEVICE = "No GPU: the CPU computes"
 EDIT = "Edit"
 COPY = "Copy"
 AGAIN = "Answer again"
@@ -165,6 +165,20 @@ FORECAST_COUNTING = "The documents are being counted …"
 FORECAST_FAILED = "Without a model there is no forecast. Choose another one in the settings."
 RATES_UNKNOWN = "How long it takes is not known before this machine's speed is measured."
 ALL_KNOWN = "All of it is read already."
+ON_CPU = "No GPU here: this model computes on the CPU, in this machine's memory."
+NOTHING_DROPPED = "No documents yet"
+KIND_NAMES = {
+    "weights": "weights",
+    "kv": "KV",
+    "hidden": "hidden states",
+    "activations": "activations",
+}
+_ADAPTED = {
+    "chunk_tokens": "chunk",
+    "hidden": "hidden states",
+    "kv": "keys and values",
+    "decode": "attention",
+}
 
 
 def forecast_tokens(tokens: int) -> str:
@@ -172,7 +186,9 @@ def forecast_tokens(tokens: int) -> str:
 
 
 def reading_time(seconds: float) -> str:
-    """For the headline: "0.4 s", "8 s", "3 min 20 s"."""
+    """For the headline: "at once", "0.4 s", "8 s", "3 min 20 s"."""
+    if seconds < 0.05:
+        return "at once"
     return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
 
 
@@ -202,3 +218,76 @@ def short_size(size_bytes: int) -> str:
 def standard_needs(size_bytes: int, *, fits: bool) -> str:
     verdict = "" if fits else ", which does not fit"
     return f"plain transformers: {short_size(size_bytes)}{verdict}"
+
+
+def reach(longest_tokens: int, window_tokens: int, model: str) -> str:
+    """What may be dropped, where nothing is."""
+    if longest_tokens >= window_tokens:
+        return f"{model} on this machine reads up to {window_tokens:,} tokens: all of its window."
+    return (
+        f"{model} on this machine reads up to {longest_tokens:,} of the {window_tokens:,} tokens "
+        "of its window."
+    )
+
+
+def beyond_window(prompt_tokens: int, window_tokens: int, model: str, *, is_fitted: bool) -> str:
+    """More than the model can read at once."""
+    over = f"This is {prompt_tokens - window_tokens:,} tokens more than {model} reads at once "
+    way = "the parts that fit your question best are read" if is_fitted else "untick parts"
+    return f"{over}({window_tokens:,}): {way}."
+
+
+def made_of(kinds: list[tuple[str, int]]) -> str:
+    """ "weights 15.0 GiB · KV 2.0 GiB"; what is nothing is not named."""
+    named = [f"{KIND_NAMES[kind]} {short_size(size)}" for kind, size in kinds if size >= 2**19]
+    return " · ".join(named)
+
+
+def changed(
+    tokens: int, seconds: float | None, peak_bytes: int, survived: tuple[int, int] | None
+) -> str:
+    """The price of the last change.
+
+    Args:
+        tokens: of the prompt, more or (below 0) less.
+        seconds: to read, the same; None if not known.
+        peak_bytes: the same.
+        survived: tokens still read, of so many before; None if none are lost.
+    """
+    parts = []
+    if tokens:
+        parts.append(_more_or_less(f"{abs(tokens):,} tokens", tokens))
+    if seconds is not None and abs(seconds) >= 0.1:
+        parts.append(_more_or_less(reading_time(abs(seconds)), seconds))
+    if abs(peak_bytes) >= 2**20:
+        parts.append(_more_or_less(short_size(abs(peak_bytes)), peak_bytes))
+    sentences = [f"This change: {', '.join(parts)}."] if parts else []
+    if survived is not None:
+        kept, before = survived
+        sentences.append(
+            f"Of {before:,} tokens already read, {kept:,} stay read: those before the change."
+        )
+    return " ".join(sentences)
+
+
+def _more_or_less(words: str, difference: float) -> str:
+    return ("+" if difference > 0 else "\u2212") + words
+
+
+def speed(tokens_per_second: float) -> str:
+    return f"{tokens_per_second:,.0f} tokens/s"
+
+
+def at_layer(event: PrefillProgress, place: str) -> str:
+    """ "Reading layer 12 of 32, p. 7 of contract.pdf"."""
+    layer = f"Reading layer {min(event.layer + 1, event.layers)} of {event.layers}"
+    return f"{layer}, {place}" if place else layer
+
+
+def adapted(event: Adapted) -> str:
+    """ "chunk 8,192 \u2192 4,096, continued"."""
+    before, after = (
+        f"{value:,}" if isinstance(value, int) else value for value in (event.before, event.after)
+    )
+    full = "GPU" if event.full == "device" else "memory"
+    return f"{full} full: {_ADAPTED[event.what]} {before} \u2192 {after}, continued"

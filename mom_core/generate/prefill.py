@@ -74,6 +74,8 @@ class WorkingBytes:
     def clear(self) -> None:
         """Nothing is held."""
         self.device_bytes = self.host_bytes = self.disk_bytes = 0
+        # Of these, the hidden states between layers.
+        self.hidden_bytes: dict[TierName, int] = {}
 
 
 class _Prefill:
@@ -409,6 +411,8 @@ class _Prefill:
         self.working.device_bytes = counted["device"]
         self.working.host_bytes = counted["host"]
         self.working.disk_bytes = counted["disk"]
+        staged_bytes = 0 if self.stage is None else self.stage.used_bytes
+        self.working.hidden_bytes = {**counted, "device": counted["device"] - staged_bytes}
 
 
 def prefill(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, get_args
 
@@ -56,6 +57,9 @@ class MemoryByKind(Protocol):
     @property
     def working_disk_bytes(self) -> int: ...
 
+    @property
+    def hidden_bytes(self) -> Mapping[TierName, int]: ...
+
 
 class Meter:
     """Reads memory for one engine, or for the bare process while none is loaded.
@@ -86,6 +90,7 @@ class Meter:
         self._host_peak_bytes = max(self._host_peak_bytes, rss, status_bytes("VmHWM"))
         card = self._card
         held = self._held_bytes()
+        hidden = {**(self.engine.hidden_bytes if self.engine else {})}
         if card is not None and self.engine and self.engine.device_type == card.device_type:
             # Torch's count includes what the kernels take for themselves.
             rest = card.allocated_bytes() - held["weights", "device"] - held["kv", "device"]
@@ -95,6 +100,7 @@ class Meter:
             for kind in _KINDS:
                 held[kind, "host"] += held[kind, "device"]
                 held[kind, "device"] = 0
+            hidden["host"] = hidden.get("host", 0) + hidden.pop("device", 0)
         return MemorySample(
             time_seconds=time.monotonic(),
             device_name=card.name if card else None,
@@ -115,6 +121,9 @@ class Meter:
             disk_weights_bytes=held["weights", "disk"],
             disk_kv_bytes=held["kv", "disk"],
             disk_activations_bytes=held["working", "disk"],
+            # The engine may have gone on between two of its answers.
+            device_hidden_bytes=min(hidden.get("device", 0), held["working", "device"]),
+            host_hidden_bytes=min(hidden.get("host", 0), held["working", "host"]),
         )
 
     def _held_bytes(self) -> dict[tuple[str, TierName], int]:

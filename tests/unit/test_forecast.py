@@ -9,9 +9,18 @@ from typing import Any
 
 import pytest
 
-from app.forecast import Compared, Forecast, Forecaster, PromptParts, compare
-from app.ui.forecast_view import forecast_view, meter_view
-from mom_core.events import Finished
+from app.forecast import (
+    AtWork,
+    Compared,
+    Forecast,
+    Forecaster,
+    PromptParts,
+    compare,
+    place_at,
+)
+from app.prompt import Span
+from app.ui.forecast_view import change, forecast_view, meter_view, work_view
+from mom_core.events import Finished, PrefillProgress
 from mom_core.memory.outlook import Outlook
 from mom_core.memory.strategy import Strategy
 
@@ -47,6 +56,7 @@ def test_the_card_of_a_gpu() -> None:
     view = forecast_view("ready", Forecast(PARTS, GPU), None)
     assert view["state"] == "ready"
     assert view["headline"] == "412,380 tokens"
+    assert view["note"] == ""
     assert view["figures"] == [
         ["6 min 20 s", "to read"],
         ["0.4 s", "per token"],
@@ -58,6 +68,9 @@ def test_the_card_of_a_gpu() -> None:
     assert device["standard_text"] == "plain transformers: 88.0 GiB, which does not fit"
     # All on one scale: what plain transformers needs is the longest.
     assert (device["standard"], device["limit"]) == (100.0, pytest.approx(27.27, abs=0.01))
+    assert device["made_of"] == (
+        "weights 15.0 GiB · KV 2.0 GiB · hidden states 512 MiB · activations 256 MiB"
+    )
     assert dict(device["parts"])["activations"] == pytest.approx(0.28, abs=0.01)
     assert (host["text"], host["standard"]) == ("51.0 GiB of 64.0 GiB", None)
 
@@ -81,6 +94,93 @@ def test_all_known_is_read_at_once_and_unknown_rates_are_left_out() -> None:
     assert forecast_view("ready", Forecast(PARTS, known), None)["figures"][0][0] == "at once"
     unknown = replace(GPU, read_seconds=None, token_seconds=None)
     assert len(forecast_view("ready", Forecast(PARTS, unknown), None)["figures"]) == 1
+
+
+def test_without_a_gpu_the_card_says_who_computes() -> None:
+    cpu = replace(
+        GPU,
+        device_peak_bytes=None,
+        device_total_bytes=None,
+        by_kind={"host": {"weights": 15 * GIB, "KV": 36 * GIB}, "disk": {}},
+    )
+    view = forecast_view("ready", Forecast(PARTS, cpu), None)
+    assert view["note"].startswith("No GPU here")
+    assert view["figures"][2] == ["51.0 GiB", "memory peak"]
+    assert [bar["name"] for bar in view["bars"]] == ["Memory"]
+
+
+def test_before_anything_is_dropped_the_card_says_what_could_be() -> None:
+    bare = PromptParts(documents=0, conversation=20, answer_room=512, window=524_288, reused=0)
+    found = replace(GPU, prompt_tokens=20, reused_tokens=0)
+    some = Forecast(bare, found, longest_tokens=231_000, model_name="llama")
+    view = forecast_view("ready", some, None)
+    assert view["headline"] == "No documents yet"
+    assert view["sentence"] == (
+        "llama on this machine reads up to 231,000 of the 524,288 tokens of its window."
+    )
+    all_of_it = forecast_view("ready", replace(some, longest_tokens=524_288), None)
+    assert all_of_it["sentence"].endswith("up to 524,288 tokens: all of its window.")
+
+
+@pytest.mark.parametrize(
+    ("is_fitted", "way"), [(False, "untick parts."), (True, "the parts that fit your question")]
+)
+def test_more_than_the_window_is_said_before_the_question(is_fitted: bool, way: str) -> None:
+    over = Forecast(replace(PARTS, documents=524_000), GPU, model_name="llama")
+    view = forecast_view("ready", over, None, fits_best_parts=is_fitted)
+    assert view["state"] == "misfit"
+    assert "92 tokens more than llama reads at once (524,288)" in view["sentence"]
+    assert way in view["sentence"]
+
+
+def test_a_change_tells_its_price_and_what_stays_read() -> None:
+    before = Forecast(PARTS, GPU)
+    parts = replace(PARTS, documents=400_000, reused=120_000)
+    outlook = replace(GPU, read_seconds=440.0, device_peak_bytes=round(17.4 * GIB))
+    view = forecast_view("ready", Forecast(parts, outlook), None, before=before)
+    assert view["change"] == (
+        "This change: \u221212,000 tokens, +1 min 0 s, \u2212512 MiB. "
+        "Of 398,112 tokens already read, 120,000 stay read: those before the change."
+    )
+    assert change(before, Forecast(PARTS, GPU)) == ""
+    other = replace(GPU, strategy=replace(GPU.strategy, chunk_tokens=512), read_seconds=400.0)
+    assert change(before, Forecast(PARTS, other)) == "This change: +20 s."
+    unknown = Forecast(parts, replace(outlook, read_seconds=None))
+    assert " min" not in change(before, unknown)
+
+
+def test_the_line_of_a_run_names_layer_page_speed_and_time_left() -> None:
+    spans = [Span(10, 200, "a.pdf", "p. 1"), Span(200, 300, "a.pdf", "p. 2")]
+    assert [place_at(spans, at) for at in (0, 10, 199, 200, 5000)] == [
+        "",
+        "p. 1 of a.pdf",
+        "p. 1 of a.pdf",
+        "p. 2 of a.pdf",
+        "p. 2 of a.pdf",
+    ]
+    assert place_at([Span(0, 9, "a.md", "a.md")], 3) == "a.md"
+    event = PrefillProgress(
+        prompt_tokens=400,
+        reused_tokens=0,
+        layer=11,
+        layers=32,
+        token_layers_done=32 * 100,
+        token_layers_total=32 * 400,
+        fraction=0.25,
+        elapsed_seconds=2.0,
+        eta_seconds=6.0,
+    )
+    work = AtWork(event, "p. 2 of a.pdf", "", False)
+    assert work_view(work) == {
+        "text": "Reading layer 12 of 32, p. 2 of a.pdf",
+        "percent": 25.0,
+        "speed": "50 tokens/s",
+        "left": 6,
+    }
+    paused, waits = replace(work, is_paused=True), AtWork(None, "", "Waiting in line", False)
+    assert work_view(paused)["left"] is None  # type: ignore[index]
+    assert work_view(waits)["text"] == "Waiting in line"  # type: ignore[index]
+    assert work_view(None) is None
 
 
 def test_the_meter_warns_before_it_is_full() -> None:

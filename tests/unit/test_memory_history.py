@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from app.memory_feeds import _row
+from app.memory_feeds import MemoryFeed, TimelineFeed, _row
 from app.memory_history import POINTS, MemoryHistory, Now
+from app.stream import TICK_SECONDS
+from mom_core.events import Adapted, Event
 from tests.unit.test_view_state import sample
 
 
@@ -52,6 +57,57 @@ def test_only_what_is_new_is_sent(history: MemoryHistory) -> None:
     assert marks[0].text == "chunk 8,192 -> 4,096, continued"
     # A point is small: a page that is open all day must not load the line.
     assert len(json.dumps(_row(new[0]))) < 100
+
+
+def test_hidden_states_are_told_apart_from_other_activations() -> None:
+    with_hidden = replace(
+        sample(has_card=True), device_activations_bytes=5 << 20, device_hidden_bytes=3 << 20
+    )
+    made = MemoryHistory(lambda: with_hidden, lambda: Now("", "reading", 3), Clock())
+    made.begin("run")
+    point = made.since(0)[0][0]
+    made.close()
+    assert _row(point)[3][2:4] == [3, 2]
+    assert len(_row(point)[4]) == len(_row(point)[3]) + 1
+
+
+def test_memory_that_ran_out_leaves_a_mark(history: MemoryHistory) -> None:
+    adapted = Adapted(
+        what="chunk_tokens",
+        before=8192,
+        after=4096,
+        full="device",
+        phase="prefill",
+        at_layer=3,
+        at_token=0,
+    )
+    history.begin("run")
+    assert list(history.following(iter_of(adapted))) == [adapted]
+    assert history.since(0)[1][0].text == "GPU full: chunk 8,192 \u2192 4,096, continued"
+
+
+def iter_of(event: Event) -> Generator[Event, None, None]:
+    yield event
+
+
+def test_a_page_that_is_open_costs_less_than_5_kb_a_second(history: MemoryHistory) -> None:
+    # Large figures, as of a machine of 2 TiB.
+    large = replace(sample(has_card=True), host_total_bytes=2**41, host_available_bytes=2**40)
+    history._sample = lambda: large
+    history.begin("run")
+    workspace = SimpleNamespace(
+        history=history, is_busy=True, memory=lambda: large, timeline_lines=dict
+    )
+    feeds: list[Any] = [MemoryFeed(workspace), TimelineFeed(workspace)]  # type: ignore[arg-type]
+    for feed in feeds:
+        list(feed.poll())
+    sent, seconds = 0, 30
+    for tick in range(int(seconds / TICK_SECONDS)):
+        if tick % 3 == 0:
+            history.read()
+        for feed in feeds:
+            sent += sum(len(json.dumps(news)) + 16 for news in feed.poll())
+    assert 200 < sent / seconds < 2500
 
 
 def test_another_run_begins_anew(history: MemoryHistory) -> None:

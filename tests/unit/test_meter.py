@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import pytest
@@ -47,6 +47,7 @@ class FakeEngine:
     kv_host_bytes = 2 * GIB
     kv_disk_bytes = 3 * GIB
     weights_disk_bytes = working_disk_bytes = working_host_bytes = working_device_bytes = 0
+    hidden_bytes: ClassVar[dict[Any, int]] = {"device": GIB // 2, "host": 0, "disk": 0}
 
 
 def cuda(**also: Any) -> Any:

@@ -7,6 +7,7 @@ from app.ui.component import markup
 _KINDS = (
     ("weights", "Weights"),
     ("kv", "KV"),
+    ("hidden", "Hidden states"),
     ("activations", "Activations"),
     ("rest", "This program"),
     ("others", "Other programs"),
@@ -17,7 +18,7 @@ def memory_panel() -> None:
     """`#gauge-device`, `#gauge-host` and `#timeline`, filled by `memory.js` and `timeline.js`."""
     markup("timeline", _TIMELINE)
     markup("gauge-device", _gauge("device", "GPU"))
-    markup("gauge-host", _gauge("host", "Memory"))
+    markup("gauge-host", _gauge("host", "This machine's memory"))
 
 
 def _gauge(key: str, title: str) -> str:
@@ -37,6 +38,8 @@ _TIMELINE = """<section class="card" aria-label="Memory over the run"><div class
 <h2>Memory over the run</h2><span class="tools"><button type="button" data-act="csv"
 title="Save the numbers as CSV">CSV</button><button type="button" data-act="png"
 title="Save the picture as PNG">PNG</button><button type="button" data-act="wide"
-aria-pressed="false" title="Show it large">&#x2922;</button></span></div>
+aria-pressed="false" title="Show it large">Enlarge</button></span></div>
 <p class="none">Ask something: what the run holds in memory is drawn here as it goes.</p>
-<div class="charts"></div><ul class="legend"></ul><ul class="marks"></ul></section>"""
+<div class="charts"></div><ul class="legend" aria-label="What is drawn"></ul>
+<ul class="marks" aria-label="Where memory ran out and the run went on"></ul></section>
+<dialog aria-label="Memory over the run"></dialog>"""

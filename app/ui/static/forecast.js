@@ -1,5 +1,7 @@
 /* The forecast card: what the next question costs, and whether the last forecast came true. */
 import { $, element, on, setText } from "./core.js";
+import { duration } from "./timeline.js";
+import * as words from "./wording.js";
 
 const bar = (one) => {
   const row = element("div", `bar-row${one.is_over ? " over" : ""}`), track = element("div", "bar");
@@ -15,6 +17,7 @@ const bar = (one) => {
   if (one.standard) { const mark = element("u", "standard"); mark.style.left = Math.min(99.4, one.standard) + "%"; track.append(mark); }
   row.append(head);
   if (one.parts.length) row.append(track);
+  if (one.made_of) row.append(element("div", "made-of", one.made_of));
   if (one.standard_text) row.append(element("div", "standard-text", one.standard_text));
   return row;
 };
@@ -23,6 +26,8 @@ const paint = (view) => {
   const card = $("#forecast .card");
   card.dataset.state = view.state;
   setText($(".headline", card), view.headline ?? "");
+  setText($(".change", card), view.change ?? "");
+  setText($(".note", card), view.note ?? "");
   $(".figures", card).replaceChildren(...(view.figures ?? []).map(([value, name]) => {
     const figure = element("div");
     figure.append(element("b", "", value), element("span", "", name));
@@ -42,4 +47,17 @@ const paint = (view) => {
   }));
 };
 
-export const start = () => on("forecast", paint);
+const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hour12: false });
+const work = (view) => {
+  const box = $("#forecast .work");
+  box.hidden = !view;
+  setText($("#forecast h2"), view ? words.THIS_QUESTION : words.NEXT_QUESTION);
+  if (!view) return;
+  $(".track", box).hidden = view.percent === null;
+  $(".track i", box).style.width = `${view.percent ?? 0}%`;
+  setText($(".text", box), view.text);
+  const left = view.left === null ? "" : words.until(duration(view.left), clock.format(Date.now() + 1000 * view.left));
+  setText($(".speed", box), [view.speed, left].filter(Boolean).join(" · "));
+};
+
+export const start = () => { on("forecast", paint); on("work", work); };

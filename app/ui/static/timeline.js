@@ -3,8 +3,10 @@
 import { $, element, on, setText } from "./core.js";
 import * as words from "./wording.js";
 
-const NS = "http://www.w3.org/2000/svg", MOST = 600, LEFT = 44, BOTTOM = 18, TOP = 8, RIGHT = 6;
-const KINDS = ["weights", "kv", "activations", "rest", "others"];
+const NS = "http://www.w3.org/2000/svg", MOST = 600, LEFT = 52, BOTTOM = 18, TOP = 22, RIGHT = 2;
+const KINDS = ["weights", "kv", "hidden", "activations", "rest", "others"], OTHERS = 5, REST = 4;
+// Kinds that a person has switched on or off; the others are drawn as seems best.
+const chosen = new Map();
 let lines = {}, points = [], marks = [], cursor = null;
 
 const svg = (tag, attributes = {}, text) => {
@@ -14,7 +16,7 @@ const svg = (tag, attributes = {}, text) => {
   return node;
 };
 const size = (mib) => (mib >= 1024 ? `${(mib / 1024).toFixed(mib >= 10240 ? 0 : 1)} GiB` : `${Math.round(mib)} MiB`);
-const seconds = (value) => (value < 100 ? `${value.toFixed(value < 10 ? 1 : 0)} s` : `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`);
+export const duration = (value) => (value < 100 ? `${value.toFixed(value < 10 ? 1 : 0)} s` : `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`);
 // Steps of 1, 2 or 5 times a power of two or ten, so that a scale has few and round lines.
 const step = (most, count) => {
   const raw = most / count, unit = raw >= 512 ? 1024 : 1, base = 10 ** Math.floor(Math.log10(raw / unit));
@@ -26,7 +28,7 @@ const chart = (key, title) => {
   const root = svg("svg", { class: "chart", role: "img", tabindex: 0, "data-key": key });
   const defs = svg("defs");
   // Readable without colour: each kind has a hatching of its own.
-  const hatch = { kv: "M0 6L6 0", activations: "M3 0V6", rest: "M0 3H6", others: "M0 0L6 6M0 6L6 0" };
+  const hatch = { kv: "M0 6L6 0", hidden: "M0 0L6 6", activations: "M3 0V6", rest: "M0 3H6", others: "M0 0L6 6M0 6L6 0" };
   for (const [kind, path] of Object.entries(hatch)) {
     const pattern = svg("pattern", { id: `hatch-${key}-${kind}`, width: 6, height: 6, patternUnits: "userSpaceOnUse" });
     pattern.append(svg("path", { d: path, class: "hatch" }));
@@ -42,31 +44,53 @@ const chart = (key, title) => {
   const caption = element("div", "caption", title), tip = element("div", "tip"), figure = element("figure");
   tip.hidden = true;
   figure.append(caption, root, tip);
-  return { key, root, grid, phases, paths, over, tip, figure, caption };
+  return { key, title, root, grid, phases, paths, over, tip, figure, caption };
 };
 let charts = [];
 
 const values = (point, key) => (key === "device" ? point[3] : point[4]);
 const PHASES = { waiting: "", reading: words.READING, answering: words.ANSWERING, idle: "" };
 
+/* What is drawn. Other programs that dwarf the model's memory are left out while nothing is near
+   the limit: the picture is about the model. */
+const isDrawn = (kind) => {
+  if (chosen.has(kind)) return chosen.get(kind);
+  if (kind !== "others") return true;
+  const all = Math.max(...points.map((point) => total(point[4]))), others = Math.max(...points.map((point) => point[4][OTHERS] ?? 0));
+  return all > 0.7 * lines.host_limit || others < 0.5 * all;
+};
+const total = (list) => list.reduce((sum, value) => sum + value, 0);
+
+/* Names of lines in the chart's right half, pushed apart where they would lie on each other. */
+const named = (labels, right, bottom) => {
+  labels.sort((a, b) => a.at - b.at);
+  let last = -Infinity;
+  return labels.map(({ at, name, text }) => {
+    last = Math.min(bottom - 4, Math.max(at - 4, last + 13, TOP + 11));
+    return svg("text", { class: name, x: right - 4, y: last, "text-anchor": "end" }, text);
+  });
+};
+
 const draw = (one) => {
   const width = Math.max(200, one.root.clientWidth), height = Math.max(80, one.root.clientHeight);
   const right = width - RIGHT, bottom = height - BOTTOM;
   const end = Math.max(1, points.at(-1)[0]);
-  const stacks = points.map((point) => values(point, one.key).reduce((sums, value) => [...sums, sums.at(-1) + value], [0]));
-  // Other programs are told by number and fill what is left above: the scale is that of our own.
-  const peak = Math.max(...stacks.map((sums) => sums[Math.min(4, sums.length - 1)]));
+  const drawn = KINDS.map(isDrawn);
+  const stacks = points.map((point) => values(point, one.key).reduce((sums, value, n) => [...sums, sums.at(-1) + (drawn[n] ? value : 0)], [0]));
+  const peak = Math.max(...stacks.map((sums) => sums.at(-1)));
   const isMain = one.key === (lines.device_name ? "device" : "host");
   // Plain transformers needs its program, too: everything but weights, KV and activations.
-  const program = values(points.at(-1), one.key)[3] ?? 0;
+  const program = drawn[REST] ? values(points.at(-1), one.key)[REST] ?? 0 : 0;
   const standard = isMain && lines.standard ? lines.standard + program : null;
-  const limit = one.key === "device" ? lines.device_limit : lines.host_limit;
-  const most = 1.12 * Math.max(peak, standard ?? 0, 64), shown = Math.min(most, Math.max(limit * 1.05, peak * 1.12));
-  const top = standard && standard > limit ? most : shown;
-  const x = (t) => LEFT + (right - LEFT) * t / end, y = (v) => Math.max(TOP, bottom - (bottom - TOP) * v / top);
+  // Where other programs are not drawn, the room that they leave is the limit.
+  const others = one.key === "host" && !drawn[OTHERS] ? Math.max(...points.map((point) => point[4][OTHERS] ?? 0)) : 0;
+  const limit = (one.key === "device" ? lines.device_limit : lines.host_limit) - others;
+  const most = Math.max(peak, standard ?? 0, 64);
+  const top = 1.12 * (limit < 1.8 * most ? Math.max(most, limit) : most);
+  const x = (t) => LEFT + (right - LEFT) * t / end, y = (v) => bottom - (bottom - TOP) * v / top;
   one.scale = { x, y, end, right };
   KINDS.forEach((kind, index) => {
-    const has = values(points[0], one.key).length > index;
+    const has = drawn[index] && values(points[0], one.key).length > index;
     let d = "";
     if (has) {
       d = points.map((point, n) => `${n ? "L" : "M"}${x(point[0]).toFixed(1)} ${y(stacks[n][index + 1]).toFixed(1)}`).join("")
@@ -79,7 +103,7 @@ const draw = (one) => {
   for (let v = 0; v <= top; v += gap) {
     grid.push(svg("line", { x1: LEFT, x2: right, y1: y(v), y2: y(v) }), svg("text", { x: LEFT - 5, y: y(v) + 3.5, "text-anchor": "end" }, v ? size(v) : "0"));
   }
-  grid.push(svg("text", { x: right, y: height - 4, "text-anchor": "end" }, seconds(end)), svg("text", { x: LEFT, y: height - 4 }, "0 s"));
+  grid.push(svg("text", { x: right, y: height - 4, "text-anchor": "end" }, duration(end)), svg("text", { x: LEFT, y: height - 4 }, "0 s"));
   one.grid.replaceChildren(...grid);
   const phases = [];
   let from = 0;
@@ -89,35 +113,49 @@ const draw = (one) => {
       const name = points[n - 1][1], [a, b] = [x(points[from][0]), x(point[0])];
       if (PHASES[name]) {
         phases.push(svg("rect", { class: name, x: a, y: TOP, width: Math.max(0, b - a), height: bottom - TOP }));
-        if (b - a > 52) phases.push(svg("text", { x: (a + b) / 2, y: TOP + 10, "text-anchor": "middle" }, PHASES[name]));
+        phases.push(svg("rect", { class: `band ${name}`, x: a + 0.5, y: 1, width: Math.max(0.5, b - a - 1), height: 15, rx: 3 }));
+        const layers = Math.max(...points.slice(from, n).map((one) => one[2]));
+        const text = [layers && (n + 1 < points.length ? words.layers : words.layer)(layers), PHASES[name]].find((words) => words && 5.6 * words.length + 8 < b - a);
+        if (text) phases.push(svg("text", { x: (a + b) / 2, y: 12, "text-anchor": "middle" }, text));
+        // A line for each layer, as long as they can be told apart.
+        const begins = points.slice(from + 1, n).filter((one, i) => one[2] !== points[from + i][2]);
+        if (b - a > 4 * layers) for (const one of begins) phases.push(svg("line", { class: "layer", x1: x(one[0]), x2: x(one[0]), y1: 16, y2: TOP }));
       }
       from = n;
     }
   });
   one.phases.replaceChildren(...phases);
-  const over = [], level = (value, name, text, above) => {
-    if (!value || value > top) return;
-    over.push(svg("line", { class: name, x1: LEFT, x2: right, y1: y(value), y2: y(value) }),
-      svg("text", { class: name, x: right - 2, y: y(value) + (above ? -4 : 11), "text-anchor": "end" }, text));
+  const over = [], labels = [], level = (value, name, text) => {
+    if (!value) return;
+    // What is far above is only named, so that the areas stay large.
+    if (value > top) { over.push(svg("text", { class: name, x: LEFT + 4, y: TOP + 12 }, `\u2191 ${text}`)); return; }
+    over.push(svg("line", { class: name, x1: LEFT, x2: right, y1: y(value), y2: y(value) }));
+    labels.push({ at: y(value), name, text });
   };
-  level(peak, "peak", words.peak(size(peak)), false);
-  level(standard, "standard", words.standard(size(standard ?? 0)), true);
-  level(limit, "limit", words.limit(size(limit)), true);
-  for (const [at] of marks) over.push(svg("path", { class: "mark", d: `M${x(at)} ${TOP}v${bottom - TOP}` }));
+  level(limit, "limit", (others ? words.room : words.limit)(size(limit)));
+  level(standard, "standard", words.standard(size(standard ?? 0)));
+  level(peak, "peak", words.peak(size(peak)));
+  for (const [n, [at]] of marks.entries()) {
+    over.push(svg("path", { class: "mark", d: `M${x(at)} ${TOP}v${bottom - TOP}` }), svg("circle", { class: "mark", cx: x(at), cy: TOP + 7, r: 7 }),
+      svg("text", { class: "number", x: x(at), y: TOP + 10.5, "text-anchor": "middle" }, n + 1));
+  }
+  over.push(...named(labels, right, bottom));
   if (cursor !== null) {
     const at = x(points[cursor][0]);
     over.push(svg("line", { class: "cursor", x1: at, x2: at, y1: TOP, y2: bottom }));
   }
   one.over.replaceChildren(...over);
-  one.summary = words.timeline(one.caption.textContent, size(peak), standard ? size(standard) : "", size(limit), seconds(end));
+  one.summary = words.timeline(one.title, size(peak), standard ? size(standard) : "", size(limit), duration(end));
+  setText(one.caption, `${one.title}: ${size(stacks.at(-1).at(-1))}`);
 };
 
 const tell = (one) => {
   one.tip.hidden = cursor === null;
   if (cursor === null) return;
   const point = points[cursor], list = values(point, one.key);
-  const rows = [[seconds(point[0]), point[1] === "reading" ? words.layer(point[2]) : PHASES[point[1]] || ""]];
+  const rows = [[duration(point[0]), point[1] === "reading" ? words.layer(point[2]) : PHASES[point[1]] || ""]];
   KINDS.forEach((kind, n) => { if (list[n] !== undefined) rows.push([words.KINDS[kind], size(list[n])]); });
+  rows.push([words.ALL, size(total(list))]);
   if (point[5]) rows.push([words.DISK, size(point[5])]);
   one.tip.replaceChildren(...rows.map(([name, value]) => {
     const row = element("div");
@@ -135,7 +173,8 @@ const paint = () => {
   box.classList.toggle("empty", !points.length);
   if (!points.length) return;
   for (const one of charts) { draw(one); tell(one); }
-  $(".marks", box).replaceChildren(...marks.map(([at, text]) => element("li", "", `${seconds(at)}: ${text}`)));
+  for (const kind of KINDS) $(`.legend .${kind} button`, box)?.setAttribute("aria-pressed", String(isDrawn(kind)));
+  $(".marks", box).replaceChildren(...marks.map(([at, text]) => element("li", "", `${duration(at)}: ${text}`)));
   // A label that changes twice a second would be noise.
   if (Date.now() - announced > 5000) {
     announced = Date.now();
@@ -149,7 +188,11 @@ const begin = (news) => {
   $("#timeline .charts").replaceChildren(...charts.map((one) => one.figure));
   $("#timeline .legend").replaceChildren(...KINDS.map((kind) => {
     const item = element("li", kind);
-    item.append(element("i"), words.KINDS[kind]);
+    const toggle = element("button");
+    toggle.type = "button";
+    toggle.append(element("i"), words.KINDS[kind]);
+    toggle.onclick = () => { chosen.set(kind, !isDrawn(kind)); if (points.length) paint(); };
+    item.append(toggle);
     return item;
   }));
   for (const one of charts) {
@@ -178,14 +221,16 @@ const download = (name, blob) => {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 };
 const csv = () => {
-  const head = ["seconds", "phase", "layer", ...["device", "host"].flatMap((tier) => KINDS.filter((kind) => tier === "host" || kind !== "others").map((kind) => `${tier}_${kind}_mib`)), "disk_mib"];
-  const rows = points.map(([at, phase, layer, device, host, disk]) => [at, phase, layer, ...[0, 1, 2, 3].map((n) => device[n] ?? ""), ...host, disk]);
+  const ofDevice = KINDS.filter((kind) => kind !== "others");
+  const head = ["seconds", "phase", "layer", ...ofDevice.map((kind) => `device_${kind}_mib`), ...KINDS.map((kind) => `host_${kind}_mib`), "disk_mib", "event"];
+  const noted = (at, next) => marks.filter(([time]) => time > at && time <= next).map(([, text]) => text).join("; ");
+  const rows = points.map(([at, phase, layer, device, host, disk], n) => [at, phase, layer, ...ofDevice.map((_, k) => device[k] ?? ""), ...host, disk, `"${noted(n ? points[n - 1][0] : -1, at)}"`]);
   return [head, ...rows].map((row) => row.join(",")).join("\n") + "\n";
 };
 const png = async () => {
-  const scale = 2, gap = 26, width = charts[0].root.clientWidth, heights = charts.map((one) => one.root.clientHeight + gap);
+  const scale = 2, gap = 26, width = charts[0].root.clientWidth, heights = charts.map((one) => one.root.clientHeight + gap), legend = 24;
   const canvas = element("canvas"), context = canvas.getContext("2d");
-  canvas.width = scale * width; canvas.height = scale * heights.reduce((a, b) => a + b, 0);
+  canvas.width = scale * width; canvas.height = scale * (total(heights) + legend);
   context.scale(scale, scale);
   const style = getComputedStyle($("#timeline .card"));
   context.fillStyle = style.backgroundColor; context.fillRect(0, 0, width, canvas.height);
@@ -206,11 +251,24 @@ const png = async () => {
     context.drawImage(image, 0, top + gap);
     top += heights[n];
   }
+  let left = LEFT;
+  context.font = "11px system-ui, sans-serif";
+  for (const kind of KINDS.filter(isDrawn)) {
+    context.fillStyle = getComputedStyle($(`#timeline .legend .${kind} i`)).backgroundColor;
+    context.fillRect(left, top + 8, 9, 9);
+    context.fillStyle = style.color;
+    context.fillText(words.KINDS[kind], left + 13, top + 16);
+    left += 30 + context.measureText(words.KINDS[kind]).width;
+  }
   canvas.toBlob((blob) => download("memory.png", blob), "image/png");
 };
+/* Large: the card itself moves into a dialog, and back. */
 const wide = (is) => {
-  $("#timeline").classList.toggle("wide", is);
-  $("#timeline [data-act=wide]").setAttribute("aria-pressed", String(is));
+  const dialog = $("#timeline dialog"), card = $("#timeline .card"), toggle = $("#timeline [data-act=wide]");
+  if (is) { dialog.append(card); dialog.showModal(); } else { dialog.before(card); dialog.close(); }
+  toggle.setAttribute("aria-pressed", String(is));
+  setText(toggle, is ? words.CLOSE : words.ENLARGE);
+  toggle.focus();
   if (points.length) paint();
 };
 
@@ -223,9 +281,9 @@ export const start = () => {
   });
   $("#timeline [data-act=csv]").onclick = () => { if (points.length) download("memory.csv", new Blob([csv()], { type: "text/csv" })); };
   $("#timeline [data-act=png]").onclick = () => { if (points.length) png(); };
-  $("#timeline [data-act=wide]").onclick = () => wide(!$("#timeline").classList.contains("wide"));
+  $("#timeline [data-act=wide]").onclick = () => wide(!$("#timeline dialog").open);
   document.addEventListener("keydown", (e) => {
-    if (e.key === "Escape" && $("#timeline.wide")) { e.preventDefault(); e.stopImmediatePropagation(); wide(false); }
+    if (e.key === "Escape" && $("#timeline dialog").open) { e.preventDefault(); e.stopImmediatePropagation(); wide(false); }
   }, true);
   new ResizeObserver(() => { if (points.length) paint(); }).observe($("#timeline .charts"));
 };

@@ -31,11 +31,20 @@ export const USE = "Use";
 export const GPU = "GPU";
 export const MACHINE = "Memory of this machine";
 export const DISK = "Disk";
-export const KINDS = { weights: "Weights", kv: "KV", activations: "Activations", rest: "This program", others: "Other programs" };
+export const KINDS = { weights: "Weights", kv: "KV", hidden: "Hidden states", activations: "Activations", rest: "This program", others: "Other programs" };
+export const ALL = "Together";
+export const CLOSE = "Close";
+export const ENLARGE = "Enlarge";
 export const layer = (number) => `Reading layer ${number}`;
+export const layers = (number) => `Reading ${number} ${number === 1 ? "layer" : "layers"}`;
+export const THIS_QUESTION = "This question";
+export const NEXT_QUESTION = "Next question";
+export const until = (left, clock) => `${left} left, until ${clock}`;
+export const shown = (name, isShown) => `${name}: ${isShown ? "drawn" : "not drawn"}`;
 export const peak = (size) => `peak ${size}`;
 export const standard = (size) => `plain transformers ${size}`;
 export const limit = (size) => `limit ${size}`;
+export const room = (size) => `room ${size}`;
 export const timeline = (title, peakSize, standardSize, limitSize, time) =>
   `${title} over ${time}: peak ${peakSize} of ${limitSize}.${standardSize ? ` Plain transformers would have needed ${standardSize}.` : ""}`;
 
