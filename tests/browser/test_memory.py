@@ -1,0 +1,167 @@
+"""The picture of memory and the forecast, as a person sees and uses them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from app.ui import wording
+from tests.browser.conftest import Site, open_page
+from tests.browser.test_page import ask, drop_by_chooser, wait_for_tokens, wait_until_idle
+
+AREA = "#timeline .area.weights"
+
+
+def number(text: str) -> int:
+    """The first number of a text."""
+    found = re.search(r"[\d,]+", text)
+    assert found is not None, text
+    return int(found[0].replace(",", ""))
+
+
+def headline(page: Any) -> int:
+    expect(page.locator("#forecast .headline")).to_have_text(re.compile(r"[\d,]+ tokens"))
+    return number(page.inner_text("#forecast .headline"))
+
+
+def read_a_sample(page: Any, site: Site, samples: Path) -> None:
+    """A document and a short answer about it."""
+    drop_by_chooser(page, samples / "observatory-handbook.pdf")
+    wait_for_tokens(page)
+    site.workspace.configure(max_new_tokens=4)
+    ask(page, "Who built the observatory?")
+    wait_until_idle(page)
+
+
+def test_the_forecast_tells_what_fits_and_follows_parts_and_settings(
+    page: Any, site: Site, samples: Path
+) -> None:
+    card = page.locator("#forecast")
+    expect(card.locator(".headline")).to_have_text(wording.NOTHING_DROPPED)
+    expect(card.locator(".sentence")).to_contain_text("reads up to 8,192 tokens: all of its window")
+    drop_by_chooser(page, samples / "observatory-handbook.pdf")
+    wait_for_tokens(page)
+    before = headline(page)
+    assert before > 1000
+    expect(card.locator(".figures")).to_contain_text("per token")
+    expect(card.locator(".bars")).to_contain_text("plain transformers")
+    expect(card.locator(".made-of")).to_contain_text("weights")
+    if site.workspace.memory().device_name is None:
+        expect(card.locator(".note")).to_have_text(wording.ON_CPU)
+
+    page.click("#documents .choice > summary")
+    page.locator("#documents .part input[type=checkbox]").nth(1).click()
+    expect(card.locator(".change")).to_contain_text("This change: \u2212")
+    less = headline(page)
+    assert less < before
+    assert number(card.locator(".change").inner_text()) == before - less
+
+    site.workspace.configure(chunk="64")
+    expect(card.locator(".reason")).to_contain_text("chunks of 64 tokens")
+
+
+def test_a_run_is_drawn_as_it_goes_and_its_numbers_can_be_read(
+    page: Any, site: Site, samples: Path
+) -> None:
+    expect(page.locator("#timeline .none")).to_be_visible()
+    read_a_sample(page, site, samples)
+    expect(page.locator("#timeline .none")).to_be_hidden()
+    first = page.get_attribute(AREA, "d")
+    assert first.startswith("M")
+    assert page.locator("#timeline line.peak").count() >= 1
+    assert page.locator("#timeline line.standard").count() >= 1
+    expect(page.locator("#timeline .phases text").first).to_have_text(re.compile("Reading"))
+    expect(page.locator("#forecast .compared tbody")).to_contain_text("Peak of the model")
+    expect(page.locator("#forecast .reuse")).to_contain_text("are read already")
+    label = page.get_attribute("#timeline .chart", "aria-label")
+    assert "peak" in label
+    assert "Plain transformers would have needed" in label
+
+    # By keyboard, then by pointer.
+    page.focus("#timeline .chart")
+    page.keyboard.press("Home")
+    tip = page.locator("#timeline .tip").first
+    expect(tip).to_contain_text("Weights")
+    expect(tip).to_contain_text("Together")
+    page.keyboard.press("Tab")
+    expect(tip).to_be_hidden()
+    page.hover("#timeline .chart", position={"x": 200, "y": 100})
+    expect(tip).to_contain_text("Hidden states")
+
+    # A kind is switched off and on.
+    page.click("#timeline .legend .weights button")
+    expect(page.locator(AREA)).to_have_attribute("d", "")
+    page.click("#timeline .legend .weights button")
+    expect(page.locator(AREA)).not_to_have_attribute("d", "")
+
+    # Another run is another picture.
+    ask(page, "And when?")
+    expect(page.locator("#forecast h2")).to_have_text("This question")
+    wait_until_idle(page)
+    expect(page.locator("#forecast h2")).to_have_text("Next question")
+    assert page.get_attribute(AREA, "d") != first
+
+
+def test_memory_that_ran_out_is_a_mark_and_not_an_error(
+    page: Any, site: Site, samples: Path
+) -> None:
+    read_a_sample(page, site, samples)
+    site.workspace.history.mark("GPU full: chunk 8,192 \u2192 4,096, continued")
+    expect(page.locator("#timeline .marks")).to_contain_text("chunk 8,192 \u2192 4,096, continued")
+    expect(page.locator("#timeline circle.mark").first).to_be_attached()
+
+
+def test_numbers_and_picture_can_be_saved_and_seen_large(
+    page: Any, site: Site, samples: Path
+) -> None:
+    read_a_sample(page, site, samples)
+    with page.expect_download() as saved:
+        page.click("#timeline [data-act=csv]")
+    rows = list(csv.DictReader(io.StringIO(Path(saved.value.path()).read_text())))
+    assert list(rows[0])[:4] == ["seconds", "phase", "layer", "device_weights_mib"]
+    assert {"host_hidden_mib", "host_others_mib", "disk_mib", "event"} <= set(rows[0])
+    assert {"reading"} <= {row["phase"] for row in rows}
+    assert max(float(row["host_weights_mib"] or 0) for row in rows) > 100
+    with page.expect_download() as saved:
+        page.click("#timeline [data-act=png]")
+    picture = Path(saved.value.path()).read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) > 5000
+
+    small = page.locator("#timeline .chart").first.bounding_box()["width"]
+    page.click("#timeline [data-act=wide]")
+    expect(page.locator("#timeline dialog")).to_be_visible()
+    assert page.locator("#timeline .chart").first.bounding_box()["width"] > 2 * small
+    page.keyboard.press("Escape")
+    expect(page.locator("#timeline dialog")).to_be_hidden()
+    expect(page.locator("#timeline .chart").first).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_nothing_is_wider_than_the_screen(
+    browser: Any, page: Any, site: Site, samples: Path, scheme: str
+) -> None:
+    read_a_sample(page, site, samples)
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    phone = context.new_page()
+    try:
+        open_page(phone, site)
+        phone.click("#tabs [data-tab=memory]")
+        # The last run is there for a page that comes later.
+        expect(phone.locator(AREA).first).not_to_have_attribute("d", "")
+        for part in ("#forecast .card", "#timeline .card", "#gauge-host .gauge"):
+            box = phone.locator(part).bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 390, part
+        end = time.monotonic() + 10
+        while phone.evaluate("document.documentElement.scrollWidth") > 390:
+            assert time.monotonic() < end, "wider than the screen"
+    finally:
+        context.close()
