@@ -56,7 +56,7 @@ const work = (view) => {
   $(".track", box).hidden = view.percent === null;
   $(".track i", box).style.width = `${view.percent ?? 0}%`;
   setText($(".text", box), view.text);
-  const left = view.left === null ? "" : words.until(duration(view.left), clock.format(Date.now() + 1000 * view.left));
+  const left = view.left === null ? "" : words.leftUntil(duration(view.left), clock.format(Date.now() + 1000 * view.left));
   setText($(".speed", box), [view.speed, left].filter(Boolean).join(" · "));
 };
 

@@ -39,7 +39,7 @@ export const layer = (number) => `Reading layer ${number}`;
 export const layers = (number) => `Reading ${number} ${number === 1 ? "layer" : "layers"}`;
 export const THIS_QUESTION = "This question";
 export const NEXT_QUESTION = "Next question";
-export const until = (left, clock) => `${left} left, until ${clock}`;
+export const leftUntil = (left, clock) => `${left} left, until ${clock}`;
 export const shown = (name, isShown) => `${name}: ${isShown ? "drawn" : "not drawn"}`;
 export const peak = (size) => `peak ${size}`;
 export const standard = (size) => `plain transformers ${size}`;
