@@ -54,6 +54,7 @@ class Job:
         self._go_on = threading.Event()
         self._go_on.set()
         self._paused_seconds = 0.0
+        self._is_held = False
         self._started = threading.Event()
 
     @property
@@ -65,6 +66,11 @@ class Job:
     def is_paused(self) -> bool:
         """Whether it is to wait before its next event."""
         return not self._go_on.is_set()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits in a pause now: the step that was under way is done."""
+        return self._is_held
 
     @property
     def paused_seconds(self) -> float:
@@ -115,11 +121,14 @@ class Job:
         """Waits until the run is over; False if it is not by then."""
         return self._over.wait(timeout_seconds)
 
-    def _wait_while_paused(self) -> None:
+    def _wait_while_paused(self, on_held: Callable[[], None]) -> None:
         if self._go_on.is_set():
             return
         began = time.monotonic()
+        self._is_held = True
+        on_held()
         self._go_on.wait()
+        self._is_held = False
         self._paused_seconds += time.monotonic() - began
 
     def _append(self, event: JobEvent) -> None:
@@ -210,7 +219,7 @@ class Worker:
                 if event is not None:
                     job._append(event)
                     self._on_change()
-                job._wait_while_paused()
+                job._wait_while_paused(self._on_change)
                 if job._stop.is_set():
                     return Stopped()
         raise _Complete

@@ -503,6 +503,7 @@ class Workspace:
                     **view_state.run_view(run),
                     "is_busy": is_busy,
                     "is_paused": is_busy and job is not None and job.is_paused,
+                    "is_held": is_busy and job is not None and job.is_held,
                     "line": wording.in_line(position) if is_busy and position else "",
                 },
                 "chat": chat.id,

@@ -41,7 +41,6 @@ def highlighted(text: str, name: str, language: str) -> list[tuple[str, str]] | 
     def kind(pair: tuple[object, str]) -> str:
         return next((name for token, name in kinds if pair[0] in token), "")
 
-    return [
-        (name, "".join(value for _, value in run))
-        for name, run in groupby(lexer.get_tokens(text), kind)
-    ]
+    # Unprocessed: the runs together are the text as it is, its line ends included.
+    tokens = ((token, value) for _, token, value in lexer.get_tokens_unprocessed(text))
+    return [(name, "".join(value for _, value in run)) for name, run in groupby(tokens, kind)]

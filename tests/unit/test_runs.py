@@ -94,15 +94,20 @@ def test_a_pause_holds_the_run_and_is_not_counted(runs: Runs) -> None:
 
     job = runs.ask("a", Asked("?", 0), run, over)
     runs.pause("a", is_paused=True)
+    # The step under way is done first.
+    assert job.is_paused
+    assert not job.is_held
     steps.release()
-    while len(job.events()) < 1:
-        pass
+    while not job.is_held:
+        assert not job.wait(0.01)
+    assert len(job.events()) == 1
     steps.release(2)
     assert not job.wait(0.1)
     assert done == [0]
     runs.pause("a", is_paused=False)
     assert job.wait(5)
     assert done == [0, 1, 2]
+    assert not job.is_held
     assert job.paused_seconds > 0.05
 
 

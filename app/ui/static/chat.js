@@ -58,7 +58,7 @@ const paintProgress = () => {
   $("i", bar).style.transform = `scaleX(${run.is_busy ? run.percent / 100 : 0})`;
   bar.setAttribute("aria-valuenow", Math.round(run.percent));
   progress.classList.toggle("busy", run.is_busy);
-  setText($(".line", progress), (run.is_paused ? words.PAUSED : run.line) || (run.is_answered && !run.is_busy ? "" : run.status + until(run)));
+  setText($(".line", progress), (run.is_held ? words.PAUSED : run.is_paused ? words.PAUSING : run.line) || (run.is_answered && !run.is_busy ? "" : run.status + until(run)));
   setText($(".note", progress), editing === null ? said : words.editing(editing + 1));
   // A live region that changes ten times a second is noise: the beginning and end are enough.
   const now = !run.is_busy ? (run.error || (run.id ? words.DONE : "")) : run.phase === "answering" ? words.ANSWERING : words.READING;

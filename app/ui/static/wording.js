@@ -3,6 +3,7 @@
 export const MODEL_FAILED = "could not be loaded: choose another";
 export const PAUSE = "Pause";
 export const RESUME = "Go on";
+export const PAUSING = "Pausing as soon as the step under way is done …";
 export const PAUSED = "Paused. What was read so far is held.";
 export const READING = "Reading";
 export const ANSWERING = "Answering";
