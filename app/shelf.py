@@ -42,6 +42,8 @@ from mom_core.errors import InvalidSetting, MomError
 
 _LOG = logging.getLogger(__name__)
 _READERS = 4
+# Languages whose lines are wrapped, not numbered.
+_PROSE = ("Markdown", "reStructuredText", "TeX")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,8 @@ class Shelf:
                 "number": number,
                 "total": len(document.sections),
                 "is_picture": document.kind == "pdf" and path.is_file() and not kept.options.pages,
-                "is_code": document.kind == "code",
+                "is_code": document.kind == "code"
+                or document.sections[number].language not in ("", *_PROSE),
                 "is_chosen": number not in kept.unticked,
                 "extractor": (kept.options.extractor_of(number) if document.kind == "pdf" else ""),
             }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from app.ui.highlight import highlighted
@@ -38,7 +40,7 @@ def test_the_text_stays_the_same(text: str, name: str) -> None:
     assert runs is not None
     assert "".join(piece for _, piece in runs) == text
     # Neighbours of one kind are one run.
-    assert all(one[0] != other[0] for one, other in zip(runs, runs[1:], strict=False))
+    assert all(one[0] != other[0] for one, other in pairwise(runs))
 
 
 @pytest.mark.parametrize(

@@ -165,3 +165,16 @@ def test_removing_ends_the_reading_and_deletes_uploads_only(shelf: Shelf, tmp_pa
     assert not upload.exists()
     assert own.exists()
     assert shelf.states() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "is_code"), [("a.py", True), ("a.md", False), ("a.rst", False), ("a.txt", False)]
+)
+def test_a_lone_source_file_is_code(shelf: Shelf, tmp_path: Path, name: str, is_code: bool) -> None:
+    put(shelf, tmp_path, "a", b"# words\n\nx = 1\n", name)
+    settle(shelf)
+    facts = shelf.facts("a", 0)
+    assert facts["is_code"] is is_code
+    assert (facts["document"], facts["number"], facts["total"]) == (name, 0, 1)
+    assert facts["is_chosen"]
+    assert not facts["is_picture"]

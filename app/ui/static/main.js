@@ -14,9 +14,9 @@ import "./upload.js";
 const PANELS = [layout, chats, documents, tokenMap, forecast, memory, timeline, viewer, chat];
 const DRAWN = ["#send", "#live .answer", "#documents .rows", "#gauge-host .gauge", "#timeline .charts", "#forecast .card", "#map .strips", "#viewer .card", "#progress .line", "#chats .list", "#aside-tabs button", "#tabs nav"];
 
-// Gradio names too few of its buttons for those who cannot see them.
+// Gradio names too few of its buttons, those with an icon and no words.
 const nameButtons = () => {
-  for (const b of document.querySelectorAll("button:not([aria-label])")) if (!b.textContent.trim()) b.setAttribute("aria-label", b.title || "Button");
+  for (const b of document.querySelectorAll("button:not([aria-label])")) if (b.childElementCount && !b.textContent.trim()) b.setAttribute("aria-label", b.title || "Button");
 };
 
 let isStarted = false;
