@@ -19,6 +19,8 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill_dark="*primary_700",
         button_primary_text_color="white",
         block_border_width="0px",
+        # Gradio's own is too pale to be read by all.
+        block_info_text_color="*neutral_500",
         body_background_fill="*neutral_50",
         body_background_fill_dark="*neutral_950",
     )

@@ -30,10 +30,10 @@ const draw = async (id) => {
   box.replaceChildren(...groups.map((group) => {
     const numbers = group.items.map(([number]) => number), all = group.items.every(([, part]) => part.is_chosen);
     const first = group.items[0][1].label, last = group.items.at(-1)[1].label;
-    const whole = first.startsWith("p. ") ? "All pages" : "All parts";
-    const title = group.title || (groups.length === 1 ? whole : first === last ? first : `${first} – ${last}`);
-    const details = element("details", "group"), summary = element("summary");
-    summary.append(tick(all, numbers, title), element("span", "", title), element("small", "", tokens(group.items)));
+    const every = first.startsWith("p. ") ? "All pages" : "All parts";
+    const title = group.title || (groups.length === 1 ? every : first === last ? first : `${first} – ${last}`);
+    const whole = element("div", "group"), details = element("details"), summary = element("summary");
+    summary.append(element("span", "", title), element("small", "", tokens(group.items)));
     details.append(summary);
     details.ontoggle = () => {
       if (!details.open || details.childElementCount > 1) return;
@@ -44,7 +44,9 @@ const draw = async (id) => {
       }));
     };
     if (groups.length === 1) details.open = true;
-    return details;
+    // Beside its name, not within it: a summary is itself something to press.
+    whole.append(tick(all, numbers, title), details);
+    return whole;
   }));
 };
 

@@ -15,7 +15,7 @@ const build = (news) => {
   rows = strips.map((strip) => {
     const row = element("div", "strip"), canvas = element("canvas");
     canvas.tabIndex = 0; canvas.setAttribute("role", "slider");
-    canvas.setAttribute("aria-label", words.mapOf(strip.name)); canvas.setAttribute("aria-valuemin", "1");
+    canvas.setAttribute("aria-label", words.mapOf(strip.name)); canvas.setAttribute("aria-valuemin", "1"); canvas.setAttribute("aria-valuenow", "1");
     canvas.setAttribute("aria-valuemax", String(strip.tokens.length));
     const name = element("span", "name", strip.name);
     name.title = strip.name;

@@ -1,0 +1,103 @@
+"""axe-core finds nothing serious in any state of the page, in dark and light, wide and narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Site
+from tests.browser.test_page import wait_until_idle
+
+GRAVE = ("serious", "critical")
+
+
+def show(page: Any, tab: str) -> None:
+    """On phones, one part of the page at a time."""
+    if page.locator("#tabs").is_visible():
+        page.click(f"#tabs [data-tab={tab}]")
+    elif tab in ("memory", "settings"):
+        page.click(f"#aside-tabs [data-aside={tab}]")
+
+
+def with_document(page: Any, site: Site, samples: Path) -> None:
+    """A document on the shelf, counted."""
+    show(page, "chat")
+    page.locator("#live .samples button", has_text="observatory").click()
+    expect(page.locator("#map canvas")).to_have_count(1)
+    show(page, "documents")
+    page.click("#documents .choice > summary")
+    page.click("#documents .receipt > summary")
+
+
+def answered(page: Any, site: Site, samples: Path) -> None:
+    """A finished answer to a question about the document."""
+    with_document(page, site, samples)
+    show(page, "chat")
+    site.workspace.configure(max_new_tokens=6)
+    page.fill("#question textarea", "Who built it?")
+    page.click("#send")
+    expect(page.locator("#stop")).to_be_enabled()
+    wait_until_idle(page)
+    expect(page.locator("#history .figures")).to_have_count(1)
+
+
+def viewing(page: Any, site: Site, samples: Path) -> None:
+    """The viewer with a page of the document."""
+    with_document(page, site, samples)
+    show(page, "chat")
+    page.locator("#map canvas").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#viewer img').naturalWidth > 100")
+
+
+def settings(page: Any, site: Site, samples: Path) -> None:
+    """The settings with the list of models."""
+    show(page, "settings")
+    page.wait_for_selector("#models .list li", state="attached")
+    page.click("#models summary")
+
+
+def empty(page: Any, site: Site, samples: Path) -> None:
+    """As it is at first."""
+    show(page, "memory")
+    show(page, "chat")
+
+
+STATES = [empty, with_document, answered, viewing, settings]
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+def test_nothing_serious(
+    page: Any, site: Site, samples: Path, state: Callable[[Any, Site, Path], None]
+) -> None:
+    """Widths and themes change on the same page: each state is made once."""
+    state(page, site, samples)
+    found = []
+    for width in (1440, 390):
+        page.set_viewport_size({"width": width, "height": 900 if width > 700 else 844})
+        for theme in ("light", "dark"):
+            page.evaluate("(is) => document.body.classList.toggle('dark', is)", theme == "dark")
+            page.wait_for_timeout(250)
+            tabs = ["chat", "documents", "memory"] if width < 700 else [None]
+            for tab in ["settings"] if state is settings else tabs:
+                if tab and state is not viewing:
+                    show(page, tab)
+                elif tab not in (None, "chat"):
+                    continue
+                found += [f"{width} {theme} {tab}: {line}" for line in violations(page)]
+    assert not found, "\n".join(dict.fromkeys(found))
+
+
+def violations(page: Any) -> list[str]:
+    """What axe-core calls serious or critical: rule, element, and how it is wrong."""
+    return [
+        f"{one['id']} {node['target']}: {node.get('failureSummary', '')}"
+        for one in Axe().run(page).response["violations"]
+        if one["impact"] in GRAVE
+        for node in one["nodes"]
+    ]
