@@ -373,7 +373,7 @@ class Engine:
             return context
         assert opened.hidden is not None
         context._token_ids = opened.token_ids[: progress.past]
-        strategy = self._strategy(manifest.tokens, context._store.tier.name)
+        strategy = self._strategy(manifest.tokens, context._store)
         with _memory_errors_as_sentences():
             hidden = HiddenStates(
                 self._tier(strategy.hidden),

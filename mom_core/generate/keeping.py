@@ -97,10 +97,14 @@ class ReadingKeeper:
         if self._writer is None or self.problem or run.hidden is None:
             return
         run.wait_for_copies()
-        self._put_layers([run.layer - 1], run.store)
+        # Asked before this layer is added: its own writing has only just begun.
         is_written = all(future.done() for future in self._pending)
+        layer = run.store.layers[run.layer - 1]
+        self._put_layers([run.layer - 1], run.store)
+        layer_bytes = layer.kept_bytes if isinstance(layer, LayerState) else layer.used_bytes
+        wanted_bytes = run.hidden.used_bytes + layer_bytes
         seconds = time.perf_counter() - self._written_at
-        if is_written and run.hidden.used_bytes / self._bytes_per_second < _SHARE * seconds:
+        if is_written and wanted_bytes / self._bytes_per_second < _SHARE * seconds:
             self._checkpoint(run)
 
     def interrupted(self, run: ReadingState) -> None:

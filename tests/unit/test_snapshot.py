@@ -90,7 +90,7 @@ def test_branches_share_memory_and_never_see_each_other(family: str) -> None:
         engine.use(context)
         chat = prompt[: context.tokens] + make_prompt(12, seed=seed)
         engine.generate_ids(chat, max_new_tokens=4)
-    for seed, context in enumerate([engine.context, *branches][1:], 1):
+    for context in branches:
         engine.use(context)
         chat = list(context.token_ids)
         assert engine.generate_ids(chat, max_new_tokens=4) == plain_greedy(model, chat, 4)
@@ -241,12 +241,14 @@ def test_a_full_disk_costs_only_the_keeping(tmp_path: Path, monkeypatch: Any) ->
     engine = Engine(shared_model("llama"), config=CONFIG)
     prompt = make_prompt(64)
     for allowed in range(5):
-        calls = iter([True] * allowed)
-        monkeypatch.setattr(
-            tensor_file.os,
-            "fsync",
-            lambda fd, calls=calls: None if next(calls, False) else full(fd),
-        )
+        left = [allowed]
+
+        def fsync(descriptor: int, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(tensor_file.os, "fsync", fsync)
         keeper = ReadingKeeper(tmp_path / "kept", engine.fingerprint, "tiny")
         engine.context.crop(0)
         list(engine.generate(prompt, max_new_tokens=3, keeper=keeper))
