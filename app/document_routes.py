@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from app.documents import EXTRACTORS
 from app.outside_names import on_this_machine
+from app.parts_view import runs, unticked
 from app.refusals import refusals
 from app.shelf import Source
 from app.ui import wording
@@ -20,6 +20,7 @@ from mom_core.errors import InvalidSetting
 # More than a browser shows in one piece without trouble.
 _SHOWN_CHARACTERS = 1_000_000
 _WORDS_CHARACTERS = 4000
+_LEFT_OUT_AT_ONCE = 200
 _CHANGES = frozenset({"password", "extractor", "drops_running_lines", "joins_hyphens"})
 _CHANGES_LISTS = frozenset({"include", "exclude"})
 
@@ -49,9 +50,28 @@ def document_routes(workspace: Workspace) -> APIRouter:
         return Response(status_code=204)
 
     @router.get("/documents/{document_id}/parts")
-    async def parts(document_id: str) -> Any:
+    def parts(document_id: str) -> Any:
         with refusals():
-            return [asdict(part) for part in shelf.parts(document_id)]
+            return shelf.parts(document_id)
+
+    @router.get("/documents/{document_id}/choice")
+    def ticks(document_id: str) -> Any:
+        """Which sections are ticked, as run lengths."""
+        with refusals():
+            return runs(shelf.ticks(document_id))
+
+    @router.get("/documents/{document_id}/left_out")
+    def left_out(document_id: str, start: int = 0) -> Any:
+        """Some of what was not read, with the path by which it can be put back, "" if it cannot."""
+        with refusals():
+            entries = shelf.left_out(document_id)
+        page = entries[max(0, start) :][:_LEFT_OUT_AT_ONCE]
+        return {
+            "total": len(entries),
+            "entries": [
+                [wording.left_out(one), one.path if one.can_be_put_back else ""] for one in page
+            ],
+        }
 
     @router.get("/documents/{document_id}/parts/{number}")
     async def text(document_id: str, number: int) -> Any:
@@ -107,7 +127,7 @@ def document_routes(workspace: Workspace) -> APIRouter:
             if "pages" in wanted:
                 shelf.choose_pages(document_id, str(wanted["pages"]))
             else:
-                shelf.choose(document_id, [int(number) for number in wanted["unticked"]])
+                shelf.choose(document_id, unticked(wanted.get("runs", [])))
         return Response(status_code=204)
 
     @router.put("/documents/{document_id}/options")
@@ -117,6 +137,8 @@ def document_routes(workspace: Workspace) -> APIRouter:
         with refusals():
             if "put_back" in wanted:
                 shelf.put_back(document_id, str(wanted["put_back"]))
+            elif wanted.get("raises_limit"):
+                shelf.raise_limit(document_id)
             else:
                 changes = {key: wanted[key] for key in _CHANGES & set(wanted)}
                 changes |= {

@@ -30,20 +30,23 @@ from app.documents import (
     read,
     receipt,
 )
+from app.documents.document import LeftOut
+from app.documents.limits import raisable_limit
 from app.documents.names import free_name
 from app.documents.pages import page_numbers
 from app.documents.pdf.picture import Picture, Request, draw
 from app.documents.wording import count
 from app.outside_names import stored
+from app.parts_view import Cell, cells, parts_view
 from app.prompt import PromptBuilder, TokenizedDocument
-from app.ui import wording
-from app.ui.view_state import DocumentState, PartState
+from app.ui.view_state import DocumentState
 from mom_core.errors import InvalidSetting, MomError
 
 _LOG = logging.getLogger(__name__)
 _READERS = 4
 # Languages whose lines are wrapped, not numbered.
 _PROSE = ("Markdown", "reStructuredText", "TeX")
+_RAISED_BY = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +64,20 @@ class Source:
     is_upload: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A part of a document on the token map.
-
-    Args:
-        tokens: its mark included.
-        is_chosen: whether it goes into the prompt.
-        has_text: whether there is any.
-    """
-
-    tokens: int
-    is_chosen: bool
-    has_text: bool
-
-
 @dataclass(slots=True)
 class _Kept:
     """A document and how far it is. `turn` grows whenever it is to be read anew.
 
-    `unticked_labels` are those that were unticked before.
+    `choice` grows whenever other sections are ticked. `unticked_labels` are those that were
+    unticked before.
     """
 
     source: Source
     state: DocumentState
+    limits: Limits
     options: ReadOptions = DEFAULT_OPTIONS
     turn: int = 0
+    choice: int = 0
     document: Document | None = None
     tokenized: TokenizedDocument | None = None
     unticked: frozenset[int] = frozenset()
@@ -141,7 +132,8 @@ class Shelf:
         with self._lock:
             taken = {kept.source.name for kept in self._kept.values()}
             source = replace(source, name=free_name(source.name, taken))
-            self._kept[document_id] = _Kept(source, DocumentState(document_id, source.name))
+            state = DocumentState(document_id, source.name)
+            self._kept[document_id] = _Kept(source, state, self._limits)
         self._read_in_background(document_id)
 
     def reread(self, document_id: str, **changes: Any) -> None:
@@ -165,8 +157,24 @@ class Shelf:
                 kept.unticked_labels = frozenset(sections[n].label for n in kept.unticked)
             kept.document = kept.tokenized = None
             kept.unticked = frozenset()
-            kept.state = DocumentState(document_id, kept.source.name)
+            revision = kept.state.revision
+            kept.state = DocumentState(document_id, kept.source.name, revision=revision)
         self._read_in_background(document_id)
+
+    def raise_limit(self, document_id: str) -> None:
+        """Reads a document anew that a limit stopped, with sixteen times as much allowed.
+
+        Raises:
+            InvalidSetting: no such document, or no limit stopped it.
+        """
+        with self._lock:
+            kept = self._find(document_id)
+            name = raisable_limit(kept.state.error)
+            if name is None:
+                raise InvalidSetting(f"No limit keeps {kept.source.name} from being read.")
+            more = {name: getattr(kept.limits, name) * _RAISED_BY}
+            kept.limits = replace(kept.limits, **more)
+        self.reread(document_id)
 
     def reread_page(self, document_id: str, number: int, extractor: Extractor) -> None:
         """Reads a PDF anew with another extractor for one of its pages.
@@ -227,20 +235,7 @@ class Shelf:
         """Id, name and parts of each document that is counted, for the token map."""
         with self._lock:
             return [
-                (
-                    key,
-                    kept.source.name,
-                    [
-                        Cell(len(ids), number not in kept.unticked, bool(section.text.strip()))
-                        for number, (ids, section) in enumerate(
-                            zip(
-                                kept.tokenized.section_ids,
-                                kept.tokenized.document.sections,
-                                strict=True,
-                            )
-                        )
-                    ],
-                )
+                (key, kept.source.name, cells(kept.tokenized, kept.unticked))
                 for key, kept in self._kept.items()
                 if kept.tokenized is not None
             ]
@@ -287,12 +282,16 @@ class Shelf:
             kept = self._current(document_id, turn)
             if kept is None:
                 return
-            source, options = kept.source, kept.options
+            source, options, limits = kept.source, kept.options, kept.limits
         try:
-            document = self._draw(document_id, turn, source, options)
+            document = self._draw(document_id, turn, source, options, limits)
         except MomError as fault:
+            sentence = str(fault)
             is_locked = isinstance(fault, DocumentLocked)
-            self._update(document_id, turn, error=str(fault), is_locked=is_locked)
+            can_raise = raisable_limit(sentence) is not None
+            self._update(
+                document_id, turn, error=sentence, is_locked=is_locked, can_raise=can_raise
+            )
             return
         except Exception as fault:  # noqa: BLE001 - one bad file must not stop the others
             _LOG.exception("A document could not be read")
@@ -308,19 +307,26 @@ class Shelf:
             kept.document = document
             labels = [section.label for section in document.sections]
             out = frozenset(n for n, label in enumerate(labels) if label in kept.unticked_labels)
+            kept.choice += 1
             kept.unticked = out if len(out) < len(labels) else frozenset()
         sections = count(len(document.sections), UNITS[document.kind])
-        self._update(document_id, turn, sections=sections, extractor=_extractor(document, options))
+        self._update(
+            document_id,
+            turn,
+            sections=sections,
+            extractor=options.extractor if document.kind == "pdf" else "",
+            is_folder=document.kind == "code",
+        )
         self._count(document_id, turn)
 
     def _draw(
-        self, document_id: str, turn: int, source: Source, options: ReadOptions
+        self, document_id: str, turn: int, source: Source, options: ReadOptions, limits: Limits
     ) -> Document | None:
         """Draws the reading; None once nobody wants it any more."""
 
         def show(progress: ReadProgress) -> None:
-            words = wording.being_read(progress.done, progress.units)
-            if not self._update(document_id, turn, progress=words):
+            how_far = (progress.done, progress.units)
+            if not self._update(document_id, turn, progress=how_far):
                 raise _NotWanted
 
         try:
@@ -328,7 +334,7 @@ class Shelf:
                 source.path,
                 source.name,
                 options,
-                self._limits,
+                limits,
                 is_upload=source.is_upload,
                 cache=self._cache,
                 on_progress=show,
@@ -349,7 +355,12 @@ class Shelf:
             if kept is None:
                 return
             kept.document, kept.tokenized = tokenized.document, tokenized
-        self._update(document_id, turn, receipt=receipt(document, tokenized.tokens))
+        self._update(
+            document_id,
+            turn,
+            receipt=receipt(document, tokenized.tokens),
+            revision=kept.state.revision + 1,
+        )
 
     def _current(self, document_id: str, turn: int) -> _Kept | None:
         kept = self._kept.get(document_id)
@@ -393,6 +404,7 @@ class Shelf:
                     f"Nothing would be left of {kept.source.name}. Keep a part, or remove it."
                 )
             kept.unticked = out
+            kept.choice += 1
         self._changed()
 
     def choose_pages(self, document_id: str, pages: str) -> None:
@@ -455,8 +467,8 @@ class Shelf:
             for tokens, place, one in largest
         ]
 
-    def parts(self, document_id: str) -> list[PartState]:
-        """All sections of a document with their tokens, and what was left out.
+    def parts(self, document_id: str) -> dict[str, Any]:
+        """All sections of a document with their tokens; see `parts_view`.
 
         Raises:
             InvalidSetting: no such document.
@@ -464,20 +476,28 @@ class Shelf:
         with self._lock:
             kept = self._find(document_id)
             document, tokenized = kept.document, kept.tokenized
-            if document is None:
-                return []
-            sizes = [None] * len(document.sections) if tokenized is None else tokenized.section_ids
-            chapters = {chapter.unit: chapter.title for chapter in reversed(document.chapters)}
-            return [
-                PartState(
-                    section.label,
-                    None if ids is None else len(ids),
-                    number not in kept.unticked,
-                    chapters.get(number, ""),
-                    wording.doubts(section.health, bool(section.text.strip())),
-                )
-                for number, (section, ids) in enumerate(zip(document.sections, sizes, strict=True))
-            ]
+        return parts_view(document, tokenized)
+
+    def ticks(self, document_id: str) -> list[bool]:
+        """Of each section, whether it goes into the prompt.
+
+        Raises:
+            InvalidSetting: no such document.
+        """
+        with self._lock:
+            kept = self._find(document_id)
+            total = 0 if kept.document is None else len(kept.document.sections)
+            return [number not in kept.unticked for number in range(total)]
+
+    def left_out(self, document_id: str) -> tuple[LeftOut, ...]:
+        """What was found and not read.
+
+        Raises:
+            InvalidSetting: no such document.
+        """
+        with self._lock:
+            document = self._find(document_id).document
+            return () if document is None else document.left_out
 
     def section(self, document_id: str, number: int) -> Section:
         """The exact text that the model sees of one section.
@@ -528,15 +548,13 @@ def _chosen(tokenized: TokenizedDocument, unticked: frozenset[int]) -> Tokenized
 
 
 def _state(kept: _Kept) -> DocumentState:
+    state = replace(kept.state, options=kept.options)
     if kept.tokenized is None:
-        return kept.state
+        return state
     return replace(
-        kept.state,
+        state,
         tokens=_chosen(kept.tokenized, kept.unticked).tokens,
         unticked=len(kept.unticked),
-        left_out=kept.tokenized.document.left_out,
+        left_out=len(kept.tokenized.document.left_out),
+        choice=kept.choice,
     )
-
-
-def _extractor(document: Document, options: ReadOptions) -> str:
-    return options.extractor if document.kind == "pdf" else ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.parts_view import Cell
 from app.prompt import Span
-from app.shelf import Cell
 
 # More cells than a strip has pixels show nothing: neighbours are put together.
 CELLS_MAX = 1000

@@ -6,6 +6,7 @@ the machine. `--limit pages=200000` on the command line raises one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -49,6 +50,12 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+def raisable_limit(refusal: str) -> str | None:
+    """The limit that a refusal names, None if it names none."""
+    match = re.search(r"--limit (\w+)=N", refusal)
+    return match[1] if match and match[1] in asdict(DEFAULT_LIMITS) else None
 
 
 def parse_limits(settings: Iterable[str]) -> Limits:

@@ -22,7 +22,7 @@ from app.ui.panels.viewer import viewer_panel
 from app.ui.theme import theme
 from app.workspace import Workspace
 
-_STYLES = ("page.css", "chat.css", "documents.css", "memory.css")
+_STYLES = ("page.css", "chat.css", "documents.css", "viewer.css", "memory.css")
 
 
 def build(workspace: Workspace) -> gr.Blocks:

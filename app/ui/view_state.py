@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from app.citations import Citation
-from app.documents.document import LeftOut
+from app.documents.options import DEFAULT_OPTIONS, ReadOptions
 from app.jobs import Failed, JobEvent, Stopped
 from app.ui import wording
 from mom_core.events import Adapted, Finished, MemorySample, PrefillProgress, Token
@@ -155,50 +155,40 @@ class DocumentState:
     Args:
         id: names it to the server.
         name: names it to people.
-        progress: "page 120 of 2,415" while it is read.
+        progress: pages or files read while it is read, of how many (0 until known).
         sections: "8 pages"; "" until read.
         tokens: in a prompt, of what is ticked; None until counted.
         receipt: the reading receipt; "" until counted.
-        left_out: what was not read.
+        left_out: how many files and folders were not read.
         error: why it cannot be read, "" if it can.
         is_locked: a password would open it.
+        can_raise: a limit stopped it, and may be raised.
         extractor: of a PDF; "" of anything else.
+        is_folder: it holds files that patterns can choose from.
         unticked: how many sections the person left out.
+        revision: grows whenever the sections or their tokens change.
+        choice: grows whenever the ticks change.
+        options: how it is read.
     """
 
     id: str
     name: str
-    progress: str = ""
+    progress: tuple[int, int] = (0, 0)
     sections: str = ""
     tokens: int | None = None
     receipt: str = ""
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: int = 0
     error: str = ""
     is_locked: bool = False
+    can_raise: bool = False
     extractor: str = ""
+    is_folder: bool = False
     unticked: int = 0
+    revision: int = 0
+    choice: int = 0
+    options: ReadOptions = DEFAULT_OPTIONS
 
 
-@dataclass(frozen=True, slots=True)
-class PartState:
-    """A section of a document, as the person chooses it.
-
-    Args:
-        label: "p. 12".
-        tokens: its mark included; None until counted.
-        is_chosen: whether it goes into the prompt.
-        chapter: of the outline, that begins here; "" if none does.
-        doubt: what may be wrong with its text; "" if nothing is known.
-    """
-
-    label: str
-    tokens: int | None
-    is_chosen: bool
-    chapter: str = ""
-    doubt: str = ""
-
-
-_LEFT_OUT_SHOWN = 50
 _LARGEST_NAMED = 3
 
 
@@ -223,17 +213,21 @@ def documents_view(
             "id": document.id,
             "name": document.name,
             "facts": wording.document_facts(document, context_window_tokens),
+            "progress": _progress(document),
             "receipt": document.receipt,
-            "left_out": [
-                [wording.left_out(one), one.path if one.can_be_put_back else ""]
-                for one in document.left_out[:_LEFT_OUT_SHOWN]
-            ]
-            + [[more, ""] for more in wording.more(len(document.left_out) - _LEFT_OUT_SHOWN)],
+            "left_out": document.left_out,
             "is_locked": document.is_locked,
+            "can_raise": document.can_raise,
             "extractor": document.extractor,
+            "is_folder": document.is_folder,
             "has_parts": document.tokens is not None,
+            "revision": document.revision,
+            "choice": document.choice,
             "error": document.error,
-            "percent": _percent(document.tokens or 0, context_window_tokens),
+            "drops_running_lines": document.options.drops_running_lines,
+            "joins_hyphens": document.options.joins_hyphens,
+            "include": list(document.options.include),
+            "exclude": list(document.options.exclude),
         }
         for document in documents
     ]
@@ -246,6 +240,13 @@ def documents_view(
         "fits_best_parts": fits_best_parts,
         "window_tokens": context_window_tokens,
     }
+
+
+def _progress(document: DocumentState) -> float | None:
+    """In percent while it is read, None before and after."""
+    done, units = document.progress
+    is_read = bool(document.sections or document.error)
+    return None if is_read or not units else round(100 * done / units, 1)
 
 
 def memory_view(sample: MemorySample) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def being_read(done: int, units: int) -> str:
 def document_facts(document: DocumentState, window_tokens: int | None) -> str:
     """ "8 pages · 4,120 tokens · 50 % of the context"."""
     if not document.sections:
-        return f"being read … {document.progress}".rstrip()
+        return f"being read … {being_read(*document.progress)}".rstrip()
     if document.tokens is None:
         return f"{document.sections} · tokens are counted once the model is loaded …"
     share = f" · {document.tokens / window_tokens:.0%} of the context" if window_tokens else ""
@@ -150,12 +150,6 @@ def too_much(largest: list[tuple[str, int]]) -> str:
     named = ", ".join(f"{name} ({tokens:,} tokens)" for name, tokens in largest)
     untick = f"Untick parts, such as {named}; r" if named else "R"
     return f"{untick}emove documents, or use a model with a larger context."
-
-
-def more(number: int) -> list[str]:
-    if number <= 0:
-        return []
-    return [f"… and {number:,} more; mom read --json lists all, --put-back PATH reads any"]
 
 
 # The forecast card and the timeline.

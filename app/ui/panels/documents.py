@@ -1,4 +1,4 @@
-"""Where documents come in, and the list of them."""
+"""Where documents come in, the list of them, the context they take, and the tree of their parts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from app.ui.component import markup
 
 
 def documents_panel() -> None:
-    """`#drop` and `#documents`, filled by `documents.js` and `upload.js`."""
+    """`#drop` and `#documents`, filled by `documents.js`, `tree.js`, `meter.js`, `upload.js`."""
     markup("drop", _DROP)
     markup("documents", _DOCUMENTS)
 
@@ -18,7 +18,18 @@ _DROP = """<label class="drop-area" tabindex="0">
 <form class="open-path"><input type="text" placeholder="or open a path on this machine"
 aria-label="A path on this machine"></form>"""
 
-_DOCUMENTS = """<h2>Documents</h2><div class="total"></div><div class="share"><i></i></div>
+_DOCUMENTS = """<div class="head"><h2>Documents</h2><span class="used"></span></div>
+<div id="meter" role="meter" aria-label="Context used" aria-valuemin="0" aria-valuemax="100">
+<div class="track"><i class="documents"></i><i class="conversation"></i><i class="answer"></i></div>
+<ul class="legend"></ul></div><div class="total"></div>
 <div class="advice" hidden><p></p><label><input type="checkbox" class="fit"> When there is too much,
 read only the parts that match the question best (BM25)</label></div>
-<ul class="rows"></ul><p class="none">No documents yet. Without one, this is a plain chat.</p>"""
+<ul class="rows"></ul><p class="none">No documents yet. Without one, this is a plain chat.</p>
+<section class="parts" hidden aria-label="Parts of the documents">
+<div class="head"><h3>Parts</h3><span class="about"></span></div>
+<form class="range"><input type="text" placeholder="Keep pages: 1-40, 88"
+aria-label="Keep pages or parts, such as 1-40, 88"></form>
+<form class="search"><input type="search" placeholder="Search for a part"
+aria-label="Search for a part"></form><div class="hits" role="status"></div>
+<div id="tree" role="tree" aria-label="Parts of the documents" aria-multiselectable="true">
+<div class="rows-in-sight" role="presentation"></div></div></section>"""

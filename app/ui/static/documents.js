@@ -1,158 +1,185 @@
-/* The list of documents and what is chosen from each: parts, passwords, extractors, what was left out. */
+/* The list of documents: how far each is, how it is read, what was left out, and their order. */
 import { $, button, element, on, send, setText } from "./core.js";
+import { currentId } from "./tree.js";
 import { view } from "./viewer.js";
+import * as words from "./wording.js";
 
-// The parts of one document with their ticks, fetched when they are opened.
-const known = new Map();
-const choose = (id, parts) => send("PUT", `./documents/${id}/choice`, { unticked: parts.flatMap((part, n) => (part.is_chosen ? [] : [n])) }).then(() => draw(id));
-const folder = (part) => part.label.includes("/") ? part.label.slice(0, part.label.lastIndexOf("/") + 1) : "";
-const draw = async (id) => {
-  const box = known.get(id);
-  if (!box?.isConnected) return;
-  const parts = await send("GET", `./documents/${id}/parts`);
-  if (!parts) return;
-  const groups = [];
-  for (const [number, part] of parts.entries()) {
-    const title = part.chapter || folder(part);
-    if (!groups.length || (part.chapter ? true : folder(part) !== groups.at(-1).folder)) groups.push({ title, folder: folder(part), items: [] });
-    groups.at(-1).items.push([number, part]);
-  }
-  const tick = (is, numbers, label) => {
-    const input = element("input"); input.type = "checkbox"; input.checked = is; input.setAttribute("aria-label", label);
-    input.onchange = () => { for (const n of numbers) parts[n].is_chosen = input.checked; choose(id, parts); };
-    return input;
-  };
-  const tokens = (items) => {
-    const sum = items.reduce((all, [, part]) => all + (part.tokens ?? 0), 0);
-    return `${sum.toLocaleString("en")} tokens${windowTokens ? `, ${(100 * sum / windowTokens).toPrecision(2)} %` : ""}`;
-  };
-  // A long manual has thousands of pages: the inside of a group is drawn when it is opened.
-  box.replaceChildren(...groups.map((group) => {
-    const numbers = group.items.map(([number]) => number), all = group.items.every(([, part]) => part.is_chosen);
-    const first = group.items[0][1].label, last = group.items.at(-1)[1].label;
-    const every = first.startsWith("p. ") ? "All pages" : "All parts";
-    const title = group.title || (groups.length === 1 ? every : first === last ? first : `${first} – ${last}`);
-    const whole = element("div", "group"), details = element("details"), summary = element("summary");
-    summary.append(element("span", "", title), element("small", "", tokens(group.items)));
-    details.append(summary);
-    details.ontoggle = () => {
-      if (!details.open || details.childElementCount > 1) return;
-      details.append(...group.items.map(([number, part]) => {
-        const row = element("div", "part");
-        row.append(tick(part.is_chosen, [number], part.label), button(part.label, () => view(id, number)), element("small", "", tokens([[number, part]])), element("small", "bad", part.doubt));
-        return row;
-      }));
-    };
-    if (groups.length === 1) details.open = true;
-    // Beside its name, not within it: a summary is itself something to press.
-    whole.append(tick(all, numbers, title), details);
-    return whole;
-  }));
-};
-
-// Below each document; the list itself is painted below.
-const field = (placeholder, act, type = "text") => {
+const options = (id, data) => send("PUT", `./documents/${id}/options`, data);
+const field = (label, value, act, type = "text") => {
   const form = element("form"), input = element("input");
-  input.type = type; input.placeholder = placeholder; input.setAttribute("aria-label", placeholder);
+  input.type = type; input.placeholder = label; input.value = value; input.setAttribute("aria-label", label);
   if (type === "password") input.autocomplete = "off";
   form.append(input);
-  form.onsubmit = (e) => { e.preventDefault(); act(input.value, input); };
+  form.onsubmit = (e) => { e.preventDefault(); act(input.value); };
   return form;
 };
-const controls = (row) => {
-  const id = row.id, box = element("div", "controls");
-  if (row.is_locked) box.append(field("Password, then Enter", (value) => send("PUT", `./documents/${id}/options`, { password: value }), "password"));
-  if (row.has_parts) {
-    const details = element("details", "choice"); details.dataset.id = `parts-${id}`;
-    const tree = element("div", "tree"), hits = element("div", "hits");
-    details.append(element("summary", "", "Choose parts"),
-      field("Keep pages or parts: 1-40, 88", (value) => send("PUT", `./documents/${id}/choice`, { pages: value }).then(() => draw(id))),
-      field("Search for a part", async (value) => {
-        const found = await send("GET", `./documents/${id}/find?words=${encodeURIComponent(value)}`);
-        if (!found) return;
-        hits.replaceChildren(element("small", "", `${found.length} found`), ...found.slice(0, 20).map((n) => button(`${n + 1}`, () => view(id, n, value))));
-      }), hits, tree);
-    details.ontoggle = () => { if (details.open) { known.set(id, tree); draw(id); } };
-    box.append(details);
-  }
-  if (row.extractor || row.error) {
-    const select = element("select"); select.setAttribute("aria-label", "How its text is extracted");
-    for (const [value, text] of [["pdfium", "Text by PDFium"], ["pypdf", "Text by pypdf"], ["ocr", "Recognise pages without text"]]) {
-      const option = element("option", "", text); option.value = value; option.selected = value === row.extractor; select.append(option);
-    }
-    select.onchange = () => send("PUT", `./documents/${id}/options`, { extractor: select.value });
-    if (row.extractor || /\.pdf$/i.test(row.name)) box.append(select);
-  }
+const onOff = (label, is, act) => {
+  const box = element("label", "switch"), input = element("input");
+  input.type = "checkbox"; input.checked = is;
+  input.onchange = () => act(input.checked);
+  box.append(input, element("span", "", label));
   return box;
 };
-const up = (row, rows) => button("↑", () => {
-  const ids = rows.map((one) => one.id), at = ids.indexOf(row.id);
-  ids.splice(at, 1); ids.splice(at - 1, 0, row.id);
-  send("PUT", "./documents/order", ids);
-}, `Move ${row.name} up`);
-const leftOut = (row) => row.left_out.map(([line, path]) => {
-  const item = element("li", "", line);
-  if (path) item.append(" ", button("Put back", () => send("PUT", `./documents/${row.id}/options`, { put_back: path }), `Put ${path} back`));
-  return item;
-});
-let windowTokens = null;
-const advice = (documents) => {
-  windowTokens = documents.window_tokens;
-  const box = $("#documents .advice"); if (!box) return;
-  box.hidden = !documents.is_too_much;
-  $("p", box).textContent = documents.advice;
-  $(".fit", box).checked = documents.fits_best_parts;
+const extractors = (row) => {
+  const select = element("select");
+  select.setAttribute("aria-label", words.EXTRACTOR);
+  for (const [value, text] of words.EXTRACTORS) {
+    const option = element("option", "", text);
+    option.value = value; option.selected = value === row.extractor; select.append(option);
+  }
+  select.onchange = () => options(row.id, { extractor: select.value });
+  return select;
 };
+const folded = (row, name, title, ...inside) => {
+  const details = element("details", name);
+  details.dataset.name = name;
+  details.append(element("summary", "", title), ...inside);
+  return details;
+};
+
+// The end of a name tells more than its middle.
+const END = 14;
+export const shortened = (name) => {
+  const box = element("b", "name");
+  box.title = name;
+  if (name.length <= 2 * END) box.append(element("span", "start", name));
+  else box.append(element("span", "start", name.slice(0, -END)), element("span", "end", name.slice(-END)));
+  return box;
+};
+
+const leftOut = (row) => {
+  const list = element("ul");
+  const more = async () => {
+    const page = await send("GET", `./documents/${row.id}/left_out?start=${list.querySelectorAll("li").length}`);
+    if (!page) return;
+    list.nextElementSibling?.remove();
+    list.append(...page.entries.map(([line, path]) => {
+      const item = element("li", "", line);
+      if (path) item.append(" ", button(words.PUT_BACK, () => options(row.id, { put_back: path }), words.putBack(path)));
+      return item;
+    }));
+    const rest = page.total - list.childElementCount;
+    if (rest > 0) list.after(button(words.showMore(rest), more));
+  };
+  return [element("p", "", words.NOT_READ), list, more];
+};
+const receipt = (row) => {
+  const details = folded(row, "receipt", words.RECEIPT, element("p", "", row.receipt));
+  if (!row.left_out) return details;
+  const [title, list, more] = leftOut(row);
+  details.append(title, list);
+  details.addEventListener("toggle", () => { if (details.open && !list.childElementCount) more(); });
+  return details;
+};
+const howRead = (row) => {
+  const inside = [];
+  const patterns = (value) => value.split(/[\s,]+/).filter(Boolean);
+  if (row.extractor || row.error) inside.push(extractors(row));
+  if (row.extractor) {
+    inside.push(onOff(words.RUNNING_LINES, row.drops_running_lines, (is) => options(row.id, { drops_running_lines: is })),
+      onOff(words.HYPHENS, row.joins_hyphens, (is) => options(row.id, { joins_hyphens: is })));
+  }
+  if (row.is_folder) {
+    inside.push(field(words.INCLUDE, row.include.join(", "), (value) => options(row.id, { include: patterns(value) })),
+      field(words.EXCLUDE, row.exclude.join(", "), (value) => options(row.id, { exclude: patterns(value) })));
+  }
+  return folded(row, "how", words.HOW_READ, ...inside);
+};
+
+const move = (row, rows, by) => {
+  const ids = rows.map((one) => one.id), at = ids.indexOf(row.id);
+  ids.splice(at, 1); ids.splice(at + by, 0, row.id);
+  send("PUT", "./documents/order", ids);
+};
+const head = (row, rows) => {
+  const box = element("div", "head"), at = rows.indexOf(row), tools = element("span", "tools");
+  const arrow = (text, by, where) => {
+    const one = button(text, () => move(row, rows, by), words.move(row.name, where));
+    one.disabled = at + by < 0 || at + by >= rows.length;
+    return one;
+  };
+  if (rows.length > 1) tools.append(arrow("↑", -1, "up"), arrow("↓", 1, "down"));
+  const remove = button("×", () => send("DELETE", `./documents/${row.id}`), `Remove ${row.name}`);
+  remove.classList.add("remove");
+  tools.append(remove);
+  box.append(shortened(row.name), tools);
+  return box;
+};
+const card = (row, rows) => {
+  const item = element("li", row.error ? "bad" : "");
+  item.dataset.id = row.id;
+  item.append(head(row, rows), element("div", row.error ? "error" : "facts", row.error || row.facts));
+  if (row.progress !== null || (!row.error && !row.receipt && !row.has_parts)) {
+    const bar = element("div", "progress"), fill = element("i", row.progress === null ? "unknown" : "");
+    bar.setAttribute("role", "progressbar"); bar.setAttribute("aria-label", row.name);
+    if (row.progress !== null) { bar.setAttribute("aria-valuenow", Math.round(row.progress)); fill.style.width = `${row.progress}%`; }
+    bar.append(fill); item.append(bar);
+  }
+  if (row.is_locked) item.append(field(words.PASSWORD, "", (value) => options(row.id, { password: value }), "password"));
+  if (row.can_raise) item.append(button(words.READ_ALL_THE_SAME, () => options(row.id, { raises_limit: true })));
+  if (row.receipt) item.append(receipt(row));
+  if (row.extractor || row.is_folder || (row.error && /\.pdf$/i.test(row.name))) item.append(howRead(row));
+  return item;
+};
+
+// A card is made anew only when its own document changed: what a person types elsewhere stays.
+const cards = new Map();
 let painted = "";
 const paint = (documents) => {
-  const box = $("#documents"), key = JSON.stringify(documents);
-  const list = box.querySelector(".rows");
+  const key = JSON.stringify(documents);
   if (key === painted) return;
   painted = key;
-  const open = new Set([...list.querySelectorAll("details[open]")].map((d) => d.dataset.id));
-  list.replaceChildren(...documents.rows.map((row) => {
-    const item = element("li", row.error ? "bad" : "");
-    const head = element("div", "head");
-    head.append(element("b", "", row.name));
-    head.firstChild.title = row.name;
-    const remove = element("button", "remove", "×");
-    remove.type = "button"; remove.dataset.remove = row.id;
-    remove.setAttribute("aria-label", `Remove ${row.name}`); remove.title = "Remove";
-    if (row !== documents.rows[0]) head.append(up(row, documents.rows));
-    head.append(remove);
-    item.append(head, element("div", row.error ? "error" : "facts", row.error || row.facts));
-    if (row.receipt) {
-      const details = element("details", "receipt"); details.dataset.id = row.id; details.open = open.has(row.id);
-      details.append(element("summary", "", "Reading receipt"), element("p", "", row.receipt));
-      if (row.left_out.length) {
-        const out = element("ul"); out.append(...leftOut(row));
-        details.append(element("p", "", "Left out:"), out);
+  const box = $("#documents"), list = $(".rows", box), { rows } = documents;
+  const order = rows.map((row) => row.id).join();
+  for (const [id, one] of cards) if (!rows.some((row) => row.id === id)) { one.node.remove(); cards.delete(id); }
+  rows.forEach((row, at) => {
+    const known = cards.get(row.id), now = JSON.stringify([row, order]);
+    if (known?.key !== now) {
+      const node = card(row, rows), focus = known?.node.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
+      for (const open of known?.node.querySelectorAll("details[open]") ?? []) {
+        const same = $(`details[data-name=${open.dataset.name}]`, node);
+        if (same) { same.open = true; same.dispatchEvent(new Event("toggle")); }
       }
-      item.append(details);
+      if (known) known.node.replaceWith(node); else list.append(node);
+      if (focus) node.querySelector(`[aria-label="${CSS.escape(focus)}"]`)?.focus();
+      cards.set(row.id, { key: now, node });
     }
-    item.append(controls(row));
-    return item;
-  }));
-  for (const details of list.querySelectorAll("details.choice")) if (open.has(details.dataset.id)) details.open = true;
-  setText(box.querySelector(".total"), documents.total);
-  box.querySelector(".share i").style.transform = `scaleX(${documents.percent / 100})`;
-  box.classList.toggle("full", documents.is_too_much);
-  box.classList.toggle("empty", !documents.rows.length);
+    const { node } = cards.get(row.id);
+    if (list.children[at] !== node) list.insertBefore(node, list.children[at] ?? null);
+  });
+  setText($(".total", box), documents.is_too_much ? documents.total : "");
+  box.classList.toggle("empty", !rows.length);
+  const advice = $(".advice", box);
+  advice.hidden = !documents.is_too_much;
+  setText($("p", advice), documents.advice);
+  $(".fit", advice).checked = documents.fits_best_parts;
 };
 
-document.addEventListener("change", (e) => { if (e.target.matches?.("#documents .fit")) send("PUT", "./fit", e.target.checked); });
-document.addEventListener("submit", (e) => {
-  if (!e.target.matches?.(".open-path")) return;
+const range = (e) => {
   e.preventDefault();
-  const input = $("input", e.target);
-  send("POST", "./documents", { path: input.value }).then(() => { if (!$("#drop .upload").textContent) input.value = ""; });
-});
-document.addEventListener("click", (e) => {
-  const remove = e.target.closest?.("[data-remove]");
-  if (remove) send("DELETE", `./documents/${remove.dataset.remove}`);
-});
+  const id = currentId();
+  if (id) send("PUT", `./documents/${id}/choice`, { pages: $("input", e.target).value });
+};
+const SHOWN = 20;
+const search = async (e) => {
+  e.preventDefault();
+  const id = currentId(), hits = $("#documents .hits"), value = $("input", e.target).value;
+  if (!id || !value.trim()) { hits.replaceChildren(); return; }
+  const found = await send("GET", `./documents/${id}/find?words=${encodeURIComponent(value)}`);
+  if (!found) return;
+  hits.replaceChildren(element("small", "", words.found(found.length, SHOWN)),
+    ...found.slice(0, SHOWN).map((n) => button(`${n + 1}`, () => view(id, n, value), `Part ${n + 1}`)));
+};
 
 export const start = () => {
-  on("state", (state) => { advice(state.documents); paint(state.documents); });
-  on("chosen", (id) => draw(id));
+  on("state", (state) => paint(state.documents));
+  const box = $("#documents");
+  $(".range", box).onsubmit = range;
+  $(".search", box).onsubmit = search;
+  $(".fit", box).onchange = (e) => send("PUT", "./fit", e.target.checked);
+  $(".open-path").onsubmit = (e) => {
+    e.preventDefault();
+    const input = $("input", e.target);
+    send("POST", "./documents", { path: input.value }).then(() => { if (!$("#drop .upload").textContent) input.value = ""; });
+  };
 };

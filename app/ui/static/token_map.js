@@ -1,10 +1,11 @@
 /* The token map: a strip per document, a cell per page or file, as wide as its tokens. Drawn on a
    canvas, for a manual has thousands of pages. */
-import { $, element, emit, on, send } from "./core.js";
+import { $, element, emit, on, setText } from "./core.js";
+import { find } from "./parts.js";
 import { view } from "./viewer.js";
 import * as words from "./wording.js";
 
-let strips = [], rows = [], run = null, cited = new Set(), labels = new Map(), dirty = false;
+let strips = [], rows = [], run = null, cited = new Set(), dirty = false;
 const key = (id, cell) => `${id} ${cell}`;
 const sum = (list) => list.reduce((all, one) => all + one, 0);
 
@@ -40,7 +41,6 @@ const build = (news) => {
     return Object.assign(one, { row });
   });
   box.replaceChildren(...rows.map((one) => one.row));
-  labels = new Map([...labels].filter(([id]) => strips.some((strip) => strip.id === id)));
   later();
 };
 
@@ -52,21 +52,17 @@ const cellAt = (one, x) => {
 };
 const open = (one) => view(one.strip.id, one.cell * one.strip.group);
 
-// Names of parts come when they are first asked for.
-const labelsOf = async (id) => {
-  if (!labels.has(id)) labels.set(id, send("GET", `./documents/${id}/parts`).then((parts) => (parts ?? []).map((part) => part.label)));
-  return labels.get(id);
-};
+const labelsOf = (id) => find(id)?.parts.labels ?? [];
 const STATES = { w: words.WAITING, r: words.READ, e: words.WITHOUT_TEXT, x: words.LEFT_OUT };
-const describe = async (one, cell) => {
-  const { strip } = one, all = await labelsOf(strip.id), first = cell * strip.group, last = Math.min(all.length, first + strip.group) - 1;
+const describe = (one, cell) => {
+  const { strip } = one, all = labelsOf(strip.id), first = cell * strip.group, last = Math.min(all.length, first + strip.group) - 1;
   const name = first === last ? all[first] : `${all[first]} – ${all[last]}`;
   return `${name ?? ""} · ${strip.tokens[cell].toLocaleString("en")} tokens · ${STATES[strip.states[cell]]}`;
 };
-const tell = async (one, cell) => { const text = await describe(one, cell); if (one.hover === cell) $("#map .tip").textContent = text; };
-const name_ = async (one) => {
+const tell = (one, cell) => setText($("#map .tip"), describe(one, cell));
+const name_ = (one) => {
   one.canvas.setAttribute("aria-valuenow", String(one.cell + 1));
-  one.canvas.setAttribute("aria-valuetext", await describe(one, one.cell));
+  one.canvas.setAttribute("aria-valuetext", describe(one, one.cell));
 };
 
 const later = () => { if (!dirty) { dirty = true; requestAnimationFrame(() => { dirty = false; rows.forEach(draw); }); } };
@@ -113,27 +109,27 @@ const draw = (one) => {
 
 // Pages that an answer names are marked while it grows, and stay marked once it is done.
 let seen = "", asked = 0;
-const cite = async (text) => {
+const cite = (text) => {
   const now = Date.now();
   if (text === seen || now - asked < 700) return;
   seen = text; asked = now;
   const marks = [...text.matchAll(/\[([^[\]\n]{1,200})\]/g)].flatMap((match) => match[1].split(/[;,]/)).map((name) => name.trim().toLowerCase());
   if (!marks.length) return;
   for (const strip of strips) {
-    const all = await labelsOf(strip.id);
+    const all = labelsOf(strip.id);
     all.forEach((label, n) => { if (marks.includes(label.toLowerCase())) cited.add(key(strip.id, Math.floor(n / strip.group))); });
   }
   later();
 };
 
 // Which part the current layer has come to.
-const tellPlace = async () => {
+const tellPlace = () => {
   for (const strip of strips) {
     let token = strip.start;
     for (const [n, tokens] of strip.tokens.entries()) {
       if (strip.states[n] === "x") continue;
       if (run.at_tokens >= token && run.at_tokens < token + tokens) {
-        emit("reading-at", (await labelsOf(strip.id))[n * strip.group] ?? "");
+        emit("reading-at", labelsOf(strip.id)[n * strip.group] ?? "");
         return;
       }
       token += tokens;

@@ -1,6 +1,7 @@
 /* The viewer beside the chat: a page as it is printed or a file with its lines, the quoted place
    marked, and the exact text that the model sees. */
-import { $, element, emit, send, setText } from "./core.js";
+import { $, element, emit, on, send, setText } from "./core.js";
+import { find, tick } from "./parts.js";
 import * as words from "./wording.js";
 
 const root = document.documentElement;
@@ -111,28 +112,31 @@ const placeOf = (text, wanted) => {
 };
 
 const choice = async () => {
-  const parts = await send("GET", `./documents/${at.id}/parts`);
-  if (!parts) return;
-  parts[at.number].is_chosen = !part.is_chosen;
-  await send("PUT", `./documents/${at.id}/choice`, { unticked: parts.flatMap((one, n) => (one.is_chosen ? [] : [n])) });
-  emit("chosen", at.id);
+  await tick(at.id, [at.number], !part.is_chosen);
   view(at.id, at.number, at.quote);
 };
 const go = (number) => { if (Number.isInteger(number) && number >= 0 && number < part.total) view(at.id, number); };
 // The document is read anew for it: its parts come back when that is done.
 const extract = async (extractor) => {
+  const before = find(at.id)?.revision;
   await send("PUT", `./documents/${at.id}/parts/${at.number}/extractor`, extractor);
-  const { id, number, quote } = at, mine = turn;
   setText($("#viewer .doubt"), words.READ_ANEW);
-  for (let tries = 0; tries < 600 && mine === turn; tries++) {
-    await new Promise((done) => setTimeout(done, 500));
-    const parts = await fetch(`./documents/${id}/parts`).then((answer) => answer.json()).catch(() => []);
-    if (parts.length) { shows = "text"; view(id, number, quote); return; }
-  }
+  anew = { ...at, before, turn };
+  lookAnew();
+};
+let anew = null;
+const lookAnew = () => {
+  if (!anew || anew.turn !== turn || !isOpen()) { anew = null; return; }
+  const revision = find(anew.id)?.revision;
+  if (revision === undefined || revision === anew.before) return;
+  const { id, number, quote } = anew;
+  anew = null; shows = "text";
+  view(id, number, quote);
 };
 
 export const start = () => {
   const box = card();
+  on("parts", lookAnew);
   box.onclick = (e) => {
     const act = e.target.closest("[data-act]")?.dataset.act, tab = e.target.closest("[data-show]")?.dataset.show;
     if (act === "close") close();

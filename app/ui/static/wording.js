@@ -59,3 +59,26 @@ export const LEAVE_OUT = "Leave this part out";
 export const PUT_IN = "Put this part in";
 export const NO_TEXT = "This part has no text: the model sees nothing of it.";
 export const READ_ANEW = "Reading the document anew …";
+
+// Documents.
+const COUNTS = new Intl.NumberFormat("en");
+export const tokens = (number) => `${COUNTS.format(number)} ${number === 1 ? "token" : "tokens"}`;
+export const share = (percent) => percent === 0 ? "0 %" : percent < 0.1 ? "< 0.1 %" : percent < 10 ? `${percent.toFixed(1)} %` : `${Math.round(percent)} %`;
+export const PASSWORD = "Password, then Enter";
+export const READ_ALL_THE_SAME = "Read it all the same";
+export const EXTRACTOR = "How its text is extracted";
+export const EXTRACTORS = [["pdfium", "Text by PDFium"], ["pypdf", "Text by pypdf"], ["ocr", "Recognise pages without text"]];
+export const HOW_READ = "How it is read";
+export const RECEIPT = "Reading receipt";
+export const NOT_READ = "Left out:";
+export const PUT_BACK = "Put back";
+export const RUNNING_LINES = "Leave out headers and footers that repeat";
+export const HYPHENS = "Join words divided at line ends";
+export const INCLUDE = "Only files such as *.py, docs/**";
+export const EXCLUDE = "No files such as tests/**, *.csv";
+export const putBack = (path) => `Put ${path} back`;
+export const showMore = (number) => `Show ${COUNTS.format(number)} more`;
+export const move = (name, where) => `Move ${name} ${where}`;
+export const found = (number, shown) => number === 0 ? "Nothing found" : number > shown ? `${COUNTS.format(number)} found, the first ${shown}:` : `${COUNTS.format(number)} found:`;
+export const METER = { documents: "Documents", conversation: "Conversation", answer: "Room for the answer" };
+export const meter = (used, level) => `${Math.round(used)} % of the context${level === "bad" ? ", nearly full" : ""}`;

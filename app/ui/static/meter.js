@@ -1,0 +1,23 @@
+/* The context window by what takes it: documents, conversation, room for the answer. */
+import { $, element, on, setText } from "./core.js";
+import * as words from "./wording.js";
+
+const level = (used) => used >= 90 ? "bad" : used >= 75 ? "high" : "";
+const paint = (parts) => {
+  const meter = $("#meter"), used = parts.reduce((sum, [, percent]) => sum + percent, 0), now = level(used);
+  meter.hidden = false;
+  meter.dataset.level = now;
+  // More than the window is shown as a full one, each part with its share.
+  const scale = used > 100 ? 100 / used : 1;
+  for (const [name, percent] of parts) $(`.track .${name}`, meter).style.width = `${percent * scale}%`;
+  meter.setAttribute("aria-valuenow", Math.min(100, Math.round(used)));
+  meter.setAttribute("aria-valuetext", [words.meter(used, now), ...parts.map(([name, , tokens]) => `${words.METER[name]} ${tokens}`)].join(", "));
+  $(".legend", meter).replaceChildren(...parts.map(([name, , tokens]) => {
+    const item = element("li", name);
+    item.append(element("i"), element("span", "", words.METER[name]), element("b", "", tokens));
+    return item;
+  }));
+  setText($("#documents .used"), `${Math.round(used)} %`);
+};
+
+export const start = () => on("forecast", (view) => { if (view.meter) paint(view.meter.parts); });
