@@ -127,7 +127,7 @@ def document_routes(workspace: Workspace) -> APIRouter:
             if "pages" in wanted:
                 shelf.choose_pages(document_id, str(wanted["pages"]))
             else:
-                shelf.choose(document_id, unticked(wanted.get("runs", [])))
+                shelf.choose(document_id, unticked(wanted["runs"]))
         return Response(status_code=204)
 
     @router.put("/documents/{document_id}/options")

@@ -82,7 +82,7 @@ def test_a_folder_keeps_its_paths_and_one_odd_name_stops_no_other(
     assert client("POST", f"/uploads/{BATCH}").status_code == 204
     settle(workspace)
     assert workspace.shelf.states()[0].name == "p"
-    labels = [part["label"] for part in client("GET", f"/documents/{BATCH}/parts").json()]
+    labels = client("GET", f"/documents/{BATCH}/parts").json()["labels"]
     assert labels == ["README.md", "src/a.py"]
     assert client("POST", f"/uploads/{BATCH}").json()["detail"].startswith("Nothing arrived")
 
@@ -97,17 +97,21 @@ def test_choices_texts_and_refusals(client: Any, workspace: NoModel, tmp_path: P
     assert client("GET", f"{where}/find", params={"words": "line 2"}).json() == [2]
     assert client("PUT", f"{where}/choice", json={"pages": "2"}).status_code == 204
     assert workspace.shelf.states()[0].unticked == 2
-    assert client("PUT", f"{where}/choice", json={"unticked": [0]}).status_code == 204
+    assert client("PUT", f"{where}/choice", json={"runs": [0, 1, 2]}).status_code == 204
     assert client("PUT", f"{where}/options", json={"extractor": "pypdf"}).status_code == 204
     settle(workspace)
-    assert client("GET", f"{where}/parts").json()[0]["doubt"] == "read by pypdf"
+    assert client("GET", f"{where}/parts").json()["doubts"]["0"] == "read by pypdf"
+    assert client("GET", f"{where}/choice").json() == [0, 1, 2]
+    assert client("GET", f"{where}/left_out").json() == {"total": 0, "entries": []}
     assert client("PUT", "/fit", json=True).status_code == 204
     assert workspace.configured == {"fits_best_parts": True}
     assert client("PUT", "/documents/order", json=[state.id]).status_code == 204
     for method, asked, data, words in [
         ("PUT", f"{where}/choice", {"pages": "9"}, "give numbers from 1 to 3"),
-        ("PUT", f"{where}/choice", {"unticked": [0, 1, 2]}, "Nothing would be left"),
+        ("PUT", f"{where}/choice", {"runs": [0, 3]}, "Nothing would be left"),
         ("PUT", f"{where}/choice", {}, "cannot be understood"),
+        ("PUT", f"{where}/choice", {"runs": [0, -3]}, "ticks cannot be read"),
+        ("PUT", f"{where}/options", {"raises_limit": True}, "No limit keeps a.pdf"),
         ("PUT", f"{where}/options", {"extractor": "magic"}, "must be one of pdfium"),
         ("PUT", "/documents/nothing/choice", {"pages": "1"}, "not here any more"),
         ("GET", f"{where}/parts/7", None, "no such part"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.documents import Document
+from app.documents import Document, Limits
 from app.prompt import TokenizedDocument
 from app.shelf import Shelf, Source
 from mom_core.errors import InvalidSetting
@@ -79,14 +79,14 @@ def test_pages_and_parts_can_be_left_out(shelf: Shelf, tmp_path: Path) -> None:
     settle(shelf)
     everything = shelf.states()[0].tokens
     shelf.choose_pages("a", "1-2, 5")
-    assert [part.is_chosen for part in shelf.parts("a")] == [True, True, False, False, True]
+    assert shelf.ticks("a") == [True, True, False, False, True]
     (chosen,) = shelf.chosen()
     assert [section.label for section in chosen.document.sections] == ["p. 1", "p. 2", "p. 5"]
     state = shelf.states()[0]
     assert state.tokens == chosen.tokens < (everything or 0)
     assert state.unticked == 2
     shelf.choose("a", [0])
-    assert [part.is_chosen for part in shelf.parts("a")] == [False, True, True, True, True]
+    assert shelf.ticks("a") == [False, True, True, True, True]
     shelf.choose_pages("a", "")
     assert shelf.states()[0].tokens == everything
     with pytest.raises(InvalidSetting, match=r"Nothing would be left of a\.pdf"):
@@ -116,14 +116,15 @@ def test_put_back_and_other_options(shelf: Shelf, tmp_path: Path) -> None:
     files = {"a.py": "x = 1", "yarn.lock": "a b c"}
     put(shelf, tmp_path, "a", make.zipped(dict(files)), "a.zip")
     settle(shelf)
-    assert [one.path for one in shelf.states()[0].left_out] == ["yarn.lock"]
+    assert [one.path for one in shelf.left_out("a")] == ["yarn.lock"]
+    assert shelf.states()[0].left_out == 1
     shelf.put_back("a", "yarn.lock")
     settle(shelf)
-    assert shelf.states()[0].left_out == ()
-    assert [part.label for part in shelf.parts("a")] == ["a.py", "yarn.lock"]
+    assert shelf.states()[0].left_out == 0
+    assert shelf.parts("a")["labels"] == ["a.py", "yarn.lock"]
     shelf.reread("a", exclude=("*.py",))
     settle(shelf)
-    assert [part.label for part in shelf.parts("a")] == ["yarn.lock"]
+    assert shelf.parts("a")["labels"] == ["yarn.lock"]
     with pytest.raises(InvalidSetting, match="no such way to read"):
         shelf.reread("a", colour="red")
 
@@ -135,7 +136,7 @@ def test_putting_back_keeps_what_was_unticked(shelf: Shelf, tmp_path: Path) -> N
     shelf.choose("a", [0])
     shelf.put_back("a", "Cargo.lock")
     settle(shelf)
-    chosen = {part.label: part.is_chosen for part in shelf.parts("a")}
+    chosen = dict(zip(shelf.parts("a")["labels"], shelf.ticks("a"), strict=True))
     assert chosen == {"Cargo.lock": True, "b.py": False, "c.py": True}
 
 
@@ -178,3 +179,56 @@ def test_a_lone_source_file_is_code(shelf: Shelf, tmp_path: Path, name: str, is_
     assert (facts["document"], facts["number"], facts["total"]) == (name, 0, 1)
     assert facts["is_chosen"]
     assert not facts["is_picture"]
+
+
+def test_parts_tell_tokens_chapters_and_doubts(shelf: Shelf, tmp_path: Path) -> None:
+    pages = [body(0), body(1), []]
+    put(shelf, tmp_path, "a", make.pdf(pages, picture_only=[2]), "a.pdf")
+    settle(shelf)
+    parts = shelf.parts("a")
+    assert parts["unit"] == "page"
+    assert parts["labels"] == ["p. 1", "p. 2", "p. 3"]
+    assert parts["tokens"][0] > 50
+    assert parts["empty"] == [2]
+    assert parts["doubts"] == {2: "picture without text"}
+    before = shelf.states()[0]
+    shelf.choose("a", [1])
+    after = shelf.states()[0]
+    assert (after.revision, after.choice) == (before.revision, before.choice + 1)
+
+
+def test_a_limit_that_stopped_a_document_can_be_raised(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, lambda: None, limits=Limits(pages=2))
+    builder: Any = Words()
+    shelf.use(builder)
+    try:
+        put(shelf, tmp_path, "a", make.pdf([body(n) for n in range(3)]), "a.pdf")
+        settle(shelf)
+        (state,) = shelf.states()
+        assert state.can_raise
+        assert "--limit pages=N" in state.error
+        shelf.raise_limit("a")
+        settle(shelf)
+        (state,) = shelf.states()
+        assert (state.error, state.can_raise) == ("", False)
+        assert len(shelf.ticks("a")) == 3
+        with pytest.raises(InvalidSetting, match=r"No limit keeps a\.pdf from being read"):
+            shelf.raise_limit("a")
+    finally:
+        shelf.close()
+
+
+def test_one_page_is_read_by_another_extractor(shelf: Shelf, tmp_path: Path) -> None:
+    put(shelf, tmp_path, "a", make.pdf([body(n) for n in range(3)]), "a.pdf")
+    settle(shelf)
+    before = shelf.states()[0].revision
+    shelf.choose("a", [2])
+    shelf.reread_page("a", 1, "pypdf")
+    settle(shelf)
+    extractors = [shelf.section("a", n).health.extractor for n in range(3)]
+    assert extractors == ["pdfium", "pypdf", "pdfium"]
+    assert "line 1.0" in shelf.section("a", 1).text
+    assert shelf.states()[0].revision == before + 1
+    assert shelf.ticks("a") == [True, True, False]
+    with pytest.raises(InvalidSetting, match="no such part"):
+        shelf.reread_page("a", 3, "pypdf")

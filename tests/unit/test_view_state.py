@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from app.documents import LeftOut
 from app.jobs import Failed, Stopped
 from app.ui import view_state, wording
 from app.ui.markdown import plain_markdown, safe_markdown
@@ -123,25 +122,31 @@ def test_without_a_card_one_gauge_tells_it_all() -> None:
 
 
 def test_documents_view_stays_small() -> None:
-    out = tuple(LeftOut(f"file{i}", "lock file", True) for i in range(10_000))
     document = DocumentState(
-        "1", "a", sections="9,000 files", tokens=12_345, receipt="receipt", left_out=out
+        "1", "a", sections="9,000 files", tokens=12_345, receipt="receipt", left_out=10_000
     )
     documents = [document]
     view = view_state.documents_view(documents, 400_000)
     row = view["rows"][0]
     assert row["facts"] == "9,000 files · 12,345 tokens · 3% of the context"
-    assert row["left_out"][0] == ["file0 (lock file)", "file0"]
-    assert row["left_out"][-1] == [
-        "… and 9,950 more; mom read --json lists all, --put-back PATH reads any",
-        "",
-    ]
-    assert len(json.dumps(view)) < 4000
+    assert row["left_out"] == 10_000
+    assert row["progress"] is None
+    assert len(json.dumps(view)) < 1000
     state = DocumentState("1", "a", sections="1 page", tokens=9000)
     full = view_state.documents_view([state], 8192, lambda number: [("p. 1 of a", 9000)])
     assert full["is_too_much"]
     assert "too much for this model by 809 tokens" in full["total"]
     assert "Untick parts, such as p. 1 of a (9,000 tokens)" in full["advice"]
+
+
+def test_a_document_tells_how_far_its_reading_is() -> None:
+    known = DocumentState("1", "a", progress=(120, 2415))
+    (row,) = view_state.documents_view([known], None)["rows"]
+    assert row["progress"] == 5.0
+    assert row["facts"] == "being read … 120 of 2,415"
+    (row,) = view_state.documents_view([DocumentState("1", "a")], None)["rows"]
+    assert row["progress"] is None
+    assert row["facts"] == "being read …"
 
 
 def test_durations() -> None:

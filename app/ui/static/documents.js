@@ -38,19 +38,23 @@ const folded = (row, name, title, ...inside) => {
 };
 
 // The end of a name tells more than its middle.
-const END = 14;
+const END = 12;
 export const shortened = (name) => {
   const box = element("b", "name");
   box.title = name;
-  if (name.length <= 2 * END) box.append(element("span", "start", name));
+  if (name.length <= END + 2) box.append(element("span", "start", name));
   else box.append(element("span", "start", name.slice(0, -END)), element("span", "end", name.slice(-END)));
   return box;
 };
 
 const leftOut = (row) => {
   const list = element("ul");
+  let isAsked = false;
   const more = async () => {
+    if (isAsked) return;
+    isAsked = true;
     const page = await send("GET", `./documents/${row.id}/left_out?start=${list.querySelectorAll("li").length}`);
+    isAsked = false;
     if (!page) return;
     list.nextElementSibling?.remove();
     list.append(...page.entries.map(([line, path]) => {

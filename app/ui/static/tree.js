@@ -1,12 +1,12 @@
 /* The tree of parts: documents, chapters or folders, pages or files, each with its tokens and a tick.
    Only the rows in sight are in the page, so that 50,000 files cost no more than fifty. */
-import { $, element, on } from "./core.js";
+import { $, element, on, setText } from "./core.js";
 import { inOrder, tick } from "./parts.js";
 import { view } from "./viewer.js";
 import * as words from "./wording.js";
 
-const ROW = 28, GROUP = 100;
-let nodes = [], visible = [], focused = 0, windowTokens = null;
+const GROUP = 100;
+let rowPixels = 28, nodes = [], visible = [], focused = 0, windowTokens = null;
 const open = new Set();
 
 // A node stands for the parts `first` to `end` of a document; a leaf for one of them.
@@ -69,6 +69,7 @@ const byFolders = (doc, root) => {
 const build = () => {
   nodes = inOrder().map((doc) => {
     const { labels, chapters, id, name } = doc.parts;
+    if (labels.length === 1) return leaf(doc, 0, 1, name);
     const root = node(doc, name, 1, 0, labels.length, id);
     if (labels.some((label) => label.includes("/"))) byFolders(doc, root);
     else if (chapters.length) byChapters(doc, root);
@@ -102,7 +103,7 @@ const share = (sum) => windowTokens ? words.share(100 * sum / windowTokens) : ""
 const row = (one, at) => {
   const item = element("div", one.isLeaf ? "leaf" : "group"), ticked = state(one), sum = tokens(one);
   item.id = `tree-${at}`; item.dataset.at = at;
-  item.style.top = `${at * ROW}px`; item.style.paddingLeft = `${(one.level - 1) * 14 + 4}px`;
+  item.style.top = `${at * rowPixels}px`; item.style.paddingLeft = `${(one.level - 1) * 14 + 4}px`;
   const set = (name, value) => item.setAttribute(name, value);
   const doubt = one.isLeaf ? one.doc.parts.doubts[one.first] ?? "" : "";
   set("role", "treeitem"); set("aria-level", one.level); set("aria-posinset", one.place); set("aria-setsize", one.siblings);
@@ -122,8 +123,8 @@ const compact = (sum) => sum < 10000 ? sum.toLocaleString("en") : `${Math.round(
 
 const draw = () => {
   const box = $("#tree"), inner = $(".rows-in-sight", box), hadFocus = box.contains(document.activeElement);
-  inner.style.height = `${visible.length * ROW}px`;
-  const from = Math.max(0, Math.floor(box.scrollTop / ROW) - 6), to = Math.min(visible.length, from + Math.ceil((box.clientHeight || 320) / ROW) + 12);
+  inner.style.height = `${visible.length * rowPixels}px`;
+  const from = Math.max(0, Math.floor(box.scrollTop / rowPixels) - 6), to = Math.min(visible.length, from + Math.ceil((box.clientHeight || 320) / rowPixels) + 12);
   const shown = [];
   for (let at = from; at < to; at += 1) shown.push(row(visible[at], at));
   // One row can always be reached by the Tab key, in sight or not.
@@ -131,12 +132,14 @@ const draw = () => {
   inner.replaceChildren(...shown);
   if (hadFocus) $(`#tree-${focused}`)?.focus({ preventScroll: true });
   $("#documents .parts").hidden = !visible.length;
+  // What page range and search are about.
+  setText($("#documents .about"), nodes.length > 1 ? current().parts.name : "");
 };
 const focus = (at) => {
   focused = Math.max(0, Math.min(visible.length - 1, at));
-  const box = $("#tree"), top = focused * ROW;
+  const box = $("#tree"), top = focused * rowPixels;
   if (top < box.scrollTop) box.scrollTop = top;
-  if (top + ROW > box.scrollTop + box.clientHeight) box.scrollTop = top + ROW - box.clientHeight;
+  if (top + rowPixels > box.scrollTop + box.clientHeight) box.scrollTop = top + rowPixels - box.clientHeight;
   draw();
   $(`#tree-${focused}`)?.focus({ preventScroll: true });
 };
@@ -165,7 +168,16 @@ const current = () => visible[focused]?.doc ?? inOrder()[0];
 export const currentId = () => current()?.parts.id;
 
 export const start = () => {
-  const box = $("#tree");
+  const box = $("#tree"), isNarrow = matchMedia("(max-width: 700px)");
+  // Fingers need more room.
+  const measure = () => {
+    rowPixels = isNarrow.matches ? 38 : 28;
+    box.style.setProperty("--row", `${rowPixels}px`);
+    draw();
+  };
+  isNarrow.addEventListener("change", measure);
+  measure();
+  new ResizeObserver(draw).observe(box);
   on("state", (s) => { if (s.documents.window_tokens !== windowTokens) { windowTokens = s.documents.window_tokens; draw(); } });
   on("parts", build);
   let isDue = false;
