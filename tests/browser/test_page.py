@@ -101,9 +101,9 @@ def test_dropping_by_drag(page: Any, samples: Path) -> None:
     wait = page.locator("#documents .rows > li")
     expect(wait).to_have_count(2, timeout=10_000)
     expect(page.locator("#documents .facts").first).to_have_text(TOKENS, timeout=20_000)
-    expect(page.locator("#documents .head b").first).to_have_text("guide & <b>notes<b>.md")
+    expect(page.locator("#documents .rows .name").first).to_have_text("guide & <b>notes<b>.md")
     expect(page.locator("#documents .error")).to_contain_text("damaged or not a PDF")
-    page.click("#documents [data-remove] >> nth=1")
+    page.click("#documents .remove >> nth=1")
     expect(wait).to_have_count(1)
 
 

@@ -30,9 +30,12 @@ const extractors = (row) => {
   select.onchange = () => options(row.id, { extractor: select.value });
   return select;
 };
+// What is unfolded stays so when a document is read anew.
+const unfolded = new Set();
 const folded = (row, name, title, ...inside) => {
-  const details = element("details", name);
-  details.dataset.name = name;
+  const details = element("details", name), key = `${row.id} ${name}`;
+  details.open = unfolded.has(key);
+  details.addEventListener("toggle", () => { if (details.open) unfolded.add(key); else unfolded.delete(key); });
   details.append(element("summary", "", title), ...inside);
   return details;
 };
@@ -140,10 +143,6 @@ const paint = (documents) => {
     const known = cards.get(row.id), now = JSON.stringify([row, order]);
     if (known?.key !== now) {
       const node = card(row, rows), focus = known?.node.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
-      for (const open of known?.node.querySelectorAll("details[open]") ?? []) {
-        const same = $(`details[data-name=${open.dataset.name}]`, node);
-        if (same) { same.open = true; same.dispatchEvent(new Event("toggle")); }
-      }
       if (known) known.node.replaceWith(node); else list.append(node);
       if (focus) node.querySelector(`[aria-label="${CSS.escape(focus)}"]`)?.focus();
       cards.set(row.id, { key: now, node });

@@ -26,7 +26,8 @@ export const close = () => {
   turn += 1;
   root.dataset.viewing = "false";
   $("#viewer img").removeAttribute("src");
-  before?.focus?.();
+  // A row of the tree may have been drawn anew meanwhile.
+  (before?.isConnected ? before : document.getElementById(before?.id))?.focus();
   emit("viewed", null);
 };
 
