@@ -9,39 +9,45 @@ let strips = [], rows = [], run = null, cited = new Set(), dirty = false;
 const key = (id, cell) => `${id} ${cell}`;
 const sum = (list) => list.reduce((all, one) => all + one, 0);
 
+// A strip stays the same node while it has as many cells, so that who is on it by keyboard stays.
 const build = (news) => {
   strips = news;
-  const box = $("#map .strips");
   $("#map").classList.toggle("empty", !strips.length);
   rows = strips.map((strip) => {
-    const row = element("div", "strip"), canvas = element("canvas");
-    canvas.tabIndex = 0; canvas.setAttribute("role", "slider");
-    canvas.setAttribute("aria-label", words.mapOf(strip.name)); canvas.setAttribute("aria-valuemin", "1"); canvas.setAttribute("aria-valuenow", "1");
-    canvas.setAttribute("aria-valuemax", String(strip.tokens.length));
-    const name = element("span", "name", strip.name);
-    name.title = strip.name;
-    row.append(name, canvas);
-    const one = { strip, canvas, starts: [], cell: 0, hover: null };
+    const known = rows.find((one) => one.strip.id === strip.id && one.strip.tokens.length === strip.tokens.length);
+    const one = Object.assign(known ?? create(strip), { strip });
     let left = 0;
     // An empty page has a width, too: it is there to be seen and clicked.
-    const widths = strip.tokens.map((tokens) => Math.max(tokens, sum(strip.tokens) / 600 / Math.max(1, strip.tokens.length / 100)));
-    const all = sum(widths);
+    const least = sum(strip.tokens) / 600 / Math.max(1, strip.tokens.length / 100);
+    const widths = strip.tokens.map((tokens) => Math.max(tokens, least)), all = sum(widths);
     one.starts = widths.map((width) => { const start = left / all; left += width; return start; });
     one.ends = [...one.starts.slice(1), 1];
-    canvas.onpointermove = (e) => { one.hover = cellAt(one, e.offsetX); tell(one, one.hover); later(); };
-    canvas.onpointerleave = () => { one.hover = null; $("#map .tip").textContent = ""; later(); };
-    canvas.onclick = (e) => { one.cell = cellAt(one, e.offsetX); open(one); };
-    canvas.onfocus = () => { name_(one); later(); };
-    canvas.onblur = later;
-    canvas.onkeydown = (e) => {
-      const move = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -1e9, End: 1e9 }[e.key];
-      if (move !== undefined) { e.preventDefault(); one.cell = Math.min(strip.tokens.length - 1, Math.max(0, one.cell + move)); name_(one); later(); }
-      if (e.key === "Enter" || e.key === " ") { e.preventDefault(); open(one); }
-    };
-    return Object.assign(one, { row });
+    if (document.activeElement === one.canvas) name_(one);
+    return one;
   });
-  box.replaceChildren(...rows.map((one) => one.row));
+  const box = $("#map .strips"), nodes = rows.map((one) => one.row);
+  if (nodes.length !== box.childElementCount || nodes.some((node, n) => box.children[n] !== node)) box.replaceChildren(...nodes);
   later();
+};
+const create = (strip) => {
+  const row = element("div", "strip"), canvas = element("canvas"), name = element("span", "name", strip.name);
+  canvas.tabIndex = 0; canvas.setAttribute("role", "slider");
+  canvas.setAttribute("aria-label", words.mapOf(strip.name)); canvas.setAttribute("aria-valuemin", "1"); canvas.setAttribute("aria-valuenow", "1");
+  canvas.setAttribute("aria-valuemax", String(strip.tokens.length));
+  name.title = strip.name;
+  row.append(name, canvas);
+  const one = { strip, row, canvas, cell: 0, hover: null };
+  canvas.onpointermove = (e) => { one.hover = cellAt(one, e.offsetX); tell(one, one.hover); later(); };
+  canvas.onpointerleave = () => { one.hover = null; $("#map .tip").textContent = ""; later(); };
+  canvas.onclick = (e) => { one.cell = cellAt(one, e.offsetX); open(one); };
+  canvas.onfocus = () => { name_(one); later(); };
+  canvas.onblur = later;
+  canvas.onkeydown = (e) => {
+    const move = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -1e9, End: 1e9 }[e.key];
+    if (move !== undefined) { e.preventDefault(); one.cell = Math.min(one.strip.tokens.length - 1, Math.max(0, one.cell + move)); name_(one); later(); }
+    if (e.key === "Enter" || e.key === " ") { e.preventDefault(); open(one); }
+  };
+  return one;
 };
 
 const cellAt = (one, x) => {
