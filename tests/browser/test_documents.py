@@ -239,7 +239,7 @@ def test_too_much_says_what_to_untick_and_offers_the_best_parts(
     limit_answers(page, 7300)
     page.fill("#question textarea", "Where is harbour 77?")
     page.click("#send")
-    expect(page.locator("#live .answer")).not_to_be_empty(timeout=30_000)
+    expect(page.locator("#live .answer")).not_to_be_empty(timeout=90_000)
     page.click("#stop")
     expect(page.locator("#history .notice")).to_contain_text(
         "parts were read: those that match the question best"
