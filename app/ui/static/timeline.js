@@ -16,11 +16,16 @@ const svg = (tag, attributes = {}, text) => {
   return node;
 };
 const size = (mib) => (mib >= 1024 ? `${(mib / 1024).toFixed(mib >= 10240 ? 0 : 1)} GiB` : `${Math.round(mib)} MiB`);
-export const duration = (value) => (value < 100 ? `${value.toFixed(value < 10 ? 1 : 0)} s` : `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`);
-// Steps of 1, 2 or 5 times a power of two or ten, so that a scale has few and round lines.
+export const duration = (value) => {
+  const whole = Math.round(value);
+  return whole < 100 ? `${value < 9.95 ? value.toFixed(1) : whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+};
+// Below a GiB steps of powers of two, above of 1, 2 or 5 times a power of ten: few and round lines.
 const step = (most, count) => {
-  const raw = most / count, unit = raw >= 512 ? 1024 : 1, base = 10 ** Math.floor(Math.log10(raw / unit));
-  return unit * base * [1, 2, 5, 10].find((n) => n * base * unit >= raw);
+  const raw = most / count;
+  if (raw < 1024) return 2 ** Math.ceil(Math.log2(raw));
+  const base = 1024 * 10 ** Math.floor(Math.log10(raw / 1024));
+  return base * [1, 2, 5, 10].find((n) => n * base >= raw);
 };
 
 /* One chart is made once and only its paths are set anew. */
@@ -146,7 +151,7 @@ const draw = (one) => {
   }
   one.over.replaceChildren(...over);
   one.summary = words.timeline(one.title, size(peak), standard ? size(standard) : "", size(limit), duration(end));
-  setText(one.caption, `${one.title}: ${size(stacks.at(-1).at(-1))}`);
+  setText(one.caption, `${others ? words.OWN : one.title}: ${size(stacks.at(-1).at(-1))}`);
 };
 
 const tell = (one) => {

@@ -30,6 +30,7 @@ export const USE = "Use";
 
 // The timeline.
 export const GPU = "GPU";
+export const OWN = "Memory of mom-chat";
 export const MACHINE = "Memory of this machine";
 export const DISK = "Disk";
 export const KINDS = { weights: "Weights", kv: "KV", hidden: "Hidden states", activations: "Activations", rest: "This program", others: "Other programs" };
