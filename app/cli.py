@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 import click
 
 from app.document_options import document_options
+from app.library_command import home_option, library
 from app.read_command import read, read_all
 from app.sizes import parse_size
 from mom_core.config import (
@@ -35,9 +36,10 @@ from mom_core.errors import ContextTooLong, InvalidSetting, MomError
 
 if TYPE_CHECKING:
     from app.documents import Limits, ReadOptions
+    from app.keeping import Keeping
     from app.prompt import Prompt, TokenizedDocument
     from mom_core.engine import Engine
-    from mom_core.events import Finished, MemorySample, PrefillProgress
+    from mom_core.events import Adapted, Event, Finished, MemorySample, PrefillProgress
 
 DEFAULT_MODEL = "smollm2-135m"
 _STATUS_EVERY_SECONDS = 0.2
@@ -185,6 +187,7 @@ def chat(
 
 
 cli.add_command(read)
+cli.add_command(library)
 
 
 @cli.command()
@@ -226,6 +229,8 @@ cli.add_command(read)
 @click.option(
     "--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0: greedy."
 )
+@home_option
+@click.option("--no-save", is_flag=True, help="Neither use nor keep prepared documents.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @_engine_options
 def ask(
@@ -239,6 +244,8 @@ def ask(
     config: EngineConfig,
     max_new_tokens: int,
     temperature: float,
+    home: Path | None,
+    no_save: bool,
     as_json: bool,
 ) -> None:
     """Ask one question about files or folders; the answer goes to stdout."""
@@ -275,9 +282,10 @@ def ask(
         prompt, notice = builder.build(fitted.documents, [], question), fitted.sentence
         if notice:
             status.line(notice)
+    keeping = None if no_save else _keeping(home, status)
     try:
-        run = _Run(engine, status, streams=not as_json)
-        answer, finished = run.answer(prompt, max_new_tokens, sampling)
+        run = _Run(engine, status, keeping, streams=not as_json)
+        answer, finished = run.answer(prompt, tokenized, max_new_tokens, sampling)
     except ContextTooLong as fault:
         if any(document.kind == "pdf" for document in documents):
             raise ContextTooLong(
@@ -332,13 +340,28 @@ def plan(
     print_plan(request, as_json=as_json)
 
 
+def _keeping(home: Path | None, status: _Status) -> Keeping | None:
+    """The library, None if it cannot be used: a question is answered all the same."""
+    from app.keeping import Keeping
+    from app.library import Library
+
+    try:
+        return Keeping(Library(home))
+    except InvalidSetting as fault:
+        status.line(f"Note: {fault}")
+        return None
+
+
 class _Run:
     """Draws one answer's events, streaming text and keeping people informed."""
 
-    def __init__(self, engine: Engine, status: _Status, *, streams: bool) -> None:
+    def __init__(
+        self, engine: Engine, status: _Status, keeping: Keeping | None, *, streams: bool
+    ) -> None:
         from mom_core.memory.meter import Meter
 
         self._engine = engine
+        self._keeping = keeping
         self._status = status
         self._streams = streams
         self._meter = Meter(engine)
@@ -346,35 +369,80 @@ class _Run:
         self._has_told = False
         self.peak = self._meter.sample()
 
-    def answer(self, prompt: Prompt, max_new_tokens: int, sampling: Any) -> tuple[str, Finished]:
+    def answer(
+        self,
+        prompt: Prompt,
+        documents: list[TokenizedDocument],
+        max_new_tokens: int,
+        sampling: SamplingConfig,
+    ) -> tuple[str, Finished]:
+        from app.interrupts import interrupts
         from app.timing import learn
-        from mom_core.events import Finished, PrefillProgress, Token
+        from mom_core.events import Adapted, Finished, PrefillProgress, Token
 
-        pieces = []
-        events = self._engine.generate(
+        pieces, finished, progress = [], None, 0.0
+        events = self._events(prompt, documents, max_new_tokens, sampling)
+        with interrupts() as asked:
+            with contextlib.closing(events):
+                for event in events:
+                    if isinstance(event, PrefillProgress):
+                        self._tell_decision()
+                        progress = event.fraction
+                        self._status.update(lambda event=event: self._reading(event))
+                    elif isinstance(event, Adapted):
+                        self._status.line(_adapted(event))
+                    elif isinstance(event, Token):
+                        if not event.index:
+                            self._status.clear()
+                        pieces.append(event.text)
+                        if self._streams:
+                            _write(event.text)
+                    elif isinstance(event, Finished):
+                        finished = event
+                    if asked.signal_number is not None:
+                        break
+            if self._streams and pieces:
+                _write("\n")
+            self._keep()
+            if finished is None and asked.signal_number is not None:
+                kept = "" if self._keeping is None else f"; the reading is kept at {progress:.0%}"
+                raise _Ended(asked.signal_number, f"Stopped{kept}.")
+        assert finished is not None, "an engine's run ends with Finished"
+        self._status.line(self._summary(finished))
+        learn(self._engine, finished)
+        return "".join(pieces), finished
+
+    def _events(
+        self,
+        prompt: Prompt,
+        documents: list[TokenizedDocument],
+        max_new_tokens: int,
+        sampling: SamplingConfig,
+    ) -> Generator[Event, None, None]:
+        if self._keeping is None:
+            return self._engine.generate(
+                prompt.token_ids,
+                max_new_tokens=max_new_tokens,
+                sampling=sampling,
+                boundaries=prompt.boundaries,
+            )
+        from app.keeping import document_info
+
+        return self._keeping.generate(
+            self._engine,
             prompt.token_ids,
+            documents=[document_info(entry.document) for entry in documents],
             max_new_tokens=max_new_tokens,
             sampling=sampling,
             boundaries=prompt.boundaries,
         )
-        with contextlib.closing(events):
-            for event in events:
-                if isinstance(event, PrefillProgress):
-                    self._tell_decision()
-                    self._status.update(lambda event=event: self._reading(event))
-                elif isinstance(event, Token):
-                    if not event.index:
-                        self._status.clear()
-                    pieces.append(event.text)
-                    if self._streams:
-                        _write(event.text)
-                elif isinstance(event, Finished):
-                    if self._streams:
-                        _write("\n")
-                    self._status.line(self._summary(event))
-                    learn(self._engine, event)
-                    return "".join(pieces), event
-        raise AssertionError("an engine's run ends with Finished")
+
+    def _keep(self) -> None:
+        """Until what was read is on the disk."""
+        if self._keeping is not None:
+            self._keeping.close()
+            for note in self._keeping.notes:
+                self._status.line(f"Note: {note}")
 
     def _tell_decision(self) -> None:
         """Once: which settings were chosen, and why."""
@@ -418,6 +486,8 @@ def _report(
         "answer": answer,
         "finish_reason": finished.reason,
         "prompt_tokens": finished.prompt_tokens,
+        "reused_tokens": finished.reused_tokens,
+        "resumed_fraction": finished.resumed_fraction,
         "new_tokens": finished.new_tokens,
         "prefill_seconds": finished.prefill_seconds,
         "decode_seconds": finished.decode_seconds,
@@ -450,6 +520,26 @@ def _chosen(engine: Engine) -> dict[str, Any] | None:
         "reason": decision.reason if isinstance(decision, Decision) else decision.sentence,
         **asdict(decision.forecast.strategy),
     }
+
+
+def _adapted(event: Adapted) -> str:
+    what = {
+        "chunk_tokens": "chunk",
+        "hidden": "hidden states",
+        "kv": "keys and values",
+        "decode": "attention while answering",
+    }[event.what]
+    before, after = (f"{v:,}" if isinstance(v, int) else v for v in (event.before, event.after))
+    full = "The GPU's memory" if event.full == "device" else "This machine's memory"
+    return f"{full} was full: {what} {before} -> {after}, continued."
+
+
+class _Ended(Exception):
+    """A signal ended the program; what was done is kept."""
+
+    def __init__(self, signal_number: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.signal_number = signal_number
 
 
 def _memory(sample: MemorySample) -> str:
@@ -513,6 +603,9 @@ def _sentences() -> Iterator[None]:
     except MomError as fault:
         click.echo(f"mom: {fault}", err=True)
         sys.exit(2)
+    except _Ended as ended:
+        click.echo(f"\n{ended}", err=True)
+        sys.exit(128 + ended.signal_number)
     except (KeyboardInterrupt, click.Abort):
         click.echo("\nStopped.", err=True)
         sys.exit(128 + signal.SIGINT)

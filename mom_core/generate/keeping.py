@@ -114,6 +114,7 @@ class ReadingKeeper:
         run.wait_for_copies()
         layer = run.store.layers[run.layer]
         if isinstance(layer, LayerState):
+            # Only what is kept is written.
             layer.keep()
         self._put_layers([run.layer], run.store)
         self._checkpoint(run)

@@ -26,7 +26,7 @@ CHUNK = EngineConfig(chunk_tokens=8)
 
 
 def contents(context: Context) -> list[Tensor]:
-    """All keys and values, and the states kept."""
+    """All keys and values, and the states after all tokens."""
     found: list[Tensor] = []
     for layer in context._store.layers:
         if isinstance(layer, LayerKV):
@@ -34,9 +34,8 @@ def contents(context: Context) -> list[Tensor]:
                 parts = [getattr(segment, part) for segment in layer.segments()]
                 found.append(torch.cat(parts, dim=2))
         else:
-            for at, kept in sorted(layer.kept_parts.items()):
-                for values in kept.values():
-                    found += [v for v in values.values() if isinstance(v, Tensor) and at >= 0]
+            for values in layer.kept_parts[context.tokens].values():
+                found += [value for value in values.values() if isinstance(value, Tensor)]
     return found
 
 

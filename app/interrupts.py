@@ -1,0 +1,41 @@
+"""SIGTERM and Ctrl-C, obeyed between two steps of a run, so that what was done can be kept.
+
+Source: ours.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupts:
+    """What this process was asked by its system or its person.
+
+    Attributes:
+        signal_number: of the signal that asked to end; None while there was none.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        if self.signal_number is not None and number == signal.SIGINT:
+            # Twice is meant: at once, and nothing is kept any more.
+            raise KeyboardInterrupt
+        self.signal_number = number
+
+
+@contextmanager
+def interrupts() -> Iterator[Interrupts]:
+    """Inside, the two signals are noted and end nothing; only in the main thread."""
+    asked = Interrupts()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, asked._asked) for number in numbers]
+    try:
+        yield asked
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

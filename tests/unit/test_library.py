@@ -1,0 +1,281 @@
+"""The library: what is kept is found, named, bounded, forgotten, and never wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.keeping import Keeping
+from app.library import DocumentInfo, Library
+from mom_core import Engine, EngineConfig, Finished, InvalidSetting, PrefillProgress, Token
+from tests.equivalence.models import make_prompt, plain_greedy, shared_model
+from tests.unit.test_snapshot import damage
+
+CONFIG = EngineConfig(chunk_tokens=32)
+ANSWER = 4
+
+
+def answer(
+    keeping: Keeping, prompt: list[int], model: Any = None, name: str = "a.pdf"
+) -> tuple[list[int], Finished]:
+    """What a new engine says, with the library."""
+    engine = Engine(model or shared_model("llama"), config=CONFIG, name="tiny")
+    documents = [DocumentInfo(name, "0" * 64)]
+    events = list(keeping.generate(engine, prompt, documents=documents, max_new_tokens=ANSWER))
+    keeping.wait()
+    ids = [event.token_id for event in events if isinstance(event, Token)]
+    assert ids == plain_greedy(engine.model, prompt, ANSWER)
+    assert isinstance(events[-1], Finished)
+    return ids, events[-1]
+
+
+@pytest.fixture
+def keeping(tmp_path: Path) -> Keeping:
+    return Keeping(Library(tmp_path))
+
+
+def test_nothing_is_read_twice(tmp_path: Path) -> None:
+    prompt = make_prompt(200)
+    _, first = answer(Keeping(Library(tmp_path)), prompt)
+    assert first.reused_tokens == 0
+    _, again = answer(Keeping(Library(tmp_path)), prompt)
+    assert again.reused_tokens == 200
+    other_question = prompt[:190] + make_prompt(12, seed=1)
+    _, other = answer(Keeping(Library(tmp_path)), other_question)
+    assert other.reused_tokens == 190
+    assert other.resumed_fraction == 0
+    (entry,) = Library(tmp_path).list()
+    assert (entry.name, entry.model, entry.tokens) == ("a.pdf", "tiny", 200)
+    assert entry.documents == (DocumentInfo("a.pdf", "0" * 64),)
+    assert entry.is_whole
+    assert entry.used_number == 3
+
+
+def test_a_longer_prompt_takes_the_place_of_what_it_goes_on_with(keeping: Keeping) -> None:
+    prompt = make_prompt(200)
+    answer(keeping, prompt)
+    _, longer = answer(keeping, make_prompt(200) + make_prompt(100, seed=2))
+    assert longer.reused_tokens == 200
+    (entry,) = keeping.library.list()
+    assert entry.tokens == 300
+    _, another = answer(keeping, make_prompt(150, seed=5), name="b.pdf")
+    assert another.reused_tokens == 0
+    assert [entry.name for entry in keeping.library.list()] == ["b.pdf", "a.pdf"]
+
+
+def test_what_another_model_read_is_not_used(keeping: Keeping) -> None:
+    prompt = make_prompt(200)
+    answer(keeping, prompt)
+    _, other = answer(keeping, prompt, shared_model("qwen3"))
+    assert other.reused_tokens == 0
+    assert [entry.name for entry in keeping.library.list()] == ["a.pdf (2)", "a.pdf"]
+
+
+def test_an_interrupted_reading_is_taken_up_by_the_next_process(tmp_path: Path) -> None:
+    prompt, model = make_prompt(200), shared_model("llama")
+    keeping = Keeping(Library(tmp_path))
+    events = keeping.generate(Engine(model, config=CONFIG), prompt, max_new_tokens=ANSWER)
+    for _ in range(10):
+        next(events)
+    events.close()
+    keeping.close()
+    (entry,) = Library(tmp_path).list()
+    assert not entry.is_whole
+    assert entry.fraction == pytest.approx(1 / 3)
+    keeping = Keeping(Library(tmp_path))
+    engine = Engine(model, config=CONFIG)
+    events_after = list(keeping.generate(engine, prompt, max_new_tokens=ANSWER))
+    keeping.close()
+    finished = events_after[-1]
+    assert isinstance(finished, Finished)
+    assert sum(isinstance(event, PrefillProgress) for event in events_after) == 21 - 10
+    assert finished.resumed_fraction > 0.3
+    (whole,) = Library(tmp_path).list()
+    assert whole.is_whole
+    assert whole.id == entry.id
+
+
+def test_what_is_damaged_is_named_and_read_again(tmp_path: Path) -> None:
+    prompt = make_prompt(200)
+    answer(Keeping(Library(tmp_path)), prompt)
+    (entry,) = Library(tmp_path).list()
+    path = next(entry.folder.glob("layer-001*"))
+    data = bytearray(path.read_bytes())
+    data[-7] ^= 4
+    path.write_bytes(data)
+    (checked,) = Library(tmp_path).verify()
+    assert "layer-001" in checked.problem
+    assert "is damaged, so it is not used. Forget it" in checked.problem
+    keeping = Keeping(Library(tmp_path))
+    _, finished = answer(keeping, prompt)
+    assert finished.reused_tokens == 0
+    assert "is damaged" in keeping.notes[0]
+    path.write_bytes(data[:100])
+    (listed, *_) = [e for e in Library(tmp_path).list() if e.id == entry.id]
+    assert "is damaged" in listed.problem
+
+
+def test_names_are_changed_and_forgotten(keeping: Keeping) -> None:
+    answer(keeping, make_prompt(200))
+    answer(keeping, make_prompt(200, seed=1))
+    library = keeping.library
+    library.rename("a.pdf", "The contract")
+    with pytest.raises(InvalidSetting, match='has a "The contract" already; choose another'):
+        library.rename("a.pdf (2)", "The contract")
+    with pytest.raises(InvalidSetting, match="The new name has 0 characters; it needs 1 to 120"):
+        library.rename("The contract", "  ")
+    with pytest.raises(InvalidSetting, match=r'There is no "b" in the library .* It has: "a.pdf'):
+        library.find("b")
+    folder = library.find("The contract").folder
+    library.forget("The contract")
+    assert not folder.exists()
+    assert [entry.name for entry in library.list()] == ["a.pdf (2)"]
+
+
+def test_the_quota_evicts_what_was_used_least_recently(keeping: Keeping) -> None:
+    library = keeping.library
+    for seed in range(3):
+        answer(keeping, make_prompt(200, seed=seed), name=f"{seed}.pdf")
+    answer(keeping, make_prompt(200, seed=0), name="0.pdf")
+    sizes = [entry.size_bytes for entry in library.list()]
+    assert [entry.name for entry in library.list()] == ["0.pdf", "2.pdf", "1.pdf"]
+    with library.using(library.find("1.pdf").id):
+        library.set_quota(sum(sizes) - 1)
+        # In use, so the next one went.
+        assert [entry.name for entry in library.list()] == ["0.pdf", "1.pdf"]
+    library.set_quota(sizes[0])
+    assert [entry.name for entry in library.list()] == ["0.pdf"]
+    assert library.quota().used_bytes == sizes[0]
+    library.set_quota(10)
+    answer(keeping, make_prompt(200, seed=7))
+    assert "is not kept: the library's quota is" in keeping.notes[-1]
+    notes = len(keeping.notes)
+    library.set_quota(0)
+    answer(keeping, make_prompt(200, seed=7))
+    assert not library.list()
+    assert len(keeping.notes) == notes
+
+
+def test_clocks_that_jump_change_nothing(keeping: Keeping, monkeypatch: Any) -> None:
+    import datetime
+
+    from app import library as module
+
+    class Jumps(datetime.datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime.datetime:
+            return datetime.datetime(1970 + random.randrange(100), 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(module.datetime, "datetime", Jumps)
+    for seed in (0, 1, 2, 1):
+        answer(keeping, make_prompt(200, seed=seed), name=f"{seed}.pdf")
+    for entry in keeping.library.list():
+        os.utime(entry.folder / "entry.json", (random.randrange(2**31),) * 2)
+    assert [entry.name for entry in keeping.library.list()] == ["1.pdf", "2.pdf", "0.pdf"]
+    keeping.library.set_quota(keeping.library.list()[0].size_bytes)
+    assert [entry.name for entry in keeping.library.list()] == ["1.pdf"]
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidSetting, match="keep nothing with --no-save"):
+        Library(tmp_path / "file")
+
+
+def test_everything_is_private(keeping: Keeping) -> None:
+    answer(keeping, make_prompt(200))
+    for path in keeping.library.folder.rglob("*"):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_two_processes_share_a_library(tmp_path: Path) -> None:
+    """One forgets, renames and evicts what the other opens and keeps."""
+    program = (
+        "import sys, random\n"
+        "from pathlib import Path\n"
+        "from app.library import Library\n"
+        "from mom_core import InvalidSetting\n"
+        "library, state = Library(Path(sys.argv[1])), random.Random(3)\n"
+        "print('ready', flush=True)\n"
+        "while not (Path(sys.argv[1]) / 'stop').exists():\n"
+        "    for entry in library.list():\n"
+        "        try:\n"
+        "            if state.random() < 0.3:\n"
+        "                library.forget(entry.id)\n"
+        "            elif state.random() < 0.5:\n"
+        "                library.rename(entry.id, str(state.random()))\n"
+        "            else:\n"
+        "                library.make_room(2**40)\n"
+        "        except InvalidSetting:\n"
+        "            pass\n"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "ready\n"
+    keeping = Keeping(Library(tmp_path))
+    try:
+        for number in range(12):
+            answer(keeping, make_prompt(150, seed=number % 3))
+    finally:
+        (tmp_path / "stop").touch()
+        assert other.wait(60) == 0
+    assert all(not entry.problem for entry in Library(tmp_path).verify())
+
+
+def test_foreign_files_in_the_folder_harm_nothing(keeping: Keeping) -> None:
+    folder = keeping.library.folder
+    (folder / "notes.txt").write_text("mine")
+    (folder / "photos").mkdir()
+    (folder / "photos" / "1.jpg").write_bytes(b"1")
+    (folder / "settings.json").write_bytes(b"\xff{")
+    answer(keeping, make_prompt(200))
+    foreign, mine = sorted(keeping.library.list(), key=lambda entry: entry.name != "photos")
+    assert "it is not a prepared document" in foreign.problem
+    assert mine.problem == ""
+    keeping.library.set_quota(0)
+    assert (folder / "photos" / "1.jpg").exists()
+    assert (folder / "notes.txt").exists()
+
+
+def test_random_damage_never_gives_a_wrong_answer(tmp_path: Path) -> None:
+    prompt, state = make_prompt(150), random.Random(5)
+    for _ in range(12):
+        keeping = Keeping(Library(tmp_path))
+        answer(keeping, prompt)
+        keeping.close()
+        files = [path for path in (tmp_path / "library").glob("[!.]*/*") if path.is_file()]
+        damage(state.choice(sorted(files)), state)
+
+
+def test_the_command_lists_renames_verifies_and_forgets(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from app.cli import cli
+
+    answer(Keeping(Library(tmp_path)), make_prompt(200))
+
+    def mom(*arguments: str) -> Any:
+        result = CliRunner().invoke(cli, ["library", *arguments, "--home", str(tmp_path)])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert "a.pdf  tiny   200" in mom()
+    listed = json.loads(mom("list", "--json"))
+    assert listed["entries"][0]["tokens"] == 200
+    assert 'Its name is "x y" now.' in mom("rename", "a.pdf", "x y")
+    assert "1 of 1 are whole." in mom("verify")
+    assert json.loads(mom("verify", "x y", "--json"))["damaged"] == 0
+    assert 'Forgot "x y" and freed' in mom("forget", "x y")
+    assert "Nothing is prepared yet" in mom("list")
+    assert "of 1.0 GiB are used" in mom("quota", "1GiB")
