@@ -159,6 +159,8 @@ def cli() -> None:
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="See `mom ask --help`.")
 @click.option("--limit", multiple=True, metavar="NAME=N", help="Raise a limit of reading.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor keep texts and tokens on disk.")
+@home_option
+@click.option("--no-save", is_flag=True, help="Keep neither chats nor prepared documents.")
 @_engine_options
 def chat(
     port: int | None,
@@ -168,6 +170,8 @@ def chat(
     model: str,
     limit: tuple[str, ...],
     no_cache: bool,
+    home: Path | None,
+    no_save: bool,
     config: EngineConfig,
 ) -> None:
     """Serve the page on this machine until interrupted."""
@@ -183,6 +187,8 @@ def chat(
         limits=parse_limits(limit),
         cache=None if no_cache else DiskCache(),
         access=access,
+        home=home,
+        saves=not no_save,
     )
 
 

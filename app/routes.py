@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from app.chat_routes import chat_routes
 from app.document_routes import document_routes
+from app.library_routes import library_routes
 from app.model_choices import model_choices
 from app.shelf import Source
 from app.stream import updates
@@ -85,6 +86,7 @@ def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
 
     router.include_router(document_routes(workspace))
     router.include_router(chat_routes(workspace))
+    router.include_router(library_routes(workspace))
 
     @router.get("/events")
     async def events(chat: str = "") -> StreamingResponse:

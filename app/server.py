@@ -8,6 +8,7 @@ import errno
 import ipaddress
 import socket
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ import click
 from app.admission import PASSWORD_CHARACTERS_MIN
 from app.documents import DEFAULT_LIMITS, DiskCache, Limits
 from app.guard import LOOPBACK_NAMES
+from app.library import Library, library_home
 from app.workspace import Workspace
 from mom_core.config import EngineConfig
 from mom_core.errors import InvalidSetting
@@ -162,6 +164,8 @@ def serve(
     limits: Limits = DEFAULT_LIMITS,
     cache: DiskCache | None = None,
     access: Access | None = None,
+    home: Path | None = None,
+    saves: bool = True,
 ) -> None:
     """Serves the page; returns after SIGINT or SIGTERM.
 
@@ -172,6 +176,8 @@ def serve(
         limits: of reading documents.
         cache: of their texts and tokens between runs; None keeps nothing.
         access: from where it can be reached; by default from this machine, by whoever uses it.
+        home: where chats and prepared documents are kept; None is `MOM_HOME` or the system's place.
+        saves: whether they are kept at all.
 
     Raises:
         InvalidSetting: the port or address cannot be had.
@@ -189,11 +195,21 @@ def serve(
             click.echo(f"Port {port} is taken; using {actual}.", err=True)
         if not access.is_local:
             click.echo(click.style(_warning(access, actual), fg="red", bold=True), err=True)
-        workspace = Workspace(load_engine, model, config, cache, limits)
+        chats_folder, library = _kept(home) if saves else (None, None)
+        workspace = Workspace(load_engine, model, config, cache, limits, chats_folder, library)
         try:
             asyncio.run(_serve(listener, workspace, access, actual))
         finally:
             workspace.close()
+
+
+def _kept(home: Path | None) -> tuple[Path | None, Library | None]:
+    """Where chats are kept, and the library; without a place for them the page works as well."""
+    try:
+        return library_home(home) / "chats", Library(home)
+    except InvalidSetting as fault:
+        click.echo(f"Note: {fault}", err=True)
+        return None, None
 
 
 def _warning(access: Access, port: int) -> str:

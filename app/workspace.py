@@ -30,6 +30,8 @@ from app.forecast import (
     place_at,
 )
 from app.jobs import Failed, Job
+from app.keeping import Keeping, document_info
+from app.library import Library
 from app.memory_history import MemoryHistory, Now
 from app.prompt import Prompt, PromptBuilder, Span, Turn
 from app.runs import Runs
@@ -63,6 +65,7 @@ class Workspace:
         cache: of texts and tokens between runs; None keeps nothing.
         limits: of reading documents.
         chats_folder: where conversations are kept between runs; None keeps none.
+        library: where what was read is kept between runs; None keeps nothing.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Workspace:
         cache: DiskCache | None = None,
         limits: Limits = DEFAULT_LIMITS,
         chats_folder: Path | None = None,
+        library: Library | None = None,
     ) -> None:
         self._load_engine = load_engine
         self._config = config or EngineConfig()
@@ -87,6 +91,8 @@ class Workspace:
         self._cache = cache
         self.shelf = Shelf(self.folder, self._touch, cache, limits)
         self.conversations = Conversations(chats_folder)
+        self.library = library
+        self._keeping = None if library is None else Keeping(library)
         self.runs = Runs(self._touch)
         self._notices: dict[str, str] = {}
         self._meter = Meter()
@@ -107,6 +113,8 @@ class Workspace:
         self.shelf.close()
         self.runs.close()
         self.history.close()
+        if self._keeping is not None:
+            self._keeping.close()
         if self._engine is not None:
             self._engine.close()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -233,14 +241,7 @@ class Workspace:
                 self._meter.reset_peak()
                 engine.configure(settings.engine_config(self._config))
                 self._foresee(chat.id, engine, prompt, settings.max_new_tokens)
-                yield from self.history.following(
-                    engine.generate(
-                        prompt.token_ids,
-                        max_new_tokens=settings.max_new_tokens,
-                        sampling=settings.sampling(),
-                        boundaries=prompt.boundaries,
-                    )
-                )
+                yield from self.history.following(self._generate(chat.id, engine, prompt, settings))
 
             asked = view_state.Asked(question, len(chat.answered))
             self.runs.ask(chat.id, asked, run, lambda job: self._over(chat.id, job))
@@ -272,12 +273,44 @@ class Workspace:
                     self.conversations.append(chat.id, one)
                 raise
 
+    def _generate(
+        self, chat_id: str, engine: Engine, prompt: Prompt, settings: Settings
+    ) -> Generator[Event, None, None]:
+        """The run itself, with the library if there is one."""
+        if self._keeping is None:
+            yield from engine.generate(
+                prompt.token_ids,
+                max_new_tokens=settings.max_new_tokens,
+                sampling=settings.sampling(),
+                boundaries=prompt.boundaries,
+            )
+            return
+        documents = [document_info(one.document) for one in self.shelf.chosen()]
+        yield from self._keeping.generate(
+            engine,
+            prompt.token_ids,
+            documents=documents,
+            max_new_tokens=settings.max_new_tokens,
+            sampling=settings.sampling(),
+            boundaries=prompt.boundaries,
+        )
+        notes, self._keeping.notes = self._keeping.notes, []
+        with self._lock:
+            self._notices[chat_id] = " ".join([self._notices.get(chat_id, ""), *notes]).strip()
+
+    def _known_tokens(self, engine: Engine, token_ids: Sequence[int]) -> int:
+        """Of a prompt's beginning, what is read already, here or in the library."""
+        known = engine.context.common_prefix_tokens(token_ids)
+        if self.library is None or known * 2 > len(token_ids):
+            return known
+        match = self.library.best_match(engine.fingerprint, token_ids)
+        if match is None or not match.entry.is_whole:
+            return known
+        return max(known, match.common_tokens)
+
     def _foresee(self, chat_id: str, engine: Engine, prompt: Prompt, new_tokens: int) -> None:
         """A run begins: what is expected of it is kept, to be compared with what comes of it."""
-        tokens, reused = (
-            len(prompt.token_ids),
-            engine.context.common_prefix_tokens(prompt.token_ids),
-        )
+        tokens, reused = len(prompt.token_ids), self._known_tokens(engine, prompt.token_ids)
         foreseen = engine.outlook(tokens, reused_tokens=reused, new_tokens=new_tokens)
         self._reading_spans[chat_id] = prompt.spans
         self._foreseen[chat_id] = self._last_foreseen = foreseen
@@ -295,7 +328,7 @@ class Workspace:
             config = self.engine_config()
         prompt = builder.build(documents, turns, "", settings.system)
         in_documents = sum(document.tokens for document in documents)
-        reused = engine.context.common_prefix_tokens(prompt.token_ids)
+        reused = self._known_tokens(engine, prompt.token_ids)
         parts = PromptParts(
             documents=in_documents,
             conversation=len(prompt.token_ids) - in_documents,

@@ -285,3 +285,20 @@ def adapted(event: Adapted) -> str:
     )
     full = "GPU" if event.full == "device" else "memory"
     return f"{full} full: {_ADAPTED[event.what]} {before} \u2192 {after}, continued"
+
+
+# The library.
+
+NOTHING_KEPT = "Nothing is kept between starts: the program runs with --no-save."
+
+
+def prepared(model: str, tokens: int, size_bytes: int) -> str:
+    """Of a prepared document."""
+    return f"{tokens:,} tokens, read by {model}, {short_size(size_bytes)}"
+
+
+def quota(used_bytes: int, limit_bytes: int) -> str:
+    return (
+        f"{short_size(used_bytes)} of at most {short_size(limit_bytes)}; what was used least "
+        "recently makes room. mom library changes the limit."
+    )

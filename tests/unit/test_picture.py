@@ -70,6 +70,28 @@ def test_a_quotation_over_two_pages_is_marked_on_both(two_pages: Path) -> None:
         assert place[2] > 0.1
 
 
+@pytest.mark.parametrize("turned", [90, 180, 270])
+def test_on_a_turned_page_the_box_is_where_the_words_are_seen(tmp_path: Path, turned: int) -> None:
+    import pypdf
+    from PIL import Image
+
+    path = make.write(tmp_path, "a.pdf", make.pdf([[Text(72, 700, "turned words")]]))
+    writer = pypdf.PdfWriter(clone_from=path)
+    writer.pages[0].rotate(turned)
+    writer.write(tmp_path / "turned.pdf")
+    drawn = draw(Request(str(tmp_path / "turned.pdf"), "", 0, 612, "turned words"))
+    ((left, top, width, height),) = drawn.places
+    with Image.open(io.BytesIO(drawn.png)) as image:
+        ink = image.convert("L").point(lambda grey: 255 if grey < 128 else 0).getbbox()
+    assert ink is not None
+    # The box holds all ink of the page, and little else.
+    assert left * drawn.width - 2 <= ink[0]
+    assert ink[2] <= (left + width) * drawn.width + 2
+    assert top * drawn.height - 2 <= ink[1]
+    assert ink[3] <= (top + height) * drawn.height + 2
+    assert width * height < 0.02
+
+
 def test_words_that_are_not_there_have_no_place(two_pages: Path) -> None:
     for words in ("elephants", "  ", "\u00ad"):
         assert draw(Request(str(two_pages), "", 0, 100, words)).places == ()

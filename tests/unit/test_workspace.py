@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.library import Library
 from app.shelf import Source
 from app.workspace import Workspace
 from benchmarks.long_model import make_long_model
@@ -75,11 +76,11 @@ def test_what_is_refused_leaves_the_turns(workspace: Workspace) -> None:
 
 
 def test_another_model_takes_the_place_of_the_first(workspace: Workspace, model: Path) -> None:
-    until(lambda: workspace.is_ready)
+    until(lambda: workspace.is_ready and not workspace.is_busy)
     answer(workspace, "One?")
     first = workspace.engine
     workspace.load_model(str(model), context_tokens=1_000_000)
-    until(lambda: workspace.is_ready)
+    until(lambda: workspace.is_ready and not workspace.is_busy)
     assert workspace.engine is not first
     assert workspace.engine is not None
     assert workspace.engine.context_window_tokens == 1_000_000
@@ -90,14 +91,14 @@ def test_another_model_takes_the_place_of_the_first(workspace: Workspace, model:
 def test_a_model_that_is_not_there_gets_a_sentence_and_a_way_on(
     workspace: Workspace, model: Path
 ) -> None:
-    until(lambda: workspace.is_ready)
+    until(lambda: workspace.is_ready and not workspace.is_busy)
     workspace.load_model("/nowhere/at/all")
     until(lambda: workspace.model_error)
     assert "/nowhere/at/all" in workspace.model_error
     with pytest.raises(InvalidSetting, match="/nowhere"):
         workspace.ask("Anyone?")
     workspace.load_model(str(model))
-    until(lambda: workspace.is_ready)
+    until(lambda: workspace.is_ready and not workspace.is_busy)
     answer(workspace, "Now?")
     assert len(workspace.conversations.newest.turns) == 1
     with pytest.raises(InvalidSetting, match="Name a model"):
@@ -115,7 +116,7 @@ def test_the_model_is_not_changed_during_a_run(workspace: Workspace, model: Path
 
 
 def test_the_forecast_follows_what_is_chosen(workspace: Workspace, tmp_path: Path) -> None:
-    until(lambda: workspace.is_ready)
+    until(lambda: workspace.is_ready and not workspace.is_busy)
     for name in "ab":
         (tmp_path / f"{name}.txt").write_text(f"{name} two three " * 300)
         workspace.shelf.add(name, Source(tmp_path / f"{name}.txt", f"{name}.txt"))
@@ -142,6 +143,33 @@ def test_the_forecast_follows_what_is_chosen(workspace: Workspace, tmp_path: Pat
     assert one.parts.documents < both.parts.documents
     assert one.parts.reused < 100
     assert [strip.states for strip in one.strips] == ["w"]
+
+
+def test_what_was_read_is_known_at_the_next_start(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one two three " * 400)
+
+    def start() -> Workspace:
+        made = Workspace(Engine.load, str(model), library=Library(tmp_path / "home"))
+        made.configure(max_new_tokens=4)
+        made.shelf.add("a", Source(tmp_path / "a.txt", "a.txt"))
+        until(lambda: made.is_ready and not made.shelf.is_preparing)
+        return made
+
+    first = start()
+    answer(first, "What?")
+    said = first.conversations.newest.turns[0].answer_ids
+    first.close()
+    second = start()
+    chat = second.conversations.newest.id
+    until(lambda: second.forecaster.latest(chat) and second.forecaster.is_current(chat))
+    forecast = second.forecaster.latest(chat)
+    assert forecast is not None
+    # Told before it is asked, and true.
+    assert forecast.parts.reused >= forecast.parts.documents
+    answer(second, "What?")
+    assert second.conversations.newest.turns[0].answer_ids == said
+    assert "known already" in second.conversations.newest.answered[0].figures
+    second.close()
 
 
 def test_the_error_of_loading_is_the_engines_own(tmp_path: Path) -> None:

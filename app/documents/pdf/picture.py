@@ -24,6 +24,8 @@ _MEMORY_BYTES = 2 * 1024**3
 _ASPECT_MAX = 6.0
 # Of a quotation that runs on to the next page, so much is looked for at least.
 _PART_CHARACTERS = 24
+# Steps to the width of a page: boxes are told in shares of it.
+_SHARES = 10_000
 _SAME = str.maketrans({"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u2011": "-"})
 
 
@@ -156,7 +158,6 @@ def _places(page: Any, words: str) -> tuple[tuple[float, float, float, float], .
                 break
     if start < 0 or not wanted:
         return ()
-    width, height = page.get_size()
     lines: list[list[float]] = []
     for index in at[start : start + found]:
         left, bottom, right, top = text.get_charbox(index, loose=True)
@@ -171,15 +172,24 @@ def _places(page: Any, words: str) -> tuple[tuple[float, float, float, float], .
             ]
         else:
             lines.append([left, bottom, right, top])
-    return tuple(
-        (
-            round(left / width, 4),
-            round(1 - top / height, 4),
-            round((right - left) / width, 4),
-            round((top - bottom) / height, 4),
-        )
-        for left, bottom, right, top in lines
-    )
+    return tuple(_as_seen(page, *line) for line in lines)
+
+
+def _as_seen(
+    page: Any, left: float, bottom: float, right: float, top: float
+) -> tuple[float, float, float, float]:
+    """A box in shares of the page as it is shown: turned and cut as it says."""
+    import ctypes
+
+    from pypdfium2 import raw
+
+    across, down = [], []
+    for x, y in ((left, top), (right, bottom)):
+        at_x, at_y = ctypes.c_int(), ctypes.c_int()
+        raw.FPDF_PageToDevice(page.raw, 0, 0, _SHARES, _SHARES, 0, x, y, at_x, at_y)
+        across.append(at_x.value / _SHARES)
+        down.append(at_y.value / _SHARES)
+    return min(across), min(down), abs(across[1] - across[0]), abs(down[1] - down[0])
 
 
 if __name__ == "__main__":

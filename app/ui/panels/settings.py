@@ -31,6 +31,7 @@ def settings_panel(workspace: Workspace) -> tuple[list[Any], Callable[[], list[A
     now = Settings()
     with gr.Column(elem_id="settings"):
         markup("models", _MODELS)
+        markup("library", _LIBRARY)
         with gr.Row(elem_id="setting-model-row"):
             model = gr.Textbox(
                 label="Model",
@@ -180,3 +181,6 @@ def _warned(act: Callable[[], object]) -> None:
 
 _MODELS = """<details><summary>Models and what they read on this machine</summary>
 <ul class="list"></ul></details>"""
+
+_LIBRARY = """<details><summary>Prepared documents: what is read opens at once next time</summary>
+<p></p><ul class="list"></ul></details>"""

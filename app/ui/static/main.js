@@ -15,7 +15,7 @@ import * as viewer from "./viewer.js";
 import "./upload.js";
 
 const PANELS = [layout, chats, documents, meter, tree, tokenMap, viewer, parts, forecast, memory, timeline, chat];
-const DRAWN = ["#send", "#live .answer", "#tree", "#gauge-host .gauge", "#timeline .charts", "#forecast .card", "#map .strips", "#viewer .card", "#progress .line", "#chats .list", "#aside-tabs button", "#tabs nav"];
+const DRAWN = ["#send", "#live .answer", "#tree", "#gauge-host .gauge", "#timeline .charts", "#forecast .card", "#map .strips", "#viewer .card", "#progress .line", "#chats .list", "#aside-tabs button", "#tabs nav", "#library details"];
 
 // Gradio names too few of its buttons, those with an icon and no words.
 const nameButtons = () => {

@@ -83,3 +83,7 @@ export const move = (name, where) => `Move ${name} ${where}`;
 export const found = (number, shown) => number === 0 ? "Nothing found" : number > shown ? `${COUNTS.format(number)} found, the first ${shown}:` : `${COUNTS.format(number)} found:`;
 export const METER = { documents: "Documents", conversation: "Conversation", answer: "Room for the answer" };
 export const meter = (used, level) => `${Math.round(used)} % of the context${level === "bad" ? ", nearly full" : ""}`;
+
+// The library.
+export const FORGET = "Forget";
+export const forget = (name) => `Forget ${name}: delete what was kept of it`;
