@@ -29,7 +29,7 @@ class Feed(Protocol):
 
 
 class StateFeed:
-    """The workspace's state when it changed, and the new text of the answer before it."""
+    """What of the workspace's state changed, and the new text of the answer before it."""
 
     def __init__(self, workspace: Workspace, chat_id: str) -> None:
         self._workspace = workspace
@@ -37,9 +37,10 @@ class StateFeed:
         self._version = -1
         self._run_id = ""
         self._sent = 0
+        self._shown: dict[str, Any] = {}
 
     def poll(self) -> Iterator[Update]:
-        """`text` with what was appended, then `state`."""
+        """`text` with what was appended, then `state` with what of it is new."""
         self._workspace.runs.watch(self._chat_id)
         changed = self._workspace.version
         if changed == self._version:
@@ -54,7 +55,32 @@ class StateFeed:
         if len(run.text) > self._sent:
             yield "text", {"run": run.run_id, "start": self._sent, "text": run.text[self._sent :]}
             self._sent = len(run.text)
-        yield "state", state
+        news = changes(self._shown, state)
+        self._shown = state
+        if news:
+            yield "state", news
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """What a tab needs in order to make of one state the next.
+
+    Args:
+        before: the state it has; empty at first.
+        now: the next one, with the same keys in each of its objects.
+
+    Returns:
+        Values that are new; of an object only those in it, of a list all.
+    """
+    news: dict[str, Any] = {}
+    for key, value in now.items():
+        old = before.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            value = {name: part for name, part in value.items() if old.get(name) != part}
+            if value:
+                news[key] = value
+        elif key not in before or value != old:
+            news[key] = value
+    return news
 
 
 def feeds(workspace: Workspace, chat_id: str) -> list[Feed]:

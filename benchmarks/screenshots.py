@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from app.asgi import App
 from app.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
@@ -25,8 +26,12 @@ _QUESTION = "Who built the observatory? Quote the sentence and name the page."
 
 
 @contextmanager
-def served() -> Iterator[tuple[str, Workspace]]:
-    """The page on a free port, its model loaded."""
+def served(wrap: Callable[[App], App] = lambda app: app) -> Iterator[tuple[str, Workspace]]:
+    """The page on a free port, its model loaded.
+
+    Args:
+        wrap: what lies around the whole server.
+    """
     import socket
 
     import uvicorn
@@ -36,7 +41,7 @@ def served() -> Iterator[tuple[str, Workspace]]:
 
     workspace = Workspace(Engine.load, "smollm2-135m")
     closing = threading.Event()
-    app = create_app(workspace, closing.is_set)
+    app = wrap(create_app(workspace, closing.is_set))
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

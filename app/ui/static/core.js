@@ -47,7 +47,14 @@ export const on = (kind, act) => {
 export const emit = (kind, data) => { last.set(kind, data); for (const act of hearers.get(kind) ?? []) act(data); };
 
 let stream = null, address = () => "./events";
-const listen = (kind) => stream?.addEventListener(kind, (e) => emit(kind, JSON.parse(e.data)));
+// Of the state only what changed is sent: a run that goes on does not send the documents again.
+const merged = (old, news) => {
+  const all = { ...old };
+  for (const [key, value] of Object.entries(news)) all[key] = value?.constructor === Object ? { ...old?.[key], ...value } : value;
+  return all;
+};
+const received = (kind, data) => emit(kind, kind === "state" ? merged(last.get(kind), data) : data);
+const listen = (kind) => stream?.addEventListener(kind, (e) => received(kind, JSON.parse(e.data)));
 export const attach = (url) => {
   if (url) address = url;
   stream?.close(); stream = null;
