@@ -30,7 +30,7 @@ def with_document(page: Any, site: Site, samples: Path) -> None:
     page.locator("#live .samples button", has_text="observatory").click()
     expect(page.locator("#map canvas")).to_have_count(1)
     show(page, "documents")
-    page.click("#documents .choice > summary")
+    expect(page.locator("#tree [role=treeitem]")).not_to_have_count(0)
     page.click("#documents .receipt > summary")
 
 

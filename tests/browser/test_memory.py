@@ -76,8 +76,7 @@ def test_the_forecast_tells_what_fits_and_follows_parts_and_settings(
     if site.workspace.memory().device_name is None:
         expect(card.locator(".note")).to_have_text(wording.ON_CPU)
 
-    page.click("#documents .choice > summary")
-    page.locator("#documents .part input[type=checkbox]").nth(1).click()
+    page.locator("#tree [role=treeitem]").nth(2).locator(".tick").click()
     expect(card.locator(".change")).to_contain_text("This change: \u2212")
     less = headline(page)
     assert less < before

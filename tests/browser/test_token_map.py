@@ -79,8 +79,7 @@ def test_states_before_and_after_reading(page: Any, tmp_path: Path) -> None:
 def test_unticked_parts_are_left_out(page: Any, tmp_path: Path) -> None:
     drop_by_chooser(page, manual(tmp_path))
     wait_for_tokens(page)
-    page.click("#documents .choice > summary")
-    page.get_by_role("checkbox", name="p. 2").uncheck()
+    page.locator("#tree [role=treeitem]").nth(2).locator(".tick").click()
     expect(page.locator("#documents .facts")).to_contain_text("1 unticked")
     page.wait_for_timeout(600)
     assert states(page, 4) == [WAITING, LEFT_OUT, EMPTY, WAITING]

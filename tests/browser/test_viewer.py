@@ -22,8 +22,7 @@ def manual(page: Any, tmp_path: Path) -> Any:
     """The page with a PDF of six pages, one of them opened at the words "line 4.2"."""
     drop_by_chooser(page, make.write(tmp_path, "manual.pdf", make.pdf([body(n) for n in range(6)])))
     wait_for_tokens(page)
-    page.click("#documents .choice > summary")
-    search = page.locator("#documents input[placeholder^='Search']")
+    search = page.get_by_label("Search for a part")
     search.fill("line 4.2")
     search.press("Enter")
     page.click("#documents .hits button")
