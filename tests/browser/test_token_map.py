@@ -47,6 +47,9 @@ def states(page: Any, cells: int) -> list[str]:
 
 def colours_at(page: Any, share: float) -> set[tuple[int, ...]]:
     """Different colours down the strip at a share of its width."""
+    expect(page.locator("#map canvas")).to_be_visible()
+    # It is drawn in the next frame.
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     column = page.evaluate(
         """(share) => { const canvas = document.querySelector('#map canvas');
         const context = canvas.getContext('2d'), x = Math.floor(share * canvas.width);
