@@ -37,7 +37,8 @@ def pytest_collection_modifyitems(items: list[Any]) -> None:
 
 
 @pytest.fixture(scope="package")
-def site() -> Iterator[Site]:
+def site(browser: Any) -> Iterator[Site]:
+    # The browser first: Gradio makes an event loop, and never closes it, where none is running.
     import warnings
 
     with warnings.catch_warnings():
