@@ -124,11 +124,12 @@ def compare(foreseen: Outlook, finished: Finished, peak_bytes: int) -> Compared:
         peak_bytes: of weights, KV and activations, where the model computes.
     """
     tier: TierName = "host" if foreseen.device_peak_bytes is None else "device"
-    steps = finished.decode_steps
+    # The first token comes with the reading.
+    tokens = finished.new_tokens - 1
+    decode_seconds = finished.decode_seconds
     return Compared(
         read_seconds=(foreseen.read_seconds, finished.prefill_seconds),
-        # Drafts that were accepted make an answer faster than any forecast of single steps.
-        token_seconds=(foreseen.token_seconds, finished.decode_seconds / steps if steps else None),
+        token_seconds=(foreseen.token_seconds, decode_seconds / tokens if tokens > 0 else None),
         peak_bytes=(sum(foreseen.by_kind[tier].values()), peak_bytes),
         read_tokens=finished.prompt_tokens - finished.reused_tokens,
     )

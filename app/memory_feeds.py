@@ -98,9 +98,15 @@ class ForecastFeed:
         if workspace.runs.is_busy(self._chat_id):
             # After a run the next question costs something else without anybody's change.
             self._before = self._shown = None
-        elif forecast is not None and forecast is not self._shown:
+        elif forecast is not None and workspace.forecaster.is_current(self._chat_id):
+            # One from before the run may be there for a moment after it.
             shown = self._shown
-            if shown is not None and shown.parts.documents and change(shown, forecast):
+            if (
+                shown is not None
+                and shown != forecast
+                and shown.parts.documents
+                and change(shown, forecast)
+            ):
                 self._before = shown
             self._shown = forecast
         view = forecast_view(

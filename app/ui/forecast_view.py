@@ -200,6 +200,6 @@ def _compared(compared: Compared | None) -> list[list[str]]:
     foreseen_token, real_token = compared.token_seconds
     if real_token is not None:
         foreseen = "–" if foreseen_token is None else wording.token_time(foreseen_token)
-        rows.append(["Each step of the answer", foreseen, wording.token_time(real_token)])
+        rows.append(["Each token of the answer", foreseen, wording.token_time(real_token)])
     rows.append(["Peak of the model", *map(wording.short_size, compared.peak_bytes)])
     return rows

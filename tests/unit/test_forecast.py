@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from app.forecast import (
     compare,
     place_at,
 )
+from app.memory_feeds import ForecastFeed
 from app.prompt import Span
 from app.ui.forecast_view import change, forecast_view, meter_view, work_view
 from mom_core.events import Finished, PrefillProgress
@@ -211,7 +213,7 @@ def test_forecast_and_real_side_by_side() -> None:
     rows = forecast_view("ready", Forecast(PARTS, GPU), compared)["compared"]
     assert rows == [
         ["Reading", "6 min 20 s", "6 min 40 s"],
-        ["Each step of the answer", "0.4 s", "0.5 s"],
+        ["Each token of the answer", "0.4 s", "0.5 s"],
         ["Peak of the model", "17.8 GiB", "18.0 GiB"],
     ]
 
@@ -264,3 +266,48 @@ def test_a_forecast_that_fails_ends_nothing() -> None:
         assert calls.acquire(timeout=5)
     finally:
         forecaster.close()
+
+
+def test_accepted_drafts_count_as_tokens_and_an_answer_of_one_token_as_none() -> None:
+    finished = Finished(
+        reason="stop",
+        prompt_tokens=10,
+        reused_tokens=0,
+        new_tokens=41,
+        decode_steps=5,
+        prefill_seconds=1.0,
+        decode_seconds=4.0,
+    )
+    assert compare(GPU, finished, GIB).token_seconds == (0.41, 0.1)
+    one = replace(finished, new_tokens=1, decode_steps=0, decode_seconds=0.0)
+    assert compare(GPU, one, GIB).token_seconds == (0.41, None)
+
+
+def test_a_persons_change_has_a_price_and_a_run_has_none() -> None:
+    now = SimpleNamespace(forecast=Forecast(PARTS, GPU), is_current=True, is_busy=False)
+    workspace: Any = SimpleNamespace(
+        forecaster=SimpleNamespace(
+            latest=lambda chat: now.forecast, is_current=lambda chat: now.is_current
+        ),
+        runs=SimpleNamespace(is_busy=lambda chat: now.is_busy),
+        settings=SimpleNamespace(fits_best_parts=False),
+        shelf=SimpleNamespace(is_preparing=False),
+        compared={},
+        model_error="",
+        is_ready=True,
+    )
+    feed = ForecastFeed(workspace, "a")
+
+    def told() -> str:
+        return str([view["change"] for _, view in feed.poll()][-1])
+
+    assert told() == ""
+    now.forecast = Forecast(replace(PARTS, documents=400_000), GPU)
+    assert "12,000 tokens" in told()
+    # A run: for a moment after it the forecast from before it is still there.
+    now.is_busy, now.is_current = True, False
+    assert told() == ""
+    now.is_busy = False
+    assert list(feed.poll()) == []
+    now.is_current, now.forecast = True, Forecast(replace(PARTS, conversation=900), GPU)
+    assert told() == ""
