@@ -152,6 +152,9 @@ def test_numbers_and_picture_can_be_saved_and_seen_large(page: Any, site: Site, 
     small = page.locator("#timeline .chart").first.bounding_box()["width"]
     page.click("#timeline [data-act=wide]")
     expect(page.locator("#timeline dialog")).to_be_visible()
+    view, screen = page.locator("#timeline dialog").bounding_box(), page.viewport_size
+    assert 2 * view["x"] + view["width"] == pytest.approx(screen["width"], abs=2)
+    assert 2 * view["y"] + view["height"] == pytest.approx(screen["height"], abs=2)
     assert page.locator("#timeline .chart").first.bounding_box()["width"] > 2 * small
     page.keyboard.press("Escape")
     expect(page.locator("#timeline dialog")).to_be_hidden()
