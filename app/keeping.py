@@ -102,8 +102,13 @@ class Keeping:
             boundaries=boundaries,
             keeper=keeper,
         )
-        with contextlib.closing(events):
-            yield from events
+        try:
+            with contextlib.closing(events):
+                yield from events
+        except Exception:
+            # What was begun for it is deleted, unless it can be gone on with.
+            self.wait()
+            raise
 
     def wait(self) -> None:
         """Until all that is to be kept is on the disk."""

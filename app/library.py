@@ -25,6 +25,7 @@ import filelock
 
 from mom_core.errors import InvalidSetting, SnapshotUnusable
 from mom_core.kv.snapshot import (
+    MANIFEST,
     Manifest,
     block_digests,
     check_files,
@@ -209,13 +210,19 @@ class Library:
         """Deletes an entry's files. Who has it open keeps what is in memory until it ends.
 
         Raises:
-            InvalidSetting: there is no such entry, or its reading goes on right now.
+            InvalidSetting: there is no such entry, its reading goes on right now, or it is
+                something else that lies there.
         """
         with self._guarded():
             entry = self.find(name)
             if not entry.is_whole and self.is_in_use(entry.id):
                 raise InvalidSetting(
                     f'"{entry.name}" is being read right now. Stop that first, then forget it.'
+                )
+            if not _is_ours(entry.folder):
+                raise InvalidSetting(
+                    f"{entry.folder} was not made by mom-chat, so it is not deleted. If you do not "
+                    "need it, delete it yourself."
                 )
             self._delete(entry.folder)
             return entry
@@ -275,7 +282,7 @@ class Library:
             for entry in reversed(entries):
                 if used_bytes + wanted_bytes <= limit_bytes:
                     break
-                if entry.id != keeping and not self.is_in_use(entry.id):
+                if entry.id != keeping and _is_ours(entry.folder) and not self.is_in_use(entry.id):
                     self._delete(entry.folder)
                     used_bytes -= entry.size_bytes
             return used_bytes + wanted_bytes <= limit_bytes
@@ -356,8 +363,12 @@ class Library:
             placed = self.folder / _id(folder)
             folder.replace(placed)
             flush_folder(self.folder)
+            names = [_kept(entry.folder / _ENTRY).get("name") for entry in superseded]
             for entry in superseded:
                 self._delete(entry.folder)
+            if name := next((name for name in names if isinstance(name, str)), ""):
+                # A person may have given it.
+                self._write_entry(replace(self._entry(placed), name=name))
         self.make_room(0, keeping=_id(folder))
 
     def touch(self, entry: Entry) -> None:
@@ -386,13 +397,14 @@ class Library:
         try:
             manifest = self._manifest(folder)
         except SnapshotUnusable as error:
-            size_bytes = sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
+            # What was not made here is named, but neither counted nor deleted.
+            ours = folder.glob("*") if _is_ours(folder) else ()
+            size_bytes = sum(_size(path) or 0 for path in ours)
             return replace(entry, problem=str(error), size_bytes=size_bytes)
         progress = manifest.progress
         problem = ""
         for name, written in manifest.files.items():
-            path = folder / name
-            if not path.is_file() or path.stat().st_size != written.bytes:
+            if _size(folder / name) != written.bytes:
                 problem = (
                     f"{name} of the prepared document in {folder} is damaged, so it is not used. "
                     "Forget it; the document is read again when it is asked about."
@@ -412,7 +424,7 @@ class Library:
 
     def _manifest(self, folder: Path) -> Manifest:
         try:
-            stat = (folder / "manifest.json").stat()
+            stat = (folder / MANIFEST).stat()
         except OSError:
             return read_manifest(folder)
         key = (folder, stat.st_mtime_ns, stat.st_size)
@@ -506,6 +518,18 @@ def _is_held(path: Path) -> bool:
     lock.release()
     path.unlink(missing_ok=True)
     return False
+
+
+def _is_ours(folder: Path) -> bool:
+    return (folder / MANIFEST).exists() or (folder / _ENTRY).exists()
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None where there is none (any more)."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _id(folder: Path) -> str:

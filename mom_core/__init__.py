@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mom_core.config import EngineConfig, SamplingConfig
-    from mom_core.engine import Context, Engine
+    from mom_core.context import Context
+    from mom_core.engine import Engine
     from mom_core.errors import (
         ContextTooLong,
         DocumentError,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Adapted": "events",
-    "Context": "engine",
+    "Context": "context",
     "ContextTooLong": "errors",
     "DocumentError": "errors",
     "Engine": "engine",

@@ -157,6 +157,9 @@ class ReadingKeeper:
     def wait(self) -> None:
         """Until everything is written, and the thread has ended."""
         self._thread.shutdown(wait=True)
+        for future in self._pending:
+            future.result()
+        self._pending.clear()
         self._sweep()
 
     def abandon(self) -> None:

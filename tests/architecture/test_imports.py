@@ -28,6 +28,7 @@ RANKS = [
     ("mom_core.mini_sequence", 5),
     ("mom_core.generate", 5),
     ("mom_core.verify", 5),
+    ("mom_core.context", 6),
     ("mom_core.engine", 6),
     ("mom_core", 7),
     ("app", 8),

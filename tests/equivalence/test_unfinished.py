@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mom_core import Engine, EngineConfig, Finished, PrefillProgress, Token
-from mom_core.engine import Context
+from mom_core.context import Context
 from mom_core.kv.store import LayerKV
 from tests.equivalence.models import (
     LONGROPE_AT,

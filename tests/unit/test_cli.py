@@ -63,6 +63,8 @@ def test_json_is_one_object(samples: Path) -> None:
         "answer",
         "finish_reason",
         "prompt_tokens",
+        "reused_tokens",
+        "resumed_fraction",
         "new_tokens",
         "prefill_seconds",
         "decode_seconds",
@@ -84,6 +86,12 @@ def test_json_is_one_object(samples: Path) -> None:
     assert report["peak_host_bytes"] > 300_000_000
     assert "observatory" in report["answer"].lower()
     assert "tokens/s" in result.stderr
+    assert (report["reused_tokens"], report["resumed_fraction"]) == (0, 0)
+    # Another process, another question: the document is not read again.
+    again = mom("ask", path, "-q", "When?", "--max-new-tokens", "2", "--json")
+    assert json.loads(again.stdout)["reused_tokens"] > document["tokens"]
+    unsaved = mom("ask", path, "-q", "When?", "--max-new-tokens", "2", "--json", "--no-save")
+    assert json.loads(unsaved.stdout)["reused_tokens"] == 0
 
 
 @pytest.mark.builtin

@@ -264,3 +264,54 @@ def test_blocks_tell_a_common_beginning() -> None:
     mine, theirs = block_digests(one), block_digests(other)
     assert len(mine) == 4
     assert [a == b for a, b in zip(mine, theirs, strict=True)] == [True, True, True, False]
+
+
+def test_checkpoints_cost_less_than_three_percent_of_the_reading(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Of a long reading by a clock of our own, on a disk whose speed changes."""
+    from types import SimpleNamespace
+
+    from mom_core.generate import keeping
+    from mom_core.kv.snapshot import SnapshotWriter
+    from mom_core.kv.store import KVStore
+    from mom_core.kv.tiers import device_tier
+    from mom_core.kv.transfer import HiddenStates, Lanes
+
+    cpu, layers = torch.device("cpu"), 300
+    now, spent, written_at = [0.0], [0.0], list[int]()
+    monkeypatch.setattr(keeping.time, "perf_counter", lambda: now[0])
+    put_hidden = SnapshotWriter.put_hidden
+
+    def slow(writer: SnapshotWriter, pieces: Any) -> str:
+        seconds = 0.4 if now[0] < 150 else 1.6
+        now[0] += seconds
+        spent[0] += seconds
+        return put_hidden(writer, pieces)
+
+    monkeypatch.setattr(SnapshotWriter, "put_hidden", slow)
+    store = KVStore(layers, device_tier(cpu))
+    hidden = HiddenStates(device_tier(cpu), cpu, Lanes(cpu), tokens=4, width=8, dtype=torch.float32)
+    run = SimpleNamespace(store=store, past=0, hidden=hidden, logits=None, position=0, layer=0)
+    run.wait_for_copies = lambda: None
+    keeper = ReadingKeeper(tmp_path / "kept", {}, "tiny")
+    keeper.begin([1, 2, 3, 4], store)
+    for layer in range(1, layers):
+        now[0] += 1.0
+        kv = store.layers[layer - 1]
+        assert isinstance(kv, LayerKV)
+        kv.append(torch.ones(1, 1, 4, 8), torch.ones(1, 1, 4, 8))
+        run.layer = layer
+        keeper.layer_done(run)
+        while not keeper.is_idle:
+            pass
+        if (tmp_path / "kept" / MANIFEST).exists():
+            progress = read_manifest(tmp_path / "kept").progress
+            assert progress is not None
+            if progress.layer not in written_at:
+                written_at.append(progress.layer)
+    keeper.wait()
+    assert len(written_at) > 5
+    # The first is written at a guessed speed, and one while the disk became slower.
+    assert spent[0] - 0.4 - 1.6 < 0.03 * layers
+    assert max(b - a for a, b in zip(written_at, written_at[1:], strict=False)) < 60

@@ -1,0 +1,128 @@
+"""Reopening against reading again, and what keeping a reading costs: the built-in model.
+
+    python -m benchmarks.reopen [--tokens 8000] [--times 3] [--record]
+
+Each measurement is a process of its own, after the model is loaded: from the question to the first
+token, once by reading and once from the library; and reading with and without keeping. To be run on
+a machine that does nothing else.
+
+Source: ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from app.keeping import Keeping
+from app.library import Library
+from benchmarks.record import append, describe_run
+from benchmarks.workloads import make_workload
+from mom_core import Engine, Finished, Token
+
+_MODEL = "smollm2-135m"
+_NEW_TOKENS = 16
+
+
+def measure(home: Path | None, tokens: int) -> dict[str, Any]:
+    """One question in this process: seconds to the first token and to the end, and the answer.
+
+    Args:
+        home: of the library; None keeps and finds nothing.
+        tokens: of the prompt.
+    """
+    engine = Engine.load(_MODEL)
+    assert engine.tokenizer is not None
+    work = make_workload(engine.tokenizer, tokens=tokens, new_tokens=_NEW_TOKENS, threads=0)
+    ids = work.prompt_ids
+    engine.generate_ids(work.warm_ids, max_new_tokens=2)
+    engine.context.crop(0)
+    keeping = None if home is None else Keeping(Library(home))
+    started = time.perf_counter()
+    if keeping is None:
+        events = engine.generate(ids, max_new_tokens=_NEW_TOKENS)
+    else:
+        events = keeping.generate(engine, ids, max_new_tokens=_NEW_TOKENS)
+    answer, first_seconds, finished = [], 0.0, None
+    for event in events:
+        if isinstance(event, Token):
+            first_seconds = first_seconds or time.perf_counter() - started
+            answer.append(event.token_id)
+        elif isinstance(event, Finished):
+            finished = event
+    seconds = time.perf_counter() - started
+    if keeping is not None:
+        keeping.close()
+    assert finished is not None
+    return {
+        "first_token_seconds": first_seconds,
+        "seconds": seconds,
+        "saved_after_seconds": time.perf_counter() - started - seconds,
+        "reused_tokens": finished.reused_tokens,
+        "answer": answer,
+    }
+
+
+def run(tokens: int, times: int) -> dict[str, Any]:
+    """All measurements, in turns, and their ratios.
+
+    Args:
+        tokens: of the prompt.
+        times: of each.
+    """
+    samples: dict[str, list[dict[str, Any]]] = {"read": [], "read and keep": [], "reopen": []}
+    for _ in range(times):
+        with tempfile.TemporaryDirectory() as folder:
+            for kind, found in samples.items():
+                home = "" if kind == "read" else folder
+                command = [sys.executable, "-m", "benchmarks.reopen", "--child", home]
+                result = subprocess.run(
+                    [*command, "--tokens", str(tokens)], capture_output=True, text=True, check=True
+                )
+                found.append(json.loads(result.stdout))
+    answers = {tuple(sample["answer"]) for found in samples.values() for sample in found}
+    if len(answers) != 1:
+        raise AssertionError(f"answers differ: {answers}")
+    if any(sample["reused_tokens"] != tokens for sample in samples["reopen"]):
+        raise AssertionError("the library was not used")
+
+    def median(kind: str) -> float:
+        return float(statistics.median(sample["first_token_seconds"] for sample in samples[kind]))
+
+    return {
+        **describe_run(),
+        "tokens": tokens,
+        "samples": samples,
+        "times_faster": median("read") / median("reopen"),
+        "keeping_share": median("read and keep") / median("read") - 1,
+    }
+
+
+def main() -> None:
+    """Prints how much faster reopening is, and what keeping costs."""
+    parser = argparse.ArgumentParser(description="Reopening against reading again.")
+    parser.add_argument("--tokens", type=int, default=8000)
+    parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--record", action="store_true", help="add a line to benchmarks/results")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child is not None:
+        home = Path(arguments.child) if arguments.child else None
+        print(json.dumps(measure(home, arguments.tokens)))
+        return
+    result = run(arguments.tokens, arguments.times)
+    if arguments.record:
+        append("reopen", result)
+    print(f"reopening {arguments.tokens:,} tokens: {result['times_faster']:.0f} x as fast")
+    print(f"keeping a reading: {result['keeping_share']:+.1%} of its time")
+
+
+if __name__ == "__main__":
+    main()
