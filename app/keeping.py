@@ -143,7 +143,10 @@ class Keeping:
             if match.worth <= engine.context.saves_tokens(prompt_ids):
                 self.library.touch(match.entry)
                 return _Found(match)
-            mark = self.library.mark(match.entry.id)
+            mark = self.library.claim(match.entry)
+            if mark is None:
+                tried.add(match.entry.id)
+                continue
             try:
                 engine.use(engine.reopen(match.entry.folder))
             except (SnapshotUnusable, OutOfMemory) as error:

@@ -340,6 +340,13 @@ class Library:
         with self._guarded():
             return Mark(self.folder / _LOCKS, entry_id)
 
+    def claim(self, entry: Entry) -> Mark | None:
+        """Marks an entry to be opened; None if it is gone, or another one writes in it."""
+        with self._guarded():
+            if not entry.folder.is_dir() or (not entry.is_whole and self.is_in_use(entry.id)):
+                return None
+            return Mark(self.folder / _LOCKS, entry.id)
+
     def new_folder(self) -> Path:
         """Where a new reading is to be kept, until `place` makes it an entry."""
         return self.folder / f"{PARTIAL}{uuid.uuid4().hex}"
@@ -363,8 +370,9 @@ class Library:
             placed = self.folder / _id(folder)
             folder.replace(placed)
             flush_folder(self.folder)
-            names = [_kept(entry.folder / _ENTRY).get("name") for entry in superseded]
-            for entry in superseded:
+            gone = [e for e in superseded if e.is_whole or not self.is_in_use(e.id)]
+            names = [_kept(entry.folder / _ENTRY).get("name") for entry in gone]
+            for entry in gone:
                 self._delete(entry.folder)
             if name := next((name for name in names if isinstance(name, str)), ""):
                 # A person may have given it.

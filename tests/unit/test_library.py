@@ -103,6 +103,20 @@ def test_an_interrupted_reading_is_taken_up_by_the_next_process(tmp_path: Path) 
     assert whole.id == entry.id
 
 
+def test_a_reading_that_another_one_goes_on_with_is_left_alone(tmp_path: Path) -> None:
+    prompt, model = make_prompt(200), shared_model("llama")
+    keeping = Keeping(Library(tmp_path))
+    events = keeping.generate(Engine(model, config=CONFIG), prompt, max_new_tokens=ANSWER)
+    for _ in range(10):
+        next(events)
+    events.close()
+    # It was stopped, and is still the first one's to go on with.
+    _, finished = answer(Keeping(Library(tmp_path)), prompt)
+    assert finished.resumed_fraction == 0
+    keeping.close()
+    assert [entry.is_whole for entry in Library(tmp_path).list()] == [True, False]
+
+
 def test_what_is_damaged_is_named_and_read_again(tmp_path: Path) -> None:
     prompt = make_prompt(200)
     answer(Keeping(Library(tmp_path)), prompt)
