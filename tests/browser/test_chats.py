@@ -76,6 +76,7 @@ def test_a_question_is_edited_and_answered_anew(page: Any, site: Site) -> None:
     page.keyboard.press("Escape")
     expect(page.locator("#question textarea")).to_have_value("")
     page.locator("#history a[href='#edit-0']").click()
+    expect(page.locator("#progress .note")).to_contain_text("Editing question 1")
     page.fill("#question textarea", "Another one?")
     page.keyboard.press("Enter")
     expect(page.locator("#history")).to_contain_text("Another one?", timeout=20_000)

@@ -89,7 +89,6 @@ def test_the_forecast_tells_what_fits_and_follows_parts_and_settings(
 def test_a_run_is_drawn_as_it_goes_and_its_numbers_can_be_read(
     page: Any, site: Site, samples: Path
 ) -> None:
-    expect(page.locator("#timeline .none")).to_be_visible()
     read_a_sample(page, site, samples / "observatory-handbook.pdf")
     expect(page.locator("#timeline .none")).to_be_hidden()
     first = page.get_attribute(AREA, "d")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -314,4 +315,4 @@ def test_checkpoints_cost_less_than_three_percent_of_the_reading(
     assert len(written_at) > 5
     # The first is written at a guessed speed, and one while the disk became slower.
     assert spent[0] - 0.4 - 1.6 < 0.03 * layers
-    assert max(b - a for a, b in zip(written_at, written_at[1:], strict=False)) < 60
+    assert max(b - a for a, b in itertools.pairwise(written_at)) < 60
