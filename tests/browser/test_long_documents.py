@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.test_page import drop_by_chooser, wait_for_tokens
 from tests.documents import make
 from tests.documents.test_pdf import body
 
+pytestmark = pytest.mark.slow
 EVIL = "<img src=x onerror=window.bad=1><script>window.bad=2</script>"
 
 

@@ -65,11 +65,11 @@ def test_an_interrupt_ends_it_at_once_and_leaves_nothing(model: Path, tmp_path: 
     for line in process.stderr:
         if line.startswith("Reading"):
             break
-    assert len(list(tmp_path.glob("mom-chat-run-*"))) == 1
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=20)
     assert (process.returncode, stdout) == (130, "")
-    assert stderr.splitlines()[-1] == "Stopped."
+    # What was done of the reading is kept in the library, not among the scratch files.
+    assert stderr.splitlines()[-1].startswith("Stopped")
     assert not list(tmp_path.glob("mom-chat-run-*"))
 
 
@@ -107,7 +107,6 @@ def test_behind_the_page_it_stops_and_a_second_question_reads_little(
     assert fractions == sorted(fractions)
     workspace.stop()
     assert job.wait(10)
-    assert not list(tmp_path.glob("*/*.mapped"))
 
     workspace.ask("What is it about?")
     first = finished(workspace)

@@ -267,6 +267,7 @@ def test_blocks_tell_a_common_beginning() -> None:
     assert [a == b for a, b in zip(mine, theirs, strict=True)] == [True, True, True, False]
 
 
+@pytest.mark.slow
 def test_checkpoints_cost_less_than_three_percent_of_the_reading(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
