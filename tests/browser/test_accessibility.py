@@ -71,7 +71,11 @@ def empty(page: Any, site: Site, samples: Path) -> None:
 STATES = [empty, with_document, answered, viewing, settings]
 
 
-@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+@pytest.mark.parametrize(
+    "state",
+    [s if s in (answered, empty) else pytest.param(s, marks=pytest.mark.slow) for s in STATES],
+    ids=lambda state: state.__name__,
+)
 def test_nothing_serious(
     page: Any, site: Site, samples: Path, state: Callable[[Any, Site, Path], None]
 ) -> None:

@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Site
@@ -22,6 +23,8 @@ from tests.documents.test_pdf import body
 
 _UNREAD = count(100, 10)
 WAITING, READ, EMPTY, LEFT_OUT = "not read yet", "read", "without text", "left out"
+
+pytestmark = pytest.mark.slow
 
 
 def manual(tmp_path: Path) -> Path:
