@@ -270,9 +270,9 @@ class _Forecast:
     def _places_of_a_layer(self, rows: int) -> dict[str, tuple[int, int]]:
         """For first, inner and last layer: layers with KV, and rows of hidden states in flight.
 
-        In flight are the chunk, the next one on its way, and what the chunk before gave. Where
-        hidden states wait in the device's own memory the first two are views, but for the
-        embeddings of the first layer.
+        In flight are the chunk, the next one on its way, and what the chunk before gave until
+        it is copied. Where hidden states wait in the device's own memory all are views, but for
+        the embeddings of the first layer.
         """
         layers = self.shape.kv_layers
         full, rest = divmod(self.tokens, rows)
@@ -280,8 +280,8 @@ class _Forecast:
         following = rows if full > 2 else rest
         if self.strategy.hidden == "device" or self.strategy.device_type == "cpu":
             return {
-                "first layer": (1, rows + before),
-                "inner layer": (layers - 1, before),
+                "first layer": (1, rows),
+                "inner layer": (layers - 1, 0),
                 "last layer": (layers, 0),
             }
         return {
