@@ -525,22 +525,22 @@ class Engine:
         lookup = None if is_off else context._lookup
         if lookup is not None:
             lookup.begin(context._token_ids, most)
-        new_tokens, steps = 0, Steps()
+        new_ids: list[int] = []
+        steps = Steps()
         reason: FinishReason | None = None
         relief = DecodeRelief(self.device)
         while reason is None:
-            unread: Token | None = None
             full: FullMemory | None = None
             with _memory_errors_as_sentences():
                 try:
-                    with self._decode_kv(context, most - new_tokens, relief) as cache:
+                    with self._decode_kv(context, most - len(new_ids), relief) as cache:
                         answer = decode(
                             self._seam,
                             context._store,
                             cache,
                             context._token_ids,
                             logits,
-                            first_index=new_tokens,
+                            first_index=len(new_ids),
                             max_new_tokens=most,
                             read_limit=self._rope_limit_after(context.tokens),
                             eos_ids=self.eos_ids,
@@ -551,12 +551,12 @@ class Engine:
                         )
                         while True:
                             try:
-                                unread = next(answer)
+                                token = next(answer)
                             except StopIteration as end:
                                 reason = end.value
                                 break
-                            new_tokens += 1
-                            yield unread
+                            new_ids.append(token.token_id)
+                            yield token
                 except BaseException as error:
                     full = full_memory(error)
                     if full is None:
@@ -566,15 +566,17 @@ class Engine:
                     adapted = relief.make_room(context._store, full, self._tiers)
                     if adapted is not None:
                         yield adapted
-            if reason is None and unread is not None:
-                # Memory was full; or beyond this length every position is rotated otherwise, and
-                # all is read again.
-                logits = yield from self._append(context, [unread.token_id], reused_tokens=0)
+            held = context.tokens
+            missing = [*prompt_ids[held:], *new_ids[max(0, held - len(prompt_ids)) :]]
+            if reason is None and missing:
+                # Memory was full, and a recurrent state may have gone back some way; or beyond
+                # this length every position is rotated otherwise, and all is read again.
+                logits = yield from self._append(context, missing, reused_tokens=0)
         yield Finished(
             reason=reason,
             prompt_tokens=len(prompt_ids),
             reused_tokens=reused,
-            new_tokens=new_tokens,
+            new_tokens=len(new_ids),
             decode_steps=steps.count,
             prefill_seconds=first_logits_at - started,
             decode_seconds=time.perf_counter() - first_logits_at,

@@ -125,6 +125,7 @@ def _run(
     chosen: list[int] = []
     mark = sampler.mark()
     try:
+        store.settle_states()
         rows = step(token_ids, position)
         for row, logits in enumerate(rows):
             chosen.append(sampler.choose(logits))

@@ -180,8 +180,10 @@ class _Prefill:
             start, end = next(self._chunks(self.position))
             full: FullMemory | None = None
             state = self.store.layers[layer]
-            before = state.now() if isinstance(state, LayerState) else None
+            before: Parts | None = None
             try:
+                if isinstance(state, LayerState):
+                    before = state.now()
                 self._stage(layer)
                 if is_last:
                     self.logits = self._last_chunk(layer, start, end)

@@ -30,6 +30,8 @@ class LayerState:
         self.tokens = 0
         self.parts: Parts = {}
         self._kept: dict[int, _Kept] = {}
+        # The kept position whose parts have still to be brought back; None if all is in place.
+        self._wanted: int | None = None
 
     def adopt(self, parts: Parts) -> None:
         """Takes on the parts of an untouched layer: its state after no token."""
@@ -47,6 +49,7 @@ class LayerState:
 
     def branch(self) -> LayerState:
         """The same state and the same kept ones, which nobody changes; each goes its own way."""
+        self.settle()
         other = LayerState()
         other.tokens = self.tokens
         other.parts = _restored(_copied(self.parts))
@@ -84,6 +87,7 @@ class LayerState:
 
     def now(self) -> Parts:
         """A copy of the state as it is, for `put_back`."""
+        self.settle()
         return {
             name: {i: v.clone() if isinstance(v, Tensor) else v for i, v in values.items()}
             for name, values in self.parts.items()
@@ -100,7 +104,7 @@ class LayerState:
 
     def forget(self, tokens: int) -> None:
         """Drops a kept state."""
-        if tokens:
+        if tokens and tokens != self._wanted:
             self._kept.pop(tokens, None)
 
     def go_to(self, tokens: int) -> None:
@@ -109,16 +113,33 @@ class LayerState:
         Raises:
             KeyError: none is kept at this position.
         """
-        self._become(_restored(self._kept[tokens]) if self.parts else {}, tokens)
+        self.give_up(tokens)
+        self.settle()
+
+    def give_up(self, tokens: int) -> None:
+        """`go_to` that takes no memory, for after a failure: `settle` brings the parts back.
+
+        Raises:
+            KeyError: none is kept at this position.
+        """
+        if self.parts and tokens not in self._kept:
+            raise KeyError(tokens)
+        self.tokens, self._wanted = tokens, tokens
         for later in [at for at in self._kept if at > tokens]:
             del self._kept[later]
+
+    def settle(self) -> None:
+        """Brings back what `give_up` left to be brought back; must come before the layer runs."""
+        if self._wanted is None:
+            return
+        self._become(_restored(self._kept[self._wanted]) if self.parts else {}, self._wanted)
 
     def _become(self, parts: Parts, tokens: int) -> None:
         for name, values in parts.items():
             # In place: a cache of transformers holds the same dictionaries.
             self.parts[name].clear()
             self.parts[name].update(values)
-        self.tokens = tokens
+        self.tokens, self._wanted = tokens, None
 
     @property
     def state_bytes(self) -> int:

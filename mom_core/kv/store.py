@@ -266,6 +266,8 @@ class KVStore:
     def roll_back(self, tokens: int) -> int:
         """`crop` for after a failure: no state is trusted but the kept ones.
 
+        It takes no memory, for there may be none: `settle_states` must come before the next run.
+
         Returns:
             How many tokens are left.
         """
@@ -277,10 +279,15 @@ class KVStore:
         )
         for layer in self.layers:
             if isinstance(layer, LayerState):
-                layer.go_to(left)
+                layer.give_up(left)
             else:
                 layer.crop(left)
         return left
+
+    def settle_states(self) -> None:
+        """Recurrent states are in place, after `roll_back` or not."""
+        for state in self.states:
+            state.settle()
 
     @property
     def used_bytes(self) -> int:

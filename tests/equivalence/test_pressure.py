@@ -74,7 +74,9 @@ def run(engine: Engine, prompt: list[int]) -> tuple[list[int], list[Adapted]]:
         elif isinstance(event, Adapted):
             adapted.append(event)
     assert isinstance(event, Finished)
-    assert len({layer.tokens for layer in engine.context._store.layers}) == 1
+    assert {layer.tokens for layer in engine.context._store.layers} == {engine.context.tokens}
+    # Nothing that was read or said is missing; the last token is never read.
+    assert list(engine.context.token_ids) == [*prompt, *ids[:-1]]
     return ids, adapted
 
 
@@ -128,18 +130,7 @@ def every_op(family: str, kv: Any, times: int, step: int, error: str, folder: Pa
 
 
 @pytest.mark.parametrize("times", [1, 2, 4])
-@pytest.mark.parametrize(
-    "family",
-    [
-        "llama",
-        pytest.param(
-            "qwen3.5",
-            marks=pytest.mark.xfail(
-                reason="a hybrid gives up after repeated failures where it could still go on"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("family", ["llama", "qwen3.5"])
 def test_no_memory_in_operations_of_a_run(family: str, times: int, tmp_path: Path) -> None:
     changed = every_op(family, "device", times, 211, "host", tmp_path)
     assert bool(changed) == (times > 1)
@@ -174,7 +165,7 @@ def test_nothing_left_to_try_is_a_sentence_and_the_context_is_as_before() -> Non
     with (
         failing_tiers(1, 10**6, torch.OutOfMemoryError("CUDA out of memory.")),
         FailingOps(1, 10**6, torch.OutOfMemoryError("CUDA out of memory.")),
-        pytest.raises(OutOfMemory, match="memory is full"),
+        pytest.raises(OutOfMemory, match="The device's memory is full, and so is what could take its place"),
     ):
         list(engine.read(prompt + prompt))
     assert engine.context.kv_bytes == held
