@@ -425,22 +425,15 @@ class _Run:
         max_new_tokens: int,
         sampling: SamplingConfig,
     ) -> Generator[Event, None, None]:
-        if self._keeping is None:
-            return self._engine.generate(
-                prompt.token_ids,
-                max_new_tokens=max_new_tokens,
-                sampling=sampling,
-                boundaries=prompt.boundaries,
-            )
-        from app.keeping import document_info
+        from app.keeping import generate
 
-        return self._keeping.generate(
+        return generate(
+            self._keeping,
             self._engine,
-            prompt.token_ids,
-            documents=[document_info(entry.document) for entry in documents],
+            prompt,
+            (entry.document for entry in documents),
             max_new_tokens=max_new_tokens,
             sampling=sampling,
-            boundaries=prompt.boundaries,
         )
 
     def _keep(self) -> None:

@@ -143,7 +143,6 @@ class Forecaster:
             in the thread; takes its time.
         version: changes whenever a forecast may have.
         is_idle: whether no run is on; forecasts wait for that.
-        changed: called when there is a new one.
     """
 
     def __init__(
@@ -151,12 +150,10 @@ class Forecaster:
         make: Callable[[str], Forecast | None],
         version: Callable[[], object],
         is_idle: Callable[[], bool],
-        changed: Callable[[], None],
     ) -> None:
         self._make = make
         self._version = version
         self._is_idle = is_idle
-        self._changed = changed
         self._made: dict[str, tuple[object, Forecast | None]] = {}
         self._wanted: set[str] = set()
         self._wake = threading.Event()
@@ -197,7 +194,4 @@ class Forecaster:
                 except Exception:  # noqa: BLE001 - a forecast must not end the others
                     _LOG.exception("A forecast failed")
                     forecast = None
-                is_other = self._made.get(chat_id, (None, None))[1] != forecast
                 self._made[chat_id] = (version, forecast)
-                if is_other:
-                    self._changed()

@@ -20,6 +20,7 @@ from mom_core.events import Event
 
 if TYPE_CHECKING:
     from app.documents import Document
+    from app.prompt import Prompt
     from mom_core.engine import Engine
     from mom_core.generate.keeping import ReadingKeeper
     from mom_core.kv.snapshot import Manifest
@@ -36,6 +37,42 @@ def document_info(document: Document) -> DocumentInfo:
     for section in document.sections:
         digest.update(f"{section.label}\n{section.text}\n".encode(errors="surrogatepass"))
     return DocumentInfo(document.name, digest.hexdigest())
+
+
+def generate(
+    keeping: Keeping | None,
+    engine: Engine,
+    prompt: Prompt,
+    documents: Iterable[Document],
+    *,
+    max_new_tokens: int,
+    sampling: SamplingConfig,
+) -> Generator[Event, None, None]:
+    """An answer of the engine's own context, with a library if there is one.
+
+    Args:
+        keeping: None neither looks for what was read before nor keeps anything.
+        engine: idle.
+        prompt: read and answered.
+        documents: in it; asked for only if they are to be named.
+        max_new_tokens: see `Engine.generate`.
+        sampling: see there.
+    """
+    if keeping is None:
+        return engine.generate(
+            prompt.token_ids,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            boundaries=prompt.boundaries,
+        )
+    return keeping.generate(
+        engine,
+        prompt.token_ids,
+        documents=map(document_info, documents),
+        max_new_tokens=max_new_tokens,
+        sampling=sampling,
+        boundaries=prompt.boundaries,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,21 +17,33 @@ _IDLE_MEMORY_EVERY_TICKS = 24
 _MIB = 2**20
 
 
+class _Pace:
+    """Lets only every so many ticks through."""
+
+    def __init__(self) -> None:
+        self._left = 0
+
+    def is_due(self, ticks: int) -> bool:
+        """Whether it is time again; the next time comes after so many ticks."""
+        self._left -= 1
+        if self._left > 0:
+            return False
+        self._left = ticks
+        return True
+
+
 class MemoryFeed:
     """The gauges, twice a second, less often while nothing runs."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._ticks_left = 0
+        self._pace = _Pace()
 
     def poll(self) -> Iterator[tuple[str, Any]]:
         """`memory` with the gauges."""
-        self._ticks_left -= 1
-        if self._ticks_left > 0:
-            return
         is_busy = self._workspace.is_busy
-        self._ticks_left = _MEMORY_EVERY_TICKS if is_busy else _IDLE_MEMORY_EVERY_TICKS
-        yield "memory", view_state.memory_view(self._workspace.memory())
+        if self._pace.is_due(_MEMORY_EVERY_TICKS if is_busy else _IDLE_MEMORY_EVERY_TICKS):
+            yield "memory", view_state.memory_view(self._workspace.memory())
 
 
 class TimelineFeed:
@@ -41,15 +53,13 @@ class TimelineFeed:
         self._workspace = workspace
         self._run_id: str | None = None
         self._next = 0
-        self._ticks_left = 0
+        self._pace = _Pace()
         self._marks = 0
 
     def poll(self) -> Iterator[tuple[str, Any]]:
         """`timeline` when there is another run, then `points`."""
-        self._ticks_left -= 1
-        if self._ticks_left > 0:
+        if not self._pace.is_due(_MEMORY_EVERY_TICKS):
             return
-        self._ticks_left = _MEMORY_EVERY_TICKS
         history = self._workspace.history
         if history.run_id != self._run_id:
             self._run_id, self._next, self._marks = history.run_id, 0, 0
@@ -137,14 +147,12 @@ class WorkFeed:
         self._workspace = workspace
         self._chat_id = chat_id
         self._sent: dict[str, Any] | None = None
-        self._ticks_left = 0
+        self._pace = _Pace()
 
     def poll(self) -> Iterator[tuple[str, Any]]:
         """`work` with its line; null when the run is over."""
-        self._ticks_left -= 1
-        if self._ticks_left > 0:
+        if not self._pace.is_due(_MEMORY_EVERY_TICKS):
             return
-        self._ticks_left = _MEMORY_EVERY_TICKS
         view = work_view(self._workspace.at_work(self._chat_id))
         if view != self._sent:
             self._sent = view

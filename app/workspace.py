@@ -30,7 +30,7 @@ from app.forecast import (
     place_at,
 )
 from app.jobs import Failed, Job
-from app.keeping import Keeping, document_info
+from app.keeping import Keeping, generate
 from app.library import Library
 from app.memory_history import MemoryHistory, Now
 from app.prompt import Prompt, PromptBuilder, Span, Turn
@@ -103,7 +103,7 @@ class Workspace:
         self.compared: dict[str, Compared] = {}
         self.history = MemoryHistory(lambda: self.memory(0.0), self._now)
         self.forecaster = Forecaster(
-            self._forecast, lambda: self._changed_count, lambda: self.runs.is_idle, lambda: None
+            self._forecast, lambda: self._changed_count, lambda: self.runs.is_idle
         )
         self.load_model(model)
 
@@ -277,23 +277,16 @@ class Workspace:
         self, chat_id: str, engine: Engine, prompt: Prompt, settings: Settings
     ) -> Generator[Event, None, None]:
         """The run itself, with the library if there is one."""
-        if self._keeping is None:
-            yield from engine.generate(
-                prompt.token_ids,
-                max_new_tokens=settings.max_new_tokens,
-                sampling=settings.sampling(),
-                boundaries=prompt.boundaries,
-            )
-            return
-        documents = [document_info(one.document) for one in self.shelf.chosen()]
-        yield from self._keeping.generate(
+        yield from generate(
+            self._keeping,
             engine,
-            prompt.token_ids,
-            documents=documents,
+            prompt,
+            (one.document for one in self.shelf.chosen()),
             max_new_tokens=settings.max_new_tokens,
             sampling=settings.sampling(),
-            boundaries=prompt.boundaries,
         )
+        if self._keeping is None:
+            return
         notes, self._keeping.notes = self._keeping.notes, []
         with self._lock:
             self._notices[chat_id] = " ".join([self._notices.get(chat_id, ""), *notes]).strip()

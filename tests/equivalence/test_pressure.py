@@ -165,7 +165,9 @@ def test_nothing_left_to_try_is_a_sentence_and_the_context_is_as_before() -> Non
     with (
         failing_tiers(1, 10**6, torch.OutOfMemoryError("CUDA out of memory.")),
         FailingOps(1, 10**6, torch.OutOfMemoryError("CUDA out of memory.")),
-        pytest.raises(OutOfMemory, match="The device's memory is full, and so is what could take its place"),
+        pytest.raises(
+            OutOfMemory, match="The device's memory is full, and so is what could take its place"
+        ),
     ):
         list(engine.read(prompt + prompt))
     assert engine.context.kv_bytes == held
@@ -190,7 +192,8 @@ CAPPED = """
 import resource, sys, torch
 from mom_core import Adapted, Engine, EngineConfig, PrefillProgress
 from tests.equivalence.models import make_model, make_prompt
-model = make_model("llama", max_position_embeddings=32768)
+model = make_model("llama")
+model.config.max_position_embeddings = 32768
 engine = Engine(model, config=EngineConfig(chunk_tokens=2048, kv="device", hidden="device"))
 engine.generate_ids(make_prompt(64), max_new_tokens=2)
 prompt = make_prompt(24000)

@@ -226,9 +226,7 @@ def test_forecasts_are_made_once_for_each_version_and_not_during_runs() -> None:
         made.append(chat_id)
         return Forecast(PARTS, GPU)
 
-    forecaster = Forecaster(
-        make, lambda: now["version"], lambda: bool(now["is_idle"]), lambda: None
-    )
+    forecaster = Forecaster(make, lambda: now["version"], lambda: bool(now["is_idle"]))
     try:
         while forecaster.latest("a") is None:
             time.sleep(0.01)
@@ -256,7 +254,7 @@ def test_a_forecast_that_fails_ends_nothing() -> None:
         calls.release()
         raise RuntimeError("odd")
 
-    forecaster = Forecaster(make, lambda: 1, lambda: True, lambda: None)
+    forecaster = Forecaster(make, lambda: 1, lambda: True)
     try:
         assert forecaster.latest("a") is None
         assert calls.acquire(timeout=5)

@@ -65,6 +65,7 @@ def test_an_interrupt_ends_it_at_once_and_leaves_nothing(model: Path, tmp_path: 
     for line in process.stderr:
         if line.startswith("Reading"):
             break
+    assert len(list(tmp_path.glob("mom-chat-run-*"))) == 1
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=20)
     assert (process.returncode, stdout) == (130, "")
