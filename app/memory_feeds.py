@@ -21,14 +21,14 @@ class _Pace:
     """Lets only every so many ticks through."""
 
     def __init__(self) -> None:
-        self._left = 0
+        self._since: int | None = None
 
     def is_due(self, ticks: int) -> bool:
-        """Whether it is time again; the next time comes after so many ticks."""
-        self._left -= 1
-        if self._left > 0:
+        """Whether so many ticks have passed since the last time; the first is due at once."""
+        if self._since is not None and self._since + 1 < ticks:
+            self._since += 1
             return False
-        self._left = ticks
+        self._since = 0
         return True
 
 

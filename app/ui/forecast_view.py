@@ -92,11 +92,12 @@ def work_view(work: AtWork | None) -> dict[str, Any] | None:
         return None
     event = work.reading
     if event is None:
-        return {"text": work.status, "percent": None, "speed": "", "left": None}
+        return {"text": work.status, "place": "", "percent": None, "speed": "", "left": None}
     passes = max(1, event.layers)
     done = event.token_layers_done / passes / max(event.elapsed_seconds, 1e-3)
     return {
         "text": wording.at_layer(event, work.place),
+        "place": work.place,
         "percent": round(100 * event.fraction, 1),
         "speed": wording.speed(done),
         "left": None if work.is_paused or not event.eta_seconds else round(event.eta_seconds),

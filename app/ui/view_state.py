@@ -34,7 +34,6 @@ class RunView:
         fraction: of the reading's work, 0..1.
         layer: being read, from 1; 0 while nothing is read.
         layers: L, of the model.
-        left_seconds: to the end of the reading; None where that is not known.
         at_tokens: how far into the prompt that layer has come.
         status: one line for people.
         figures: speed of the finished run, "" before.
@@ -51,7 +50,6 @@ class RunView:
     layer: int = 0
     layers: int = 0
     at_tokens: int = 0
-    left_seconds: float | None = None
     status: str = ""
     figures: str = ""
     error: str = ""
@@ -82,7 +80,6 @@ def apply(view: RunView, event: JobEvent) -> RunView:
                 layer=min(event.layer + 1, event.layers),
                 layers=event.layers,
                 at_tokens=_at_tokens(event),
-                left_seconds=event.eta_seconds,
                 status=wording.reading(event),
             )
         case Adapted():
@@ -91,7 +88,6 @@ def apply(view: RunView, event: JobEvent) -> RunView:
             return replace(
                 view,
                 phase="answering",
-                left_seconds=None,
                 fraction=1.0,
                 layer=0,
                 text=view.text + event.text,
@@ -129,7 +125,6 @@ def run_view(view: RunView) -> dict[str, Any]:
         "layer": view.layer,
         "layers": view.layers,
         "at_tokens": view.at_tokens,
-        "left_seconds": None if view.left_seconds is None else round(view.left_seconds),
         # Its figures stand under the answer.
         "is_answered": bool(view.figures),
         "turn": view.turn,

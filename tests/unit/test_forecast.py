@@ -175,6 +175,7 @@ def test_the_line_of_a_run_names_layer_page_speed_and_time_left() -> None:
     work = AtWork(event, "p. 2 of a.pdf", "", False)
     assert work_view(work) == {
         "text": "Reading layer 12 of 32, p. 2 of a.pdf",
+        "place": "p. 2 of a.pdf",
         "percent": 25.0,
         "speed": "50 tokens/s",
         "left": 6,

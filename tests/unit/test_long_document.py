@@ -116,3 +116,6 @@ def test_behind_the_page_it_stops_and_a_second_question_reads_little(
     assert second.reused_tokens >= first.prompt_tokens
     assert second.prompt_tokens - second.reused_tokens < 100
     assert second.prefill_seconds < first.prefill_seconds / 5
+    # A reading that was stopped is held to be gone on with; nothing outlives the engine.
+    workspace.close()
+    assert not list(tmp_path.glob("*/*.mapped"))

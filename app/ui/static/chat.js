@@ -1,5 +1,5 @@
 /* The conversation that this tab shows: the running answer, progress, buttons, the reader's place. */
-import { $, button, element, emit, on, send, setText } from "./core.js";
+import { $, button, clockIn, element, emit, on, send, setText } from "./core.js";
 import { chatId } from "./chats.js";
 import { liveMarkdown } from "./markdown.js";
 import { view } from "./viewer.js";
@@ -45,12 +45,8 @@ const paintButtons = () => {
 };
 
 // Of a long reading people want to know when to come back, and what it is at.
-let place = "";
-const until = (run) => {
-  if (!run.is_busy || run.phase !== "reading" || !(run.left_seconds > 10)) return "";
-  const time = new Date(Date.now() + 1000 * run.left_seconds).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  return words.until(time, place);
-};
+let work = null;
+const until = (run) => (run.is_busy && run.phase === "reading" && work?.left > 10 ? words.until(clockIn(work.left), work.place) : "");
 
 let announced = "";
 const paintProgress = () => {
@@ -202,7 +198,7 @@ export const start = () => {
     live.text = live.text.slice(0, d.start) + d.text;
     paintLive();
   });
-  on("reading-at", (label) => { place = label; });
+  on("work", (view) => { work = view; if (state) paintProgress(); });
   on("offline", (is) => {
     document.documentElement.dataset.offline = is;
     if (is) setText($("#progress .line"), words.OFFLINE);

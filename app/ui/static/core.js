@@ -19,6 +19,10 @@ export const button = (text, act, label) => {
   return node;
 };
 
+/* The time of day so many seconds from now. */
+const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hour12: false });
+export const clockIn = (seconds) => clock.format(Date.now() + 1000 * seconds);
+
 /* A line beside the place for dropping: what was refused, and why. */
 export const say = (text, bad = !!text) => {
   const node = $("#drop .upload");

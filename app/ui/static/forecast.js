@@ -1,5 +1,5 @@
 /* The forecast card: what the next question costs, and whether the last forecast came true. */
-import { $, element, on, setText } from "./core.js";
+import { $, clockIn, element, on, setText } from "./core.js";
 import { duration } from "./timeline.js";
 import * as words from "./wording.js";
 
@@ -47,7 +47,6 @@ const paint = (view) => {
   }));
 };
 
-const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hour12: false });
 const work = (view) => {
   const box = $("#forecast .work");
   box.hidden = !view;
@@ -56,7 +55,7 @@ const work = (view) => {
   $(".track", box).hidden = view.percent === null;
   $(".track i", box).style.width = `${view.percent ?? 0}%`;
   setText($(".text", box), view.text);
-  const left = view.left === null ? "" : words.leftUntil(duration(view.left), clock.format(Date.now() + 1000 * view.left));
+  const left = view.left === null ? "" : words.leftUntil(duration(view.left), clockIn(view.left));
   setText($(".speed", box), [view.speed, left].filter(Boolean).join(" · "));
 };
 

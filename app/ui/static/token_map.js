@@ -1,6 +1,6 @@
 /* The token map: a strip per document, a cell per page or file, as wide as its tokens. Drawn on a
    canvas, for a manual has thousands of pages. */
-import { $, element, emit, on, setText } from "./core.js";
+import { $, element, on, setText } from "./core.js";
 import { find } from "./parts.js";
 import { view } from "./viewer.js";
 import * as words from "./wording.js";
@@ -128,27 +128,11 @@ const cite = (text) => {
   later();
 };
 
-// Which part the current layer has come to.
-const tellPlace = () => {
-  for (const strip of strips) {
-    let token = strip.start;
-    for (const [n, tokens] of strip.tokens.entries()) {
-      if (strip.states[n] === "x") continue;
-      if (run.at_tokens >= token && run.at_tokens < token + tokens) {
-        emit("reading-at", labelsOf(strip.id)[n * strip.group] ?? "");
-        return;
-      }
-      token += tokens;
-    }
-  }
-};
-
 export const start = () => {
   let text = "";
   on("map", build);
   on("state", (state) => {
     run = state.run;
-    if (run.is_busy && run.phase === "reading" && run.left_seconds > 10) tellPlace();
     for (const one of state.run.is_busy ? [] : state.citations) {
       const strip = one.found && one.place && strips.find((other) => other.id === one.place[0]);
       if (strip) cited.add(key(strip.id, Math.floor(one.place[1] / strip.group)));
