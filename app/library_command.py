@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from app.sizes import parse_size
+from mom_core.sizes import size_text
 
 if TYPE_CHECKING:
     from app.library import Entry, Library
@@ -54,7 +55,7 @@ def list_entries(above: tuple[Path | None, bool], home: Path | None, as_json: bo
 def forget(above: tuple[Path | None, bool], name: str, home: Path | None, as_json: bool) -> None:
     """Delete what was kept of a document."""
     entry = _library(home or above[0]).forget(name)
-    words = f'Forgot "{entry.name}" and freed {_size(entry.size_bytes)}.'
+    words = f'Forgot "{entry.name}" and freed {size_text(entry.size_bytes)}.'
     _print({"forgotten": entry.name, "freed_bytes": entry.size_bytes}, words, as_json or above[1])
 
 
@@ -101,7 +102,9 @@ def quota(
     if size is not None:
         found.set_quota(0 if size.strip() == "0" else parse_size(size))
     now = found.quota()
-    words = f"{_size(now.used_bytes)} of {_size(now.limit_bytes)} are used in {found.folder}."
+    words = (
+        f"{size_text(now.used_bytes)} of {size_text(now.limit_bytes)} are used in {found.folder}."
+    )
     content = {"limit_bytes": now.limit_bytes, "used_bytes": now.used_bytes}
     _print(content, words, as_json or above[1])
 
@@ -133,7 +136,7 @@ def _table(entries: Sequence[Entry], found: Library, limit_bytes: int) -> str:
         if entry.manifest is not None and not entry.problem and not entry.is_whole:
             state = f"read to {entry.fraction:.0%}"
         used_at = entry.used_at[:16].replace("T", " ")
-        size = _size(entry.size_bytes)
+        size = size_text(entry.size_bytes)
         rows.append((entry.name, entry.model, f"{entry.tokens:,}", size, used_at, state))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
@@ -141,7 +144,7 @@ def _table(entries: Sequence[Entry], found: Library, limit_bytes: int) -> str:
         for row in rows
     ]
     used_bytes = sum(entry.size_bytes for entry in entries)
-    lines.append(f"{_size(used_bytes)} of {_size(limit_bytes)} are used in {found.folder}.")
+    lines.append(f"{size_text(used_bytes)} of {size_text(limit_bytes)} are used in {found.folder}.")
     return "\n".join(lines)
 
 
@@ -159,12 +162,6 @@ def _as_json(entry: Entry) -> dict[str, Any]:
         "fraction": entry.fraction,
         "problem": entry.problem,
     }
-
-
-def _size(size_bytes: int) -> str:
-    if size_bytes < 2**30:
-        return f"{size_bytes / 2**20:.1f} MiB"
-    return f"{size_bytes / 2**30:.1f} GiB"
 
 
 def _print(content: dict[str, Any], words: str, as_json: bool) -> None:

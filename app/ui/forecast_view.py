@@ -8,6 +8,7 @@ from typing import Any, Literal
 from app.forecast import AtWork, Compared, Forecast, PromptParts
 from app.ui import wording
 from mom_core.memory.outlook import Outlook
+from mom_core.sizes import size_text
 
 _AT_ONCE_SECONDS = 0.1
 # A prompt of fewer tokens is a question without documents or conversation.
@@ -138,7 +139,7 @@ def _figures(outlook: Outlook) -> list[list[str]]:
     if outlook.token_seconds is not None:
         figures.append([wording.token_time(outlook.token_seconds), "per token"])
     has_gpu = outlook.device_peak_bytes is not None
-    figures.append([wording.short_size(_peak(outlook)), "GPU peak" if has_gpu else "memory peak"])
+    figures.append([size_text(_peak(outlook)), "GPU peak" if has_gpu else "memory peak"])
     return figures
 
 
@@ -169,7 +170,7 @@ def _bars(outlook: Outlook) -> list[dict[str, Any]]:
             }
         )
     if outlook.disk_peak_bytes:
-        text = wording.short_size(outlook.disk_peak_bytes)
+        text = size_text(outlook.disk_peak_bytes)
         bars.append({"name": "Disk", "text": text, "parts": [], "limit": None, "standard": None})
     return bars
 
@@ -202,5 +203,5 @@ def _compared(compared: Compared | None) -> list[list[str]]:
     if real_token is not None:
         foreseen = "–" if foreseen_token is None else wording.token_time(foreseen_token)
         rows.append(["Each token of the answer", foreseen, wording.token_time(real_token)])
-    rows.append(["Peak of the model", *map(wording.short_size, compared.peak_bytes)])
+    rows.append(["Peak of the model", *map(size_text, compared.peak_bytes)])
     return rows

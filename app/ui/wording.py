@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mom_core.events import Adapted, Finished, PrefillProgress
+from mom_core.sizes import size_text
 
 if TYPE_CHECKING:
     from app.citations import Citation
@@ -199,19 +200,12 @@ def reuse(reused_tokens: int, new_tokens: int) -> str:
 
 
 def memory_of(used_bytes: int, total_bytes: int) -> str:
-    return f"{short_size(used_bytes)} of {short_size(total_bytes)}"
-
-
-def short_size(size_bytes: int) -> str:
-    """ "17.9 GiB", "640 MiB"."""
-    if size_bytes < 2**30:
-        return f"{size_bytes / 2**20:.0f} MiB"
-    return f"{size_bytes / 2**30:.1f} GiB"
+    return f"{size_text(used_bytes)} of {size_text(total_bytes)}"
 
 
 def standard_needs(size_bytes: int, *, fits: bool) -> str:
     verdict = "" if fits else ", which does not fit"
-    return f"plain transformers: {short_size(size_bytes)}{verdict}"
+    return f"plain transformers: {size_text(size_bytes)}{verdict}"
 
 
 def reach(longest_tokens: int, window_tokens: int, model: str) -> str:
@@ -233,7 +227,7 @@ def beyond_window(prompt_tokens: int, window_tokens: int, model: str, *, is_fitt
 
 def made_of(kinds: list[tuple[str, int]]) -> str:
     """ "weights 15.0 GiB · KV 2.0 GiB"; what is nothing is not named."""
-    named = [f"{KIND_NAMES[kind]} {short_size(size)}" for kind, size in kinds if size >= 2**19]
+    named = [f"{KIND_NAMES[kind]} {size_text(size)}" for kind, size in kinds if size >= 2**19]
     return " · ".join(named)
 
 
@@ -254,7 +248,7 @@ def changed(
     if seconds is not None and abs(seconds) >= 0.1:
         parts.append(_more_or_less(reading_time(abs(seconds)), seconds))
     if abs(peak_bytes) >= 2**20:
-        parts.append(_more_or_less(short_size(abs(peak_bytes)), peak_bytes))
+        parts.append(_more_or_less(size_text(abs(peak_bytes)), peak_bytes))
     sentences = [f"This change: {', '.join(parts)}."] if parts else []
     if survived is not None:
         kept, before = survived
@@ -294,11 +288,11 @@ NOTHING_KEPT = "Nothing is kept between starts: the program runs with --no-save.
 
 def prepared(model: str, tokens: int, size_bytes: int) -> str:
     """Of a prepared document."""
-    return f"{tokens:,} tokens, read by {model}, {short_size(size_bytes)}"
+    return f"{tokens:,} tokens, read by {model}, {size_text(size_bytes)}"
 
 
 def quota(used_bytes: int, limit_bytes: int) -> str:
     return (
-        f"{short_size(used_bytes)} of at most {short_size(limit_bytes)}; what was used least "
+        f"{size_text(used_bytes)} of at most {size_text(limit_bytes)}; what was used least "
         "recently makes room. mom library changes the limit."
     )

@@ -135,3 +135,18 @@ def open_page(page: Any, site: Site) -> None:
     page.goto(site.url)
     page.wait_for_selector("#send")
     page.wait_for_selector("#gauge-host .now dd:not(:empty)")
+
+
+def put_answer(site: Site, answer: str) -> None:
+    """An answer about the one document that is there, as if a model had given it."""
+    from app.citations import find_citations
+    from app.conversation import Answered
+    from app.prompt import Turn
+
+    (document,) = site.workspace.shelf.chosen()
+    citations = tuple(find_citations(answer, [document.document]))
+    chat = site.workspace.conversations.newest
+    site.workspace.conversations.append(
+        chat.id, Answered(Turn("?", (1,), answer), "", "", citations)
+    )
+    site.workspace._touch()

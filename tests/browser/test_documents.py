@@ -8,7 +8,7 @@ from typing import Any
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Site
+from tests.browser.conftest import Site, put_answer
 from tests.browser.test_page import TOKENS, drop_by_chooser, limit_answers, wait_for_tokens
 from tests.documents import make
 from tests.documents.test_pdf import body
@@ -250,18 +250,7 @@ def test_citations_are_shown_and_open_their_page(page: Any, site: Site, tmp_path
     path = make.write(tmp_path, "manual.pdf", make.pdf([body(n) for n in range(3)]))
     drop_by_chooser(page, path)
     wait_for_tokens(page)
-    from app.citations import find_citations
-    from app.conversation import Answered
-    from app.prompt import Turn
-
-    answer = "It says “alpha beta gamma delta” [p. 1], and “never said at all there”."
-    (document,) = site.workspace.shelf.chosen()
-    citations = tuple(find_citations(answer, [document.document]))
-    chat = site.workspace.conversations.newest
-    site.workspace.conversations.append(
-        chat.id, Answered(Turn("?", (1,), answer), "", "", citations)
-    )
-    site.workspace._touch()
+    put_answer(site, "It says “alpha beta gamma delta” [p. 1], and “never said at all there”.")
     box = page.locator("#live .citations")
     expect(box).to_contain_text("found on p. 1 of manual.pdf")
     expect(box.locator("li.bad")).to_contain_text("not found in the document")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Site
+from tests.browser.conftest import Site, put_answer
 from tests.browser.test_page import (
     ask,
     drop_by_chooser,
@@ -123,18 +123,7 @@ def test_cited_pages_are_marked(page: Any, site: Site, tmp_path: Path) -> None:
     drop_by_chooser(page, manual(tmp_path))
     wait_for_tokens(page)
     before = colours_at(page, 0.1)
-    from app.citations import find_citations
-    from app.conversation import Answered
-    from app.prompt import Turn
-
-    answer = "It stands on [p. 1]."
-    (document,) = site.workspace.shelf.chosen()
-    citations = tuple(find_citations(answer, [document.document]))
-    chat = site.workspace.conversations.newest
-    site.workspace.conversations.append(
-        chat.id, Answered(Turn("?", (1,), answer), "", "", citations)
-    )
-    site.workspace._touch()
+    put_answer(site, "It stands on [p. 1].")
     expect(page.locator("#live .citations")).to_contain_text("found on p. 1")
     page.wait_for_timeout(200)
     assert (0xF5, 0x9E, 0x0B, 255) in colours_at(page, 0.1) - before

@@ -79,13 +79,20 @@ def test_what_another_model_read_is_not_used(keeping: Keeping) -> None:
     assert [entry.name for entry in keeping.library.list()] == ["a.pdf (2)", "a.pdf"]
 
 
-def test_an_interrupted_reading_is_taken_up_by_the_next_process(tmp_path: Path) -> None:
-    prompt, model = make_prompt(200), shared_model("llama")
-    keeping = Keeping(Library(tmp_path))
-    events = keeping.generate(Engine(model, config=CONFIG), prompt, max_new_tokens=ANSWER)
+def stopped_reading(home: Path, prompt: list[int]) -> Keeping:
+    """Of a reading that was stopped after ten steps; it holds that reading still."""
+    keeping = Keeping(Library(home))
+    engine = Engine(shared_model("llama"), config=CONFIG)
+    events = keeping.generate(engine, prompt, max_new_tokens=ANSWER)
     for _ in range(10):
         next(events)
     events.close()
+    return keeping
+
+
+def test_an_interrupted_reading_is_taken_up_by_the_next_process(tmp_path: Path) -> None:
+    prompt, model = make_prompt(200), shared_model("llama")
+    keeping = stopped_reading(tmp_path, prompt)
     keeping.close()
     (entry,) = Library(tmp_path).list()
     assert not entry.is_whole
@@ -104,12 +111,8 @@ def test_an_interrupted_reading_is_taken_up_by_the_next_process(tmp_path: Path) 
 
 
 def test_a_reading_that_another_one_goes_on_with_is_left_alone(tmp_path: Path) -> None:
-    prompt, model = make_prompt(200), shared_model("llama")
-    keeping = Keeping(Library(tmp_path))
-    events = keeping.generate(Engine(model, config=CONFIG), prompt, max_new_tokens=ANSWER)
-    for _ in range(10):
-        next(events)
-    events.close()
+    prompt = make_prompt(200)
+    keeping = stopped_reading(tmp_path, prompt)
     # It was stopped, and is still the first one's to go on with.
     _, finished = answer(Keeping(Library(tmp_path)), prompt)
     assert finished.resumed_fraction == 0
