@@ -126,7 +126,7 @@ class Keeping:
         if len(prompt_ids) >= self._min_tokens:
             try:
                 found = self._bring(engine, prompt_ids)
-                keeper = self._keeper(engine, prompt_ids, tuple(documents), found)
+                keeper = self._keeper(engine, prompt_ids, documents, found)
             except OSError as error:
                 self.notes.append(
                     f"The library {self.library.folder} cannot be used: {error.strerror or error}. "
@@ -201,7 +201,7 @@ class Keeping:
         self,
         engine: Engine,
         prompt_ids: Sequence[int],
-        documents: Sequence[DocumentInfo],
+        documents: Iterable[DocumentInfo],
         found: _Found,
     ) -> ReadingKeeper | None:
         """What keeps this prompt; None if nothing of it is worth keeping."""
@@ -225,13 +225,15 @@ class Keeping:
                 folder, manifest = entry.folder, entry.manifest
             superseded.clear()
         mark = self.library.mark(folder.name.removeprefix(PARTIAL))
+        # Only now: a digest goes through all of a document's text.
+        named = tuple(documents)
         if manifest is None:
-            self.library.describe(folder, documents)
+            self.library.describe(folder, named)
         keeper = ReadingKeeper(
             folder,
             engine.fingerprint,
             engine.name,
-            extra={"documents": [asdict(document) for document in documents]},
+            extra={"documents": [asdict(document) for document in named]},
             found=manifest,
             place=lambda _: self.library.place(folder, superseded),
         )

@@ -79,7 +79,7 @@ class Workspace:
         library: Library | None = None,
     ) -> None:
         self._load_engine = load_engine
-        self._config = config or EngineConfig()
+        self._config = self._begun_with = config or EngineConfig()
         self._lock = threading.RLock()
         self._changed_count = 0
         self.model_name = self.source = model
@@ -137,7 +137,8 @@ class Workspace:
             raise InvalidSetting(
                 "Name a model: smollm2-135m, an id on the model hub, a folder, or a .gguf file."
             )
-        config = self._config
+        # Not that of the model before, whose window may have been stretched.
+        config = self._begun_with
         if context_tokens is not None:
             config = replace(config, context_tokens=context_tokens, extend="yarn")
         with self._lock:

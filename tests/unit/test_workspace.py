@@ -86,6 +86,10 @@ def test_another_model_takes_the_place_of_the_first(workspace: Workspace, model:
     assert workspace.engine.context_window_tokens == 1_000_000
     answer(workspace, "Two?")
     assert len(workspace.conversations.newest.turns) == 2
+    # The next one has its own window again.
+    workspace.load_model(str(model))
+    until(lambda: workspace.is_ready and not workspace.is_busy)
+    assert workspace.engine.context_window_tokens == 524_288
 
 
 def test_a_model_that_is_not_there_gets_a_sentence_and_a_way_on(
