@@ -74,7 +74,8 @@ def document_routes(workspace: Workspace) -> APIRouter:
         }
 
     @router.get("/documents/{document_id}/parts/{number}")
-    async def text(document_id: str, number: int) -> Any:
+    def text(document_id: str, number: int) -> Any:
+        # Colours of code take a moment, in which the streams of other tabs must not wait.
         with refusals():
             section = shelf.section(document_id, number)
         doubt = wording.doubts(section.health, bool(section.text.strip()))
