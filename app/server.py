@@ -108,6 +108,7 @@ def create_app(
     from app.request_limits import RequestLimits
     from app.routes import routes
     from app.ui.build import build, mount_options
+    from app.ui.early_script import EarlyScript
 
     app = fastapi.FastAPI(openapi_url=None)
     app.include_router(routes(workspace, is_closing))
@@ -116,7 +117,7 @@ def create_app(
     # Gradio's queue looks for work a thousand times a second; twenty are enough here.
     demo._queue.sleep_when_free = 0.05
     page: App = gradio.mount_gradio_app(app, demo, path="/", **mount_options())
-    page = RequestLimits(page)
+    page = RequestLimits(EarlyScript(page, "static/frames.js"))
     access = access or Access()
     if access.token is not None or access.password is not None:
         page = Admission(page, token=access.token, password=access.password)

@@ -29,8 +29,7 @@ rect { shape-rendering: crispEdges; }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3; }
   .faint { fill: #9198a1; }
-  rect { shape-rendering: crispEdges; }
-.line { stroke: #59636e; }
+  .line { stroke: #59636e; }
 }
 </style>"""
 

@@ -286,6 +286,24 @@ def test_upload_names_are_never_paths(site: Site, path: str) -> None:
     connection.close()
 
 
+def test_a_page_at_rest_lets_the_browser_rest(page: Any, site: Site) -> None:
+    page.add_init_script(
+        """window.frames_asked = 0;
+        const ask = window.requestAnimationFrame.bind(window);
+        window.requestAnimationFrame = (act) => { window.frames_asked += 1; return ask(act); };"""
+    )
+    open_page(page, site)
+    asked = []
+    for _ in range(12):
+        before = page.evaluate("window.frames_asked")
+        page.wait_for_timeout(1000)
+        asked.append(page.evaluate("window.frames_asked") - before)
+        if asked[-1] <= 2:
+            break
+    # One timer of Gradio's that never ends would ask for sixty.
+    assert asked[-1] <= 2
+
+
 def test_gradio_private_name_still_exists() -> None:
     """The queue's pause between looks is set by a private name (see app/server.py)."""
     import gradio
