@@ -135,9 +135,14 @@ def measure(folder: Path, document_path: Path, config: EngineConfig) -> dict[str
         "seconds": dict(watch.seconds),
         "second_answer_seconds": time.process_time() - started,
         "kv_bytes": engine.context.kv_bytes,
+        "hidden_bytes": first.prompt_tokens * _hidden_bytes_per_token(engine),
         "disk_bytes": engine.kv_disk_bytes,
         "peak_bytes": resident_peak_bytes() - before_bytes,
     }
+
+
+def _hidden_bytes_per_token(engine: Engine) -> int:
+    return int(engine.shape.hidden) * engine.dtype.itemsize
 
 
 def _answer(engine: Engine, prompt: Any) -> Finished:
@@ -185,8 +190,9 @@ def report(runs: list[dict[str, Any]]) -> None:
         seconds = [run["seconds"].get(step, 0.0) for run in runs]
         factor = seconds[-1] / max(seconds[0], 1e-9) / growth
         print(f"{step:28}" + "".join(f"{s:>12.4f}" for s in seconds) + f"{factor:>8.2f}")
-    extra = [(run["peak_bytes"] - run["kv_bytes"]) / run["tokens"] for run in runs]
-    print(f"{'peak beyond KV, bytes/token':28}" + "".join(f"{e:>12,.0f}" for e in extra))
+    extra = [(r["peak_bytes"] - r["kv_bytes"] - r["hidden_bytes"]) / r["tokens"] for r in runs]
+    print("peak of resident memory beyond KV and hidden states,")
+    print(f"{'bytes/token':28}" + "".join(f"{e:>12,.0f}" for e in extra))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pytest
 
 from app.sizes import parse_size
 from mom_core.errors import InvalidSetting
+from mom_core.sizes import size_text
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,17 @@ def test_sizes(text: str, size_bytes: int) -> None:
 def test_what_is_not_a_size_is_a_sentence(text: str) -> None:
     with pytest.raises(InvalidSetting, match=r"is not a size of memory; write a number above 0"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 MiB"),
+        (30_000, "29 KiB"),
+        (200_000, "0.2 MiB"),
+        (2**20 * 880, "880 MiB"),
+        (2**30 * 1234.56, "1,234.6 GiB"),
+    ],
+)
+def test_sizes_are_told_so_that_none_looks_like_nothing(size_bytes: float, text: str) -> None:
+    assert size_text(size_bytes) == text
