@@ -8,6 +8,7 @@ from typing import Any
 
 from app.forecast import Forecast
 from app.memory_history import Mark, Point
+from app.tab_state import at_work, timeline_lines
 from app.ui import view_state
 from app.ui.forecast_view import CardState, change, forecast_view, work_view
 from app.workspace import Workspace
@@ -43,7 +44,7 @@ class MemoryFeed:
         """`memory` with the gauges."""
         is_busy = self._workspace.is_busy
         if self._pace.is_due(_MEMORY_EVERY_TICKS if is_busy else _IDLE_MEMORY_EVERY_TICKS):
-            yield "memory", view_state.memory_view(self._workspace.memory())
+            yield "memory", view_state.memory_view(self._workspace.model.memory())
 
 
 class TimelineFeed:
@@ -63,7 +64,7 @@ class TimelineFeed:
         history = self._workspace.history
         if history.run_id != self._run_id:
             self._run_id, self._next, self._marks = history.run_id, 0, 0
-            yield "timeline", self._workspace.timeline_lines()
+            yield "timeline", timeline_lines(self._workspace)
         points, marks = history.since(self._next)
         if points or len(marks) != self._marks:
             self._next = points[-1].number + 1 if points else self._next
@@ -123,7 +124,7 @@ class ForecastFeed:
             self._state(),
             forecast,
             workspace.compared.get(self._chat_id),
-            workspace.model_error,
+            workspace.model.error,
             before=self._before,
             fits_best_parts=workspace.settings.fits_best_parts,
         )
@@ -133,9 +134,9 @@ class ForecastFeed:
 
     def _state(self) -> CardState:
         workspace = self._workspace
-        if workspace.model_error:
+        if workspace.model.error:
             return "failed"
-        if not workspace.is_ready:
+        if not workspace.model.is_ready:
             return "loading"
         return "counting" if workspace.shelf.is_preparing else "ready"
 
@@ -153,7 +154,7 @@ class WorkFeed:
         """`work` with its line; null when the run is over."""
         if not self._pace.is_due(_MEMORY_EVERY_TICKS):
             return
-        view = work_view(self._workspace.at_work(self._chat_id))
+        view = work_view(at_work(self._workspace, self._chat_id))
         if view != self._sent:
             self._sent = view
             yield "work", view

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
 from app.memory_feeds import ForecastFeed, MemoryFeed, TimelineFeed, TokenMapFeed, WorkFeed
+from app.tab_state import tab_state
 from app.workspace import Workspace
 
 TICK_SECONDS = 0.08
@@ -48,7 +49,7 @@ class StateFeed:
         self._version = changed
         # The text first: whoever sees a run end has all of its answer.
         run = self._workspace.run(self._chat_id)
-        state = self._workspace.state(self._chat_id)
+        state = tab_state(self._workspace, self._chat_id)
         if run.run_id != self._run_id:
             self._run_id, self._sent = run.run_id, 0
             yield "text", {"run": run.run_id, "start": 0, "text": ""}

@@ -97,7 +97,7 @@ class PacedAnswer:
 def answering(workspace: Workspace, answer: PacedAnswer) -> Iterator[None]:
     """Runs of the workspace are this answer; nobody learns a machine's speed from them."""
     with (
-        patch.object(workspace.engine, "generate", answer),
+        patch.object(workspace.model.engine, "generate", answer),
         patch("app.workspace.learn", lambda engine, finished: None),
     ):
         yield

@@ -144,7 +144,7 @@ def answer_costs(
     chat = workspace.conversations.newest.id
     for number in range(messages // 2):
         turn = Turn(f"Question {number}?", (100,) * 300, "Some words of an answer. " * 80)
-        answered = Answered(turn, "Wrote 300 tokens.", "", (), workspace.model_name)
+        answered = Answered(turn, "Wrote 300 tokens.", "", (), workspace.model.name)
         workspace.conversations.append(chat, answered)
     tab = Tab(browser, url)
     marks = []

@@ -46,7 +46,7 @@ def served(wrap: Callable[[App], App] = lambda app: app) -> Iterator[tuple[str, 
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    while not (server.started and workspace.is_ready):
+    while not (server.started and workspace.model.is_ready):
         time.sleep(0.05)
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", workspace

@@ -29,7 +29,7 @@ def build(workspace: Workspace) -> gr.Blocks:
     """The page for one workspace."""
     with gr.Blocks(title="mom-chat", analytics_enabled=False) as demo:
         with gr.Column(elem_id="shell"):
-            markup("top", _header(workspace.model_name))
+            markup("top", _header(workspace.model.name))
             with gr.Column(elem_id="side"):
                 documents_panel()
                 chats_panel()

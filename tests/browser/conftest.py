@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
+from app.tab_state import tab_state
 from app.workspace import Workspace
 
 CHROMIUM = next(
@@ -63,10 +64,10 @@ def site(browser: Any) -> Iterator[Site]:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     for _ in range(600):
-        if server.started and workspace.is_ready:
+        if server.started and workspace.model.is_ready:
             break
         time.sleep(0.1)
-    assert workspace.is_ready
+    assert workspace.model.is_ready
     yield Site(f"http://127.0.0.1:{listener.getsockname()[1]}", workspace)
     closing.set()
     server.should_exit = True
@@ -105,7 +106,7 @@ def empty(workspace: Workspace) -> None:
         workspace.delete(chat.id)
     while workspace.is_busy:
         time.sleep(0.05)
-    for row in workspace.state()["documents"]["rows"]:  # type: ignore[index]
+    for row in tab_state(workspace)["documents"]["rows"]:  # type: ignore[index]
         workspace.shelf.remove(row["id"])
     workspace.configure(
         **{field.name: getattr(Settings(), field.name) for field in fields(Settings)}
@@ -149,4 +150,4 @@ def put_answer(site: Site, answer: str) -> None:
     site.workspace.conversations.append(
         chat.id, Answered(Turn("?", (1,), answer), "", "", citations)
     )
-    site.workspace._touch()
+    site.workspace.touch()

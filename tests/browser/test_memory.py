@@ -73,7 +73,7 @@ def test_the_forecast_tells_what_fits_and_follows_parts_and_settings(
     expect(card.locator(".figures")).to_contain_text("per token")
     expect(card.locator(".bars")).to_contain_text("plain transformers")
     expect(card.locator(".made-of")).to_contain_text("weights")
-    if site.workspace.memory().device_name is None:
+    if site.workspace.model.memory().device_name is None:
         expect(card.locator(".note")).to_have_text(wording.ON_CPU)
 
     page.locator("#tree [role=treeitem]").nth(2).locator(".tick").click()

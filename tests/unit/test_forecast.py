@@ -292,8 +292,7 @@ def test_a_persons_change_has_a_price_and_a_run_has_none() -> None:
         settings=SimpleNamespace(fits_best_parts=False),
         shelf=SimpleNamespace(is_preparing=False),
         compared={},
-        model_error="",
-        is_ready=True,
+        model=SimpleNamespace(error="", is_ready=True),
     )
     feed = ForecastFeed(workspace, "a")
 

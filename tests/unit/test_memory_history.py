@@ -96,7 +96,10 @@ def test_a_page_that_is_open_costs_less_than_5_kb_a_second(history: MemoryHistor
     history._sample = lambda: large
     history.begin("run")
     workspace = SimpleNamespace(
-        history=history, is_busy=True, memory=lambda: large, timeline_lines=dict
+        history=history,
+        is_busy=True,
+        model=SimpleNamespace(memory=lambda: large),
+        last_foreseen=None,
     )
     feeds: list[Any] = [MemoryFeed(workspace), TimelineFeed(workspace)]  # type: ignore[arg-type]
     for feed in feeds:

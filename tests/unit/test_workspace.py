@@ -76,37 +76,37 @@ def test_what_is_refused_leaves_the_turns(workspace: Workspace) -> None:
 
 
 def test_another_model_takes_the_place_of_the_first(workspace: Workspace, model: Path) -> None:
-    until(lambda: workspace.is_ready and not workspace.is_busy)
+    until(lambda: workspace.model.is_ready and not workspace.is_busy)
     answer(workspace, "One?")
-    first = workspace.engine
-    workspace.load_model(str(model), context_tokens=1_000_000)
-    until(lambda: workspace.is_ready and not workspace.is_busy)
-    assert workspace.engine is not first
-    assert workspace.engine is not None
-    assert workspace.engine.context_window_tokens == 1_000_000
+    first = workspace.model.engine
+    workspace.model.load(str(model), context_tokens=1_000_000)
+    until(lambda: workspace.model.is_ready and not workspace.is_busy)
+    assert workspace.model.engine is not first
+    assert workspace.model.engine is not None
+    assert workspace.model.engine.context_window_tokens == 1_000_000
     answer(workspace, "Two?")
     assert len(workspace.conversations.newest.turns) == 2
     # The next one has its own window again.
-    workspace.load_model(str(model))
-    until(lambda: workspace.is_ready and not workspace.is_busy)
-    assert workspace.engine.context_window_tokens == 524_288
+    workspace.model.load(str(model))
+    until(lambda: workspace.model.is_ready and not workspace.is_busy)
+    assert workspace.model.engine.context_window_tokens == 524_288
 
 
 def test_a_model_that_is_not_there_gets_a_sentence_and_a_way_on(
     workspace: Workspace, model: Path
 ) -> None:
-    until(lambda: workspace.is_ready and not workspace.is_busy)
-    workspace.load_model("/nowhere/at/all")
-    until(lambda: workspace.model_error)
-    assert "/nowhere/at/all" in workspace.model_error
+    until(lambda: workspace.model.is_ready and not workspace.is_busy)
+    workspace.model.load("/nowhere/at/all")
+    until(lambda: workspace.model.error)
+    assert "/nowhere/at/all" in workspace.model.error
     with pytest.raises(InvalidSetting, match="/nowhere"):
         workspace.ask("Anyone?")
-    workspace.load_model(str(model))
-    until(lambda: workspace.is_ready and not workspace.is_busy)
+    workspace.model.load(str(model))
+    until(lambda: workspace.model.is_ready and not workspace.is_busy)
     answer(workspace, "Now?")
     assert len(workspace.conversations.newest.turns) == 1
     with pytest.raises(InvalidSetting, match="Name a model"):
-        workspace.load_model("  ")
+        workspace.model.load("  ")
 
 
 def test_the_model_is_not_changed_during_a_run(workspace: Workspace, model: Path) -> None:
@@ -114,13 +114,13 @@ def test_the_model_is_not_changed_during_a_run(workspace: Workspace, model: Path
     workspace.ask("A long one?")
     until(lambda: workspace.run().text)
     with pytest.raises(InvalidSetting, match="The model is at work"):
-        workspace.load_model(str(model))
+        workspace.model.load(str(model))
     workspace.stop()
     until(lambda: not workspace.is_busy)
 
 
 def test_the_forecast_follows_what_is_chosen(workspace: Workspace, tmp_path: Path) -> None:
-    until(lambda: workspace.is_ready and not workspace.is_busy)
+    until(lambda: workspace.model.is_ready and not workspace.is_busy)
     for name in "ab":
         (tmp_path / f"{name}.txt").write_text(f"{name} two three " * 300)
         workspace.shelf.add(name, Source(tmp_path / f"{name}.txt", f"{name}.txt"))
@@ -156,7 +156,7 @@ def test_what_was_read_is_known_at_the_next_start(model: Path, tmp_path: Path) -
         made = Workspace(Engine.load, str(model), library=Library(tmp_path / "home"))
         made.configure(max_new_tokens=4)
         made.shelf.add("a", Source(tmp_path / "a.txt", "a.txt"))
-        until(lambda: made.is_ready and not made.shelf.is_preparing)
+        until(lambda: made.model.is_ready and not made.shelf.is_preparing)
         return made
 
     first = start()
@@ -181,6 +181,6 @@ def test_the_error_of_loading_is_the_engines_own(tmp_path: Path) -> None:
         raise ModelUnavailable("There is no such model. Try another.")
 
     made = Workspace(load, "x")
-    until(lambda: made.model_error)
-    assert made.model_error == "There is no such model. Try another."
+    until(lambda: made.model.error)
+    assert made.model.error == "There is no such model. Try another."
     made.close()

@@ -151,7 +151,7 @@ def settings_panel(workspace: Workspace) -> tuple[list[Any], Callable[[], list[A
     preset.input(on_preset, preset, [fields[key] for key in PRESETS["auto"]], **SPOKEN)
     load.click(
         lambda source, tokens: _warned(
-            lambda: workspace.load_model(source, int(tokens) if tokens else None)
+            lambda: workspace.model.load(source, int(tokens) if tokens else None)
         ),
         [model, window],
         None,
@@ -160,7 +160,7 @@ def settings_panel(workspace: Workspace) -> tuple[list[Any], Callable[[], list[A
 
     def values() -> list[Any]:
         settings = workspace.settings
-        return [workspace.source, *(getattr(settings, name) for name in fields)]
+        return [workspace.model.source, *(getattr(settings, name) for name in fields)]
 
     return [model, *fields.values()], values
 

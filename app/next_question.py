@@ -1,0 +1,130 @@
+"""The next question of a chat: the prompt that would be sent, and what it would cost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from app.conversation import Answered, Conversation, Conversations
+from app.fitting import fit
+from app.forecast import Forecast, PromptParts
+from app.library import Library
+from app.model_slot import ModelSlot
+from app.prompt import Prompt, PromptBuilder, Turn
+from app.settings import Settings
+from app.shelf import Shelf
+from app.token_map import token_map
+from mom_core.errors import ContextTooLong, InvalidSetting
+
+if TYPE_CHECKING:
+    from mom_core.engine import Engine
+
+
+class NextQuestion:
+    """Makes prompts, and forecasts of them, of what is there now.
+
+    Args:
+        model: that will read it.
+        shelf: whose chosen documents are in it.
+        conversations: whose turns are in it.
+        settings: those in force.
+        library: where what was read is kept; None if nothing is.
+        lock: held while model and settings are looked at.
+    """
+
+    def __init__(
+        self,
+        model: ModelSlot,
+        shelf: Shelf,
+        conversations: Conversations,
+        settings: Callable[[], Settings],
+        library: Library | None,
+        lock: threading.RLock,
+    ) -> None:
+        self._model = model
+        self._shelf = shelf
+        self._conversations = conversations
+        self._settings = settings
+        self._library = library
+        self._lock = lock
+
+    def prompt(self, chat: Conversation, question: str) -> tuple[Prompt, str]:
+        """What is sent, and a sentence that has to stand beside the answer ("" if none).
+
+        Raises:
+            InvalidSetting: there is no model.
+            ContextTooLong: documents and conversation exceed the model's window.
+        """
+        with self._lock:
+            engine, builder = self._model.engine, self._model.builder
+            if engine is None or builder is None:
+                raise InvalidSetting(self._model.error)
+            documents, settings = self._shelf.chosen(), self._settings()
+            window, notice = engine.context_window_tokens, ""
+            turns = self._turns(builder, chat.answered)
+            prompt = builder.build(documents, turns, question, settings.system)
+            if len(prompt.token_ids) > window and settings.fits_best_parts:
+                others = len(prompt.token_ids) - sum(document.tokens for document in documents)
+                room = window - others - settings.max_new_tokens
+                fitted = fit(documents, question, room)
+                notice = fitted.sentence
+                prompt = builder.build(fitted.documents, turns, question, settings.system)
+            if len(prompt.token_ids) > window:
+                raise ContextTooLong(
+                    f"Documents and conversation are {len(prompt.token_ids):,} tokens, and "
+                    f"{self._model.name} reads at most {window:,}. Nothing was cut: untick parts, "
+                    "remove a document, start a new chat, or use a model with a larger context."
+                )
+            return prompt, notice
+
+    def known_tokens(self, engine: Engine, token_ids: Sequence[int]) -> int:
+        """Of a prompt's beginning, what is read already, here or in the library."""
+        known = engine.context.common_prefix_tokens(token_ids)
+        if self._library is None or known * 2 > len(token_ids):
+            return known
+        match = self._library.best_match(engine.fingerprint, token_ids)
+        if match is None or not match.entry.is_whole:
+            return known
+        return max(known, match.common_tokens)
+
+    def forecast(self, chat_id: str) -> Forecast | None:
+        """What it would cost; None while that cannot be told. Takes its time."""
+        with self._lock:
+            engine, builder, settings = self._model.engine, self._model.builder, self._settings()
+            if engine is None or builder is None or self._shelf.is_preparing:
+                return None
+            documents, cells = self._shelf.chosen(), self._shelf.cells()
+            turns = self._turns(builder, self._conversations.known(chat_id).answered)
+            config = settings.engine_config(self._model.config)
+            model_name = self._model.name
+        prompt = builder.build(documents, turns, "", settings.system)
+        in_documents = sum(document.tokens for document in documents)
+        reused = self.known_tokens(engine, prompt.token_ids)
+        parts = PromptParts(
+            documents=in_documents,
+            conversation=len(prompt.token_ids) - in_documents,
+            answer_room=settings.max_new_tokens,
+            window=engine.context_window_tokens,
+            reused=reused,
+        )
+        return Forecast(
+            parts,
+            engine.outlook(
+                len(prompt.token_ids),
+                reused_tokens=reused,
+                new_tokens=settings.max_new_tokens,
+                config=config,
+            ),
+            token_map(cells, prompt.spans, reused),
+            # What could be dropped is told where nothing is.
+            0 if documents else engine.longest_prompt_tokens(config),
+            model_name,
+        )
+
+    def _turns(self, builder: PromptBuilder, answered: Sequence[Answered]) -> list[Turn]:
+        """The turns as this model reads them: the ids of another one's answers are not its own."""
+        return [
+            one.turn if one.model == self._model.name else builder.retold(one.turn)
+            for one in answered
+        ]
