@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Body, Response
 
 from app.conversation import export
-from app.refusals import refusals
+from app.refusals import Route, Wanted
 from app.workspace import Workspace
+
+
+class Question(Wanted):
+    """A question; with `turn` in the place of an earlier one, whose words it has if none."""
+
+    question: str | None = None
+    turn: int | None = None
 
 
 def chat_routes(workspace: Workspace) -> APIRouter:
     """All of them, for one workspace."""
-    router = APIRouter()
+    router = APIRouter(route_class=Route)
 
     @router.post("/chats")
     async def begin() -> Any:
         return {"id": workspace.new_conversation()}
 
     @router.put("/chats/{chat_id}/name")
-    async def rename(chat_id: str, request: Request) -> Response:
-        with refusals():
-            workspace.rename(chat_id, str(await request.json()))
+    async def rename(chat_id: str, name: Annotated[str, Body()]) -> Response:
+        workspace.rename(chat_id, name)
         return Response(status_code=204)
 
     @router.delete("/chats/{chat_id}")
     async def delete(chat_id: str) -> Response:
-        with refusals():
-            workspace.delete(chat_id)
+        workspace.delete(chat_id)
         return Response(status_code=204)
 
     @router.get("/chats/{chat_id}/export")
     async def exported(chat_id: str) -> Response:
-        with refusals():
-            conversation = workspace.conversations.find(chat_id)
+        conversation = workspace.conversations.find(chat_id)
         name = quote(f"{conversation.name}.md", safe="")
         return Response(
             export(conversation),
@@ -44,40 +48,32 @@ def chat_routes(workspace: Workspace) -> APIRouter:
         )
 
     @router.post("/chats/{chat_id}/ask")
-    async def ask(chat_id: str, request: Request) -> Response:
-        """A question; with `turn` in the place of an earlier one, whose words it has if none."""
-        wanted = await request.json()
-        with refusals():
-            question = wanted.get("question")
-            if (turn := wanted.get("turn")) is None:
-                workspace.ask(str(question or ""), chat_id)
-            else:
-                words = None if question is None else str(question)
-                workspace.ask_again(int(turn), words, chat_id)
+    async def ask(chat_id: str, wanted: Question) -> Response:
+        if wanted.turn is None:
+            workspace.ask(wanted.question or "", chat_id)
+        else:
+            workspace.ask_again(wanted.turn, wanted.question, chat_id)
         return Response(status_code=204)
 
     @router.put("/chats/{chat_id}/run")
-    async def control(chat_id: str, request: Request) -> Response:
-        """What the run is to do: "stop", "pause" or "resume"."""
-        match await request.json():
-            case "stop":
-                workspace.runs.stop(chat_id)
-            case "pause":
-                workspace.runs.pause(chat_id, is_paused=True)
-            case "resume":
-                workspace.runs.pause(chat_id, is_paused=False)
+    async def control(
+        chat_id: str, what: Annotated[Literal["stop", "pause", "resume"], Body()]
+    ) -> Response:
+        """What the run is to do."""
+        if what == "stop":
+            workspace.runs.stop(chat_id)
+        else:
+            workspace.runs.pause(chat_id, is_paused=what == "pause")
         return Response(status_code=204)
 
     @router.get("/chats/{chat_id}/turns/{turn}")
     async def turn_of(chat_id: str, turn: int) -> Any:
         """A question and its answer as they were written, for copying and editing."""
-        with refusals():
-            answered = workspace.answered_turn(chat_id, turn)
+        answered = workspace.answered_turn(chat_id, turn)
         return {"question": answered.turn.question, "answer": answered.turn.answer}
 
     @router.get("/chats/{chat_id}/turns/{turn}/citations/{number}")
     async def citation(chat_id: str, turn: int, number: int) -> Any:
-        with refusals():
-            return workspace.citation(chat_id, turn, number)
+        return workspace.citation(chat_id, turn, number)
 
     return router

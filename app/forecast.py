@@ -34,6 +34,7 @@ class PromptParts:
         answer_room: kept for the answer.
         window: of the model.
         reused: at the beginning, how many were read before.
+        fitted: at most sent, where only the parts that match best are; None where all is sent.
     """
 
     documents: int
@@ -41,11 +42,17 @@ class PromptParts:
     answer_room: int
     window: int
     reused: int
+    fitted: int | None = None
 
     @property
     def prompt(self) -> int:
-        """S."""
+        """All that is chosen."""
         return self.documents + self.conversation
+
+    @property
+    def sent(self) -> int:
+        """S, or the most that it can be."""
+        return self.prompt if self.fitted is None else self.fitted
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,15 +277,30 @@ class Library:
             Whether it fits now.
         """
         with self._guarded():
-            limit_bytes, entries = self._limit_bytes(), self.list()
-            used_bytes = sum(entry.size_bytes for entry in entries)
-            for entry in reversed(entries):
-                if used_bytes + wanted_bytes <= limit_bytes:
-                    break
-                if entry.id != keeping and _is_ours(entry.folder) and not self.is_in_use(entry.id):
-                    self._delete(entry.folder)
-                    used_bytes -= entry.size_bytes
-            return used_bytes + wanted_bytes <= limit_bytes
+            limit_bytes = self._limit_bytes()
+            for entry in self.beyond(limit_bytes, wanted_bytes, keeping):
+                self._delete(entry.folder)
+            return self.quota().used_bytes + wanted_bytes <= limit_bytes
+
+    def beyond(
+        self, limit_bytes: int, wanted_bytes: int = 0, keeping: str = ""
+    ) -> tuple[Entry, ...]:
+        """What a limit has no room for: entries used least recently, never those in use.
+
+        Args:
+            limit_bytes: for all together.
+            wanted_bytes: more to be written.
+            keeping: id of an entry that stays.
+        """
+        entries, gone = self.list(), list[Entry]()
+        used_bytes = sum(entry.size_bytes for entry in entries)
+        for entry in reversed(entries):
+            if used_bytes + wanted_bytes <= limit_bytes:
+                break
+            if entry.id != keeping and _is_ours(entry.folder) and not self.is_in_use(entry.id):
+                gone.append(entry)
+                used_bytes -= entry.size_bytes
+        return tuple(gone)
 
     # What a prompt finds, and leaves.
 

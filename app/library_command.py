@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from app.sizes import parse_size
+from app.sizes import parse_quota
 from mom_core.sizes import size_text
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def quota(
     """Show what the library may take, or set it: such as 40GiB, or 0 to keep nothing."""
     found = _library(home or above[0])
     if size is not None:
-        found.set_quota(0 if size.strip() == "0" else parse_size(size))
+        found.set_quota(parse_quota(size))
     now = found.quota()
     words = (
         f"{size_text(now.used_bytes)} of {size_text(now.limit_bytes)} are used in {found.folder}."

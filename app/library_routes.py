@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Body, Response
 
 from app.library import Library
-from app.refusals import refusals
+from app.refusals import Route, Wanted
+from app.sizes import parse_quota
 from app.ui import wording
 from app.workspace import Workspace
 from mom_core.errors import InvalidSetting
+from mom_core.sizes import size_text
+
+
+class WantedQuota(Wanted):
+    """What the library may take, as people write sizes, and whether entries may go for it."""
+
+    size: str
+    may_delete: bool = False
 
 
 def library_routes(workspace: Workspace) -> APIRouter:
     """All of them, for one workspace."""
-    router = APIRouter()
+    router = APIRouter(route_class=Route)
 
     def library() -> Library:
         if workspace.library is None:
@@ -27,7 +36,7 @@ def library_routes(workspace: Workspace) -> APIRouter:
         """Entries, the last used first, and what they take of the quota."""
         kept = workspace.library
         if kept is None:
-            return {"entries": [], "text": wording.NOTHING_KEPT}
+            return {"entries": [], "text": wording.NOTHING_KEPT, "limit": None}
         quota = kept.quota()
         return {
             "entries": [
@@ -41,18 +50,28 @@ def library_routes(workspace: Workspace) -> APIRouter:
                 for entry in kept.list()
             ],
             "text": wording.quota(quota.used_bytes, quota.limit_bytes),
+            "limit": size_text(quota.limit_bytes) if quota.limit_bytes else "0",
         }
+
+    @router.put("/library/quota")
+    def change_quota(wanted: WantedQuota) -> Any:
+        """Sets what the library may take; where entries would go for that, asks back first."""
+        limit_bytes = parse_quota(wanted.size)
+        gone = library().beyond(limit_bytes)
+        if gone and not wanted.may_delete:
+            size_bytes = sum(entry.size_bytes for entry in gone)
+            return {"question": wording.less_kept(len(gone), size_bytes)}
+        library().set_quota(limit_bytes)
+        return {"question": ""}
 
     @router.delete("/library/{entry_id}")
     def forget(entry_id: str) -> Response:
-        with refusals():
-            library().forget(entry_id)
+        library().forget(entry_id)
         return Response(status_code=204)
 
     @router.put("/library/{entry_id}/name")
-    async def rename(entry_id: str, request: Request) -> Response:
-        with refusals():
-            library().rename(entry_id, str(await request.json()))
+    def rename(entry_id: str, name: Annotated[str, Body()]) -> Response:
+        library().rename(entry_id, name)
         return Response(status_code=204)
 
     return router

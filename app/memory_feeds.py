@@ -126,7 +126,6 @@ class ForecastFeed:
             workspace.compared.get(self._chat_id),
             workspace.model.error,
             before=self._before,
-            fits_best_parts=workspace.settings.fits_best_parts,
         )
         if view != self._sent:
             self._sent = view

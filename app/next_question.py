@@ -99,24 +99,26 @@ class NextQuestion:
             config = settings.engine_config(self._model.config)
             model_name = self._model.name
         prompt = builder.build(documents, turns, "", settings.system)
+        tokens = len(prompt.token_ids)
         in_documents = sum(document.tokens for document in documents)
-        reused = self.known_tokens(engine, prompt.token_ids)
+        window, new_tokens = engine.context_window_tokens, settings.max_new_tokens
+        known = reused = self.known_tokens(engine, prompt.token_ids)
+        fitted = None
+        if tokens > window and settings.fits_best_parts:
+            # Which parts those are hangs on the question: of the price, the most is told.
+            fitted, reused = max(window - new_tokens, tokens - in_documents), 0
         parts = PromptParts(
             documents=in_documents,
-            conversation=len(prompt.token_ids) - in_documents,
-            answer_room=settings.max_new_tokens,
-            window=engine.context_window_tokens,
+            conversation=tokens - in_documents,
+            answer_room=new_tokens,
+            window=window,
             reused=reused,
+            fitted=fitted,
         )
         return Forecast(
             parts,
-            engine.outlook(
-                len(prompt.token_ids),
-                reused_tokens=reused,
-                new_tokens=settings.max_new_tokens,
-                config=config,
-            ),
-            token_map(cells, prompt.spans, reused),
+            engine.outlook(parts.sent, reused_tokens=reused, new_tokens=new_tokens, config=config),
+            token_map(cells, prompt.spans, known),
             # What could be dropped is told where nothing is.
             0 if documents else engine.longest_prompt_tokens(config),
             model_name,

@@ -17,6 +17,7 @@ from app.chat_routes import chat_routes
 from app.document_routes import document_routes
 from app.library_routes import library_routes
 from app.model_choices import model_choices
+from app.refusals import Route
 from app.shelf import Source
 from app.stream import updates
 from app.uploads import Uploads
@@ -43,7 +44,7 @@ def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
         workspace: what they show and change.
         is_closing: ends the streams when the server shuts down.
     """
-    router = APIRouter()
+    router = APIRouter(route_class=Route)
     uploads = Uploads(workspace.folder)
     # More at once would only make each of them slower.
     streams = asyncio.Semaphore(_STREAMS_AT_ONCE)
@@ -51,11 +52,8 @@ def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
 
     @router.put("/uploads/{batch}")
     async def upload(batch: str, path: str, request: Request) -> Response:
-        try:
-            place = uploads.place(batch, path)
-        except DocumentError as fault:
-            # The other files of the batch may be as they should.
-            raise HTTPException(400, str(fault)) from fault
+        # One that is refused here leaves the other files of the batch as they are.
+        place = uploads.place(batch, path)
         try:
             async with streams:
                 with place.open("wb") as file:
@@ -66,9 +64,9 @@ def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
             # A tab was closed, or a network broke: half a file is no document.
             uploads.forget(batch)
             raise HTTPException(400, "The upload broke off; drop it again.") from fault
-        except DocumentError as fault:
+        except DocumentError:
             uploads.forget(batch)
-            raise HTTPException(400, str(fault)) from fault
+            raise
         except OSError as fault:
             uploads.forget(batch)
             sentence = f"The file could not be stored: {fault.strerror}. Free some disk space."
@@ -77,11 +75,7 @@ def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
 
     @router.post("/uploads/{batch}")
     async def uploaded(batch: str) -> Response:
-        try:
-            source = uploads.finish(batch)
-        except DocumentError as fault:
-            raise HTTPException(400, str(fault)) from fault
-        shelf.add(batch, source)
+        shelf.add(batch, uploads.finish(batch))
         return Response(status_code=204)
 
     router.include_router(document_routes(workspace))

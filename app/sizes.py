@@ -12,7 +12,7 @@ _UNITS = {
     # Without a unit, what memory is counted in.
     "": 1024**3,
 }
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([a-z]*)")
 
 
 def parse_size(text: str) -> int:
@@ -30,3 +30,12 @@ def parse_size(text: str) -> int:
             "24GB or 512MiB. Without a unit it counts GiB."
         )
     return size_bytes
+
+
+def parse_quota(text: str) -> int:
+    """Bytes of a size that may be nothing: "0" is 0 bytes.
+
+    Raises:
+        InvalidSetting: it is not a size.
+    """
+    return 0 if text.strip() == "0" else parse_size(text)

@@ -22,6 +22,8 @@ FOLDER = ROOT / "assets" / "screenshots"
 SAMPLES = ROOT / "assets" / "samples"
 _DESKTOP: Any = {"width": 1440, "height": 900}
 _PHONE: Any = {"width": 390, "height": 844}
+# Others may use the machine.
+_WAIT_MILLISECONDS = 300_000
 _QUESTION = "Who built the observatory? Quote the sentence and name the page."
 
 
@@ -73,6 +75,7 @@ def main() -> None:
                 context = browser.new_context(
                     viewport=viewport, color_scheme=scheme, device_scale_factor=1
                 )
+                context.set_default_timeout(_WAIT_MILLISECONDS)
                 opened = context.new_page()
                 opened.goto(url)
                 opened.wait_for_selector("#gauge-host .now dd:not(:empty)", state="attached")
@@ -103,9 +106,15 @@ def _states(page: Callable[..., Any], workspace: Workspace, long: Path) -> None:
     _idle(desk)
     _take(desk, "stopped")
     workspace.shelf.remove(workspace.shelf.cells()[1][0])
-    desk.click("#new")
+    _begin_chat(desk)
+    _ask(desk, "Summarise the most important points.")
+    desk.wait_for_function("document.querySelector('#live .answer').innerText.length > 60")
+    _take(desk, "answering", settle=0.1)
+    desk.click("#stop")
+    _idle(desk)
+    _begin_chat(desk)
+    workspace.configure(max_new_tokens=120)
     _ask(desk, _QUESTION)
-    _take(desk, "answering")
     _idle(desk)
     _take(desk, "answered")
     key = workspace.shelf.cells()[0][0]
@@ -157,7 +166,14 @@ def _ask(page: Any, question: str) -> None:
 
 
 def _idle(page: Any) -> None:
-    page.wait_for_function("document.documentElement.dataset.state === 'idle'", timeout=120_000)
+    page.wait_for_function("document.documentElement.dataset.state === 'idle'")
+
+
+def _begin_chat(page: Any) -> None:
+    """A question that is asked before the new chat is there would go into the old one."""
+    before = page.evaluate("document.documentElement.dataset.chat")
+    page.click("#new")
+    page.wait_for_function("(id) => document.documentElement.dataset.chat !== id", arg=before)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ def forecast_view(
     model_error: str = "",
     *,
     before: Forecast | None = None,
-    fits_best_parts: bool = False,
 ) -> dict[str, Any]:
     """All that the card shows.
 
@@ -33,7 +32,6 @@ def forecast_view(
         compared: the last run's forecast and what came of it.
         model_error: why there is no model.
         before: the forecast until the last change; None if there was none.
-        fits_best_parts: whether of too long documents the best parts are read.
     """
     if forecast is None or state in ("loading", "failed", "counting"):
         words = {
@@ -42,14 +40,14 @@ def forecast_view(
         }.get(state, wording.FORECAST_COUNTING)
         return {"state": state, "sentence": words, "compared": _compared(compared)}
     outlook, parts = forecast.outlook, forecast.parts
-    is_too_long = parts.prompt > parts.window
+    is_too_long = parts.sent > parts.window
     sentence, has_nothing = "", bool(forecast.longest_tokens)
     if is_too_long:
-        sentence = wording.beyond_window(
-            parts.prompt, parts.window, forecast.model_name, is_fitted=fits_best_parts
-        )
+        sentence = wording.beyond_window(parts.sent, parts.window, forecast.model_name)
     elif not outlook.fits:
         sentence = outlook.sentence
+    elif parts.fitted is not None:
+        sentence = wording.fitted(parts.prompt, parts.fitted, forecast.model_name)
     elif has_nothing:
         sentence = wording.reach(forecast.longest_tokens, parts.window, forecast.model_name)
     return {
@@ -57,10 +55,10 @@ def forecast_view(
         "headline": (
             wording.NOTHING_DROPPED
             if has_nothing and parts.prompt < _BARE_TOKENS
-            else wording.forecast_tokens(parts.prompt)
+            else wording.forecast_tokens(parts.sent, is_most=parts.fitted is not None)
         ),
         "figures": _figures(outlook),
-        "reuse": wording.reuse(parts.reused, parts.prompt - parts.reused),
+        "reuse": wording.reuse(parts.reused, parts.sent - parts.reused),
         "change": "" if before is None else change(before, forecast),
         "sentence": sentence,
         "reason": outlook.reason,
@@ -73,7 +71,7 @@ def forecast_view(
 
 def change(before: Forecast, after: Forecast) -> str:
     """What the last change costs or saves, and what it leaves of what was read; "" if nothing."""
-    tokens = after.parts.prompt - before.parts.prompt
+    tokens = after.parts.sent - before.parts.sent
     was, now = before.outlook, after.outlook
     if not tokens and was.strategy == now.strategy:
         return ""

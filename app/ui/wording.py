@@ -176,8 +176,8 @@ _ADAPTED = {
 }
 
 
-def forecast_tokens(tokens: int) -> str:
-    return f"{tokens:,} tokens"
+def forecast_tokens(tokens: int, *, is_most: bool = False) -> str:
+    return f"{'Up to ' if is_most else ''}{tokens:,} tokens"
 
 
 def reading_time(seconds: float) -> str:
@@ -218,11 +218,21 @@ def reach(longest_tokens: int, window_tokens: int, model: str) -> str:
     )
 
 
-def beyond_window(prompt_tokens: int, window_tokens: int, model: str, *, is_fitted: bool) -> str:
+def beyond_window(prompt_tokens: int, window_tokens: int, model: str) -> str:
     """More than the model can read at once."""
-    over = f"This is {prompt_tokens - window_tokens:,} tokens more than {model} reads at once "
-    way = "the parts that fit your question best are read" if is_fitted else "untick parts"
-    return f"{over}({window_tokens:,}): {way}."
+    return (
+        f"This is {prompt_tokens - window_tokens:,} tokens more than {model} reads at once "
+        f"({window_tokens:,}): untick parts."
+    )
+
+
+def fitted(prompt_tokens: int, sent_tokens: int, model: str) -> str:
+    """Only the parts that match best are read; the figures are for those."""
+    return (
+        f"All of it is {prompt_tokens:,} tokens, more than {model} reads at once. The parts that "
+        f"match your question best are sent, up to {sent_tokens:,} tokens; these figures are for "
+        "so many."
+    )
 
 
 def made_of(kinds: list[tuple[str, int]]) -> str:
@@ -291,8 +301,14 @@ def prepared(model: str, tokens: int, size_bytes: int) -> str:
     return f"{tokens:,} tokens, read by {model}, {size_text(size_bytes)}"
 
 
+def less_kept(number: int, size_bytes: int) -> str:
+    """Before a quota is lowered."""
+    what = "one prepared document" if number == 1 else f"{number} prepared documents"
+    return f"This deletes {what}, used least recently ({size_text(size_bytes)}). Go on?"
+
+
 def quota(used_bytes: int, limit_bytes: int) -> str:
     return (
         f"{size_text(used_bytes)} of at most {size_text(limit_bytes)}; what was used least "
-        "recently makes room. mom library changes the limit."
+        "recently makes room."
     )

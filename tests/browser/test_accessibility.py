@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from app.library import DocumentInfo, Library
+from mom_core.errors import OutOfMemory
 from tests.browser.conftest import Site
 from tests.browser.test_page import wait_until_idle
 
@@ -62,13 +65,43 @@ def settings(page: Any, site: Site, samples: Path) -> None:
     page.click("#models summary")
 
 
+def library(page: Any, site: Site, samples: Path) -> None:
+    """The prepared documents, one of them being renamed."""
+    show(page, "settings")
+    page.click("#library summary")
+    page.get_by_role("button", name="Rename report.pdf").click()
+    expect(page.locator("#library .list input")).to_be_focused()
+
+
+def failed(page: Any, site: Site, samples: Path) -> None:
+    """A run that ended with a sentence."""
+    with_document(page, site, samples)
+    show(page, "chat")
+    # The history begins each run: where that fails, the run fails.
+    sentence = "The model needs 4.1 GiB and 1.0 GiB are free. Untick parts of the document."
+    with patch.object(site.workspace.history, "begin", side_effect=OutOfMemory(sentence)):
+        page.fill("#question textarea", "Who built it?")
+        page.click("#send")
+        expect(page.locator("#progress .line")).to_contain_text("Untick parts of the document")
+
+
 def empty(page: Any, site: Site, samples: Path) -> None:
     """As it is at first."""
     show(page, "memory")
     show(page, "chat")
 
 
-STATES = [empty, with_document, answered, viewing, settings]
+STATES = [empty, with_document, answered, viewing, settings, library, failed]
+
+
+@pytest.fixture(autouse=True)
+def prepared(site: Site, tmp_path: Path) -> Iterator[None]:
+    """One prepared document, so that there is something to see."""
+    kept = Library(tmp_path)
+    kept.describe(kept.new_folder(), [DocumentInfo("report.pdf", "")])
+    site.workspace.library = kept
+    yield
+    site.workspace.library = None
 
 
 @pytest.mark.parametrize(
@@ -88,7 +121,7 @@ def test_nothing_serious(
             page.evaluate("(is) => document.body.classList.toggle('dark', is)", theme == "dark")
             page.wait_for_timeout(250)
             tabs = ["chat", "documents", "memory"] if width < 700 else [None]
-            for tab in ["settings"] if state is settings else tabs:
+            for tab in ["settings"] if state in (settings, library) else tabs:
                 if tab and state is not viewing:
                     show(page, tab)
                 elif tab not in (None, "chat"):

@@ -237,6 +237,9 @@ def test_too_much_says_what_to_untick_and_offers_the_best_parts(
     page.wait_for_function("document.querySelector('#documents .fit').checked")
     # Room for a long answer leaves little to read.
     limit_answers(page, 7300)
+    # The price is that of what would be sent, not of the whole document.
+    expect(page.locator("#forecast .headline")).to_have_text("Up to 892 tokens")
+    expect(page.locator("#forecast .sentence")).to_contain_text("match your question best are sent")
     page.fill("#question textarea", "Where is harbour 77?")
     page.click("#send")
     expect(page.locator("#live .answer")).not_to_be_empty(timeout=90_000)

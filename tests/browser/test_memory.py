@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 
 from app.ui import wording
 from tests.browser.conftest import Site
-from tests.browser.test_page import drop_by_chooser, wait_for_tokens
+from tests.browser.test_page import drop_by_chooser, long_document, wait_for_tokens
 
 AREA = "#timeline .area.weights"
 
@@ -113,7 +113,18 @@ def test_a_run_is_drawn_as_it_goes_and_its_numbers_can_be_read(
     page.hover("#timeline .chart", position={"x": 200, "y": 100})
     expect(tip).to_contain_text("Hidden states")
 
-    # A kind is switched off and on.
+    # The picture is about the model; what programs take is a number until it is wanted.
+    for kind in ("rest", "others"):
+        expect(page.locator(f"#timeline .area.{kind}")).to_have_attribute("d", "")
+        expect(page.locator(f"#timeline .legend .{kind} button")).to_have_attribute(
+            "aria-pressed", "false"
+        )
+    caption = page.locator("#timeline .caption")
+    expect(caption).to_contain_text(re.compile(r"beside it this program [\d.]+ [MG]iB"))
+    page.click("#timeline .legend .rest button")
+    expect(page.locator("#timeline .area.rest")).not_to_have_attribute("d", "")
+    expect(caption).not_to_contain_text("this program")
+    page.click("#timeline .legend .rest button")
     page.click("#timeline .legend .weights button")
     expect(page.locator(AREA)).to_have_attribute("d", "")
     page.click("#timeline .legend .weights button")
@@ -123,6 +134,62 @@ def test_a_run_is_drawn_as_it_goes_and_its_numbers_can_be_read(
     answer(page, site, "And when?")
     expect(page.locator(AREA)).not_to_have_attribute("d", first)
     expect(page.locator("#forecast h2")).to_have_text("Next question")
+
+
+# Of a machine of 24 GiB without a GPU: weights, KV, hidden states, activations, programs.
+MODEL = [4000, 2000, 200, 600]
+DRAWN = """async ([others, model]) => {
+    const { emit } = await import("./static/core.js");
+    emit("timeline", { device_name: null, device_limit: 0, host_limit: 24576, standard: 9000 });
+    const row = (n) => [n, "reading", n, [], [...model, 1200, others], 0];
+    emit("points", { points: Array.from({ length: 20 }, (_, n) => row(n)), marks: [] });
+}"""
+
+
+@pytest.mark.parametrize(
+    ("others", "is_near"), [(3000, False), (14000, True)], ids=["room", "crowded"]
+)
+def test_the_model_is_large_and_the_limit_is_seen_where_it_is_near(
+    page: Any, others: int, is_near: bool
+) -> None:
+    page.evaluate(DRAWN, [others, MODEL])
+    chart = page.locator("#timeline .chart")
+    height = chart.bounding_box()["height"]
+    # Of the height the model has a good part, whatever others take.
+    parts = [
+        page.locator(f"#timeline .area.{kind}").bounding_box()["height"]
+        for kind in ("weights", "kv", "hidden", "activations")
+    ]
+    assert sum(parts) > 0.4 * height
+    # Readable without colour: names in the areas, numbers beside them.
+    expect(page.locator("#timeline text.kind")).to_have_text(["Weights", "KV"])
+    expect(page.locator("#timeline .caption")).to_have_text(
+        "Memory of the model: 6.6 GiBbeside it this program 1.2 GiB, other programs "
+        + ("14 GiB" if is_near else "2.9 GiB")
+    )
+    expect(page.locator("#timeline line.standard")).to_have_count(1)
+    expect(page.locator("#timeline line.limit")).to_have_count(int(is_near))
+    room = "9.2 GiB" if is_near else "20 GiB"
+    expect(page.locator("#timeline text.limit")).to_have_text(
+        f"room {room}" if is_near else f"\u2191 room {room}"
+    )
+
+
+def test_the_picture_is_in_sight_while_a_question_is_read(
+    page: Any, site: Site, tmp_path: Path, samples: Path
+) -> None:
+    # With the table of the run before, which is the longest that the card becomes.
+    drop_by_chooser(page, long_document(tmp_path, samples))
+    wait_for_tokens(page)
+    page.evaluate(DRAWN, [3000, MODEL])
+    site.workspace.configure(max_new_tokens=4)
+    page.fill("#question textarea", "When is honey ripe?")
+    page.click("#send")
+    expect(page.locator("#forecast .work")).to_be_visible()
+    box = page.locator("#timeline .charts").bounding_box()
+    assert box["y"] + box["height"] <= page.viewport_size["height"]
+    assert page.evaluate("document.querySelector('#aside').scrollTop") == 0
+    page.click("#stop")
 
 
 def test_memory_that_ran_out_is_a_mark_and_not_an_error(page: Any, site: Site, note: Path) -> None:

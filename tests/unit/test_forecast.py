@@ -124,15 +124,23 @@ def test_before_anything_is_dropped_the_card_says_what_could_be() -> None:
     assert all_of_it["sentence"].endswith("up to 524,288 tokens: all of its window.")
 
 
-@pytest.mark.parametrize(
-    ("is_fitted", "way"), [(False, "untick parts."), (True, "the parts that fit your question")]
-)
-def test_more_than_the_window_is_said_before_the_question(is_fitted: bool, way: str) -> None:
+def test_more_than_the_window_is_said_before_the_question() -> None:
     over = Forecast(replace(PARTS, documents=524_000), GPU, model_name="llama")
-    view = forecast_view("ready", over, None, fits_best_parts=is_fitted)
+    view = forecast_view("ready", over, None)
     assert view["state"] == "misfit"
-    assert "92 tokens more than llama reads at once (524,288)" in view["sentence"]
-    assert way in view["sentence"]
+    assert "92 tokens more than llama reads at once (524,288): untick parts" in view["sentence"]
+
+
+def test_where_only_the_best_parts_are_sent_the_price_is_theirs() -> None:
+    parts = replace(PARTS, documents=900_000, reused=0, fitted=523_776)
+    view = forecast_view("ready", Forecast(parts, GPU, model_name="llama"), None)
+    assert view["state"] == "ready"
+    assert view["headline"] == "Up to 523,776 tokens"
+    assert view["sentence"].startswith("All of it is 900,380 tokens, more than llama reads at once")
+    assert "up to 523,776 tokens; these figures are for so many." in view["sentence"]
+    # Without documents it would still be too long: no part that is left out helps.
+    long = replace(parts, conversation=600_000, fitted=600_000)
+    assert forecast_view("ready", Forecast(long, GPU), None)["state"] == "misfit"
 
 
 def test_a_change_tells_its_price_and_what_stays_read() -> None:
@@ -289,7 +297,6 @@ def test_a_persons_change_has_a_price_and_a_run_has_none() -> None:
             latest=lambda chat: now.forecast, is_current=lambda chat: now.is_current
         ),
         runs=SimpleNamespace(is_busy=lambda chat: now.is_busy),
-        settings=SimpleNamespace(fits_best_parts=False),
         shelf=SimpleNamespace(is_preparing=False),
         compared={},
         model=SimpleNamespace(error="", is_ready=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from app.chat_routes import chat_routes
+from app.document_routes import document_routes
+from app.library_routes import library_routes
+from app.refusals import Route
 from app.routes import routes
 from tests.documents import make
 from tests.documents.test_pdf import body
@@ -112,7 +117,7 @@ def test_choices_texts_and_refusals(client: Any, workspace: NoModel, tmp_path: P
         ("PUT", f"{where}/choice", {}, "cannot be understood"),
         ("PUT", f"{where}/choice", {"runs": [0, -3]}, "ticks cannot be read"),
         ("PUT", f"{where}/options", {"raises_limit": True}, "No limit keeps a.pdf"),
-        ("PUT", f"{where}/options", {"extractor": "magic"}, "must be one of pdfium"),
+        ("PUT", f"{where}/options", {"extractor": "magic"}, "'pdfium', 'pypdf' or 'ocr'"),
         ("PUT", "/documents/nothing/choice", {"pages": "1"}, "not here any more"),
         ("GET", f"{where}/parts/7", None, "no such part"),
         ("POST", "/documents", {"path": "a.pdf"}, "no full path"),
@@ -121,3 +126,66 @@ def test_choices_texts_and_refusals(client: Any, workspace: NoModel, tmp_path: P
         refused = client(method, asked, json=data)
         assert refused.status_code == 400
         assert words in refused.json()["detail"]
+
+
+# Bodies that no route takes: what is no JSON, and types that none has.
+MALFORMED = {
+    "empty": b"",
+    "broken": b'{"path": ',
+    "not UTF-8": b"\xff\xfe",
+    "deep": b"[" * 100_000,
+    "huge number": b"1" * 5000,
+    "null": b"null",
+    "fraction": b"3.5",
+    "lists": b"[[1]]",
+    "other names": b'{"nonsense": 1}',
+    "other types": (
+        b'{"path": 1, "pages": 2, "runs": "x", "extractor": true, "question": [], "size": {}}'
+    ),
+    "half a character": b'"\\ud800"',
+    "half a name": b'{"\\ud800": 1}',
+}
+
+
+def with_body() -> list[tuple[str, str]]:
+    """Method and address of each of our own routes that takes JSON."""
+    nowhere: Any = NoModel(Path("nowhere"))
+    routers = [
+        routes(nowhere, lambda: True),
+        chat_routes(nowhere),
+        document_routes(nowhere),
+        library_routes(nowhere),
+    ]
+    nowhere.shelf.close()
+    own = [route for router in routers for route in router.routes if isinstance(route, Route)]
+    return [(min(one.methods), one.path) for one in own if one.body_field is not None]
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+@pytest.mark.parametrize(("method", "path"), with_body())
+def test_a_malformed_body_is_refused_with_a_sentence(
+    client: Any, method: str, path: str, name: str
+) -> None:
+    where = re.sub(r"{\w+}", "0", path)
+    headers = {"Content-Type": "application/json"}
+    answer = client(method, where, content=MALFORMED[name], headers=headers)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["detail"].endswith(("try again.", "parsing the body"))
+    assert "understood" in answer.json()["detail"] or name in ("not UTF-8", "deep", "huge number")
+
+
+def test_every_route_refuses_in_the_same_way(client: Any) -> None:
+    app = Path(routes.__code__.co_filename).parent
+    made = [line for path in app.rglob("*.py") for line in path.read_text().splitlines()]
+    made = [line.strip() for line in made if re.search(r"\bAPIRouter\(", line)]
+    # Four routers, each with its routes in the list above.
+    assert made == ["router = APIRouter(route_class=Route)"] * 4
+    assert len(with_body()) == 11
+    for asked in ("/documents/a/parts/x", "/documents/a/find", "/documents/a/left_out?start=x"):
+        answer = client("GET", asked)
+        assert (answer.status_code, answer.json()["detail"][:34]) == (
+            400,
+            "The request cannot be understood: ",
+        )
+    text = client("PUT", "/fit", content=b"true", headers={"Content-Type": "text/plain"})
+    assert text.status_code == 400

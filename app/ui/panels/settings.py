@@ -183,4 +183,6 @@ _MODELS = """<details><summary>Models and what they read on this machine</summar
 <ul class="list"></ul></details>"""
 
 _LIBRARY = """<details><summary>Prepared documents: what is read opens at once next time</summary>
-<p></p><ul class="list"></ul></details>"""
+<p class="text"></p><form class="quota" hidden><label>Keep at most <input type="text" maxlength="20"
+placeholder="such as 40 GiB"></label><button type="submit" class="small">Change</button></form>
+<p class="answer" role="status"></p><ul class="list"></ul></details>"""

@@ -1,5 +1,5 @@
 /* The list of conversations, and which of them this tab shows. */
-import { $, attach, button, element, on, send } from "./core.js";
+import { $, attach, button, edit, element, on, send } from "./core.js";
 import * as words from "./wording.js";
 
 const KEY = "mom.chat";
@@ -41,23 +41,10 @@ const paint = (state) => {
   if (focused) $(`#chats [data-chat="${focused}"]`)?.focus();
 };
 
-const rename = (item, chat) => {
-  const input = element("input");
-  input.value = chat.name; input.setAttribute("aria-label", words.rename(chat.name)); input.maxLength = 80;
-  const done = async (isKept) => {
-    input.onblur = null;
-    painted = "";
-    if (isKept && input.value.trim() && input.value !== chat.name) await send("PUT", `./chats/${chat.id}/name`, input.value);
-    else attach();
-  };
-  input.onkeydown = (e) => {
-    if (e.key === "Enter") done(true);
-    if (e.key === "Escape") { e.preventDefault(); e.stopPropagation(); done(false); }
-  };
-  input.onblur = () => done(true);
-  item.replaceChildren(input);
-  input.focus(); input.select();
-};
+const rename = (item, chat) => edit(item, chat.name, words.rename(chat.name), 80, async (name) => {
+  painted = "";
+  if (name) await send("PUT", `./chats/${chat.id}/name`, name); else attach();
+});
 
 export const start = () => {
   root.dataset.chat = stored();

@@ -19,6 +19,24 @@ export const button = (text, act, label) => {
   return node;
 };
 
+/* A field in the place of a name. `done` hears the new one when it is left, "" if all stays as it was. */
+export const edit = (place, name, label, most, done) => {
+  const input = element("input");
+  input.value = name; input.setAttribute("aria-label", label); input.maxLength = most;
+  const end = (isKept) => {
+    input.onblur = null;
+    const value = input.value.trim();
+    done(isKept && value !== name ? value : "");
+  };
+  input.onkeydown = (e) => {
+    if (e.key === "Enter") { e.preventDefault(); end(true); }
+    if (e.key === "Escape") { e.preventDefault(); e.stopPropagation(); end(false); }
+  };
+  input.onblur = () => end(true);
+  place.replaceChildren(input);
+  input.focus(); input.select();
+};
+
 /* The time of day so many seconds from now. */
 const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hour12: false });
 export const clockIn = (seconds) => clock.format(Date.now() + 1000 * seconds);

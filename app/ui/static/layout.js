@@ -39,21 +39,7 @@ const models = async () => {
   }));
 };
 
-// What was read and kept; asked for whenever it is looked at.
-const library = async () => {
-  const told = await send("GET", "./library");
-  if (!told) return;
-  $("#library p").textContent = told.text;
-  $("#library .list").replaceChildren(...told.entries.map((entry) => {
-    const item = element("li"), text = element("div");
-    text.append(element("b", "", entry.name), element("small", entry.is_bad ? "bad" : "", entry.facts));
-    item.append(text, button(words.FORGET, async () => { await send("DELETE", `./library/${entry.id}`); library(); }, words.forget(entry.name)));
-    return item;
-  }));
-};
-
 export const start = () => {
-  $("#library details").ontoggle = (e) => { if (e.target.open) library(); };
   aside("memory"); tab("chat");
   for (const one of document.querySelectorAll("#aside-tabs [data-aside]")) one.onclick = () => aside(one.dataset.aside);
   for (const one of document.querySelectorAll("#tabs [data-tab]")) one.onclick = () => tab(one.dataset.tab);

@@ -5,6 +5,7 @@ import * as chats from "./chats.js";
 import * as documents from "./documents.js";
 import * as forecast from "./forecast.js";
 import * as layout from "./layout.js";
+import * as library from "./library.js";
 import * as meter from "./meter.js";
 import * as memory from "./memory.js";
 import * as parts from "./parts.js";
@@ -14,8 +15,8 @@ import * as tree from "./tree.js";
 import * as viewer from "./viewer.js";
 import "./upload.js";
 
-const PANELS = [layout, chats, documents, meter, tree, tokenMap, viewer, parts, forecast, memory, timeline, chat];
-const DRAWN = ["#send", "#live .answer", "#tree", "#gauge-host .gauge", "#timeline .charts", "#forecast .card", "#map .strips", "#viewer .card", "#progress .line", "#chats .list", "#aside-tabs button", "#tabs nav", "#library details"];
+const PANELS = [layout, library, chats, documents, meter, tree, tokenMap, viewer, parts, forecast, memory, timeline, chat];
+const DRAWN = ["#send", "#live .answer", "#tree", "#gauge-host .gauge", "#timeline .charts", "#forecast .card", "#map .strips", "#viewer .card", "#progress .line", "#chats .list", "#aside-tabs button", "#tabs nav", "#library .quota"];
 
 // Gradio names too few of its buttons, those with an icon and no words.
 const nameButtons = () => {

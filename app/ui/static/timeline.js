@@ -4,9 +4,10 @@ import { $, element, on, setText } from "./core.js";
 import * as words from "./wording.js";
 
 const NS = "http://www.w3.org/2000/svg", MOST = 600, LEFT = 52, BOTTOM = 18, TOP = 22, RIGHT = 2;
-const KINDS = ["weights", "kv", "hidden", "activations", "rest", "others"], OTHERS = 5, REST = 4;
-// Kinds that a person has switched on or off; the others are drawn as seems best.
-const chosen = new Map();
+const KINDS = ["weights", "kv", "hidden", "activations", "rest", "others"];
+// The picture is about the model. What programs take beside it is told as a number, and drawn on wish.
+const BESIDE = ["rest", "others"];
+const undrawn = new Set(BESIDE);
 let lines = {}, points = [], marks = [], cursor = null;
 
 const svg = (tag, attributes = {}, text) => {
@@ -46,8 +47,9 @@ const chart = (key, title) => {
     areas.append(...paths[kind]);
   }
   root.append(defs, phases, areas, grid, over);
-  const caption = element("div", "caption", title), tip = element("div", "tip"), figure = element("figure");
+  const caption = element("div", "caption"), tip = element("div", "tip"), figure = element("figure");
   tip.hidden = true;
+  caption.append(element("b"), element("span"));
   figure.append(caption, root, tip);
   return { key, title, root, grid, phases, paths, over, tip, figure, caption };
 };
@@ -56,15 +58,23 @@ let charts = [];
 const values = (point, key) => (key === "device" ? point[3] : point[4]);
 const PHASES = { waiting: "", reading: words.READING, answering: words.ANSWERING, idle: "" };
 
-/* What is drawn. Other programs that dwarf the model's memory are left out while nothing is near
-   the limit: the picture is about the model. */
-const isDrawn = (kind) => {
-  if (chosen.has(kind)) return chosen.get(kind);
-  if (kind !== "others") return true;
-  const all = Math.max(...points.map((point) => total(point[4]))), others = Math.max(...points.map((point) => point[4][OTHERS] ?? 0));
-  return all > 0.7 * lines.host_limit || others < 0.5 * all;
-};
+const isDrawn = (kind) => !undrawn.has(kind);
+/* What is not drawn of one reading, of kinds that programs take. */
+const beside = (list) => KINDS.reduce((sum, kind, n) => sum + (BESIDE.includes(kind) && !isDrawn(kind) ? list[n] ?? 0 : 0), 0);
 const total = (list) => list.reduce((sum, value) => sum + value, 0);
+
+/* The name of each kind in its area, if there is room for it: readable without colour. */
+const inside = (one, stacks, drawn) => KINDS.flatMap((kind, index) => {
+  const { x, y, right } = one.scale, text = words.KINDS[kind], half = 3 * text.length + 6;
+  const high = (n) => y(stacks[n][index]) - y(stacks[n][index + 1]);
+  const nearest = (at) => points.reduce((best, _, n) => (Math.abs(x(points[n][0]) - at) < Math.abs(x(points[best][0]) - at) ? n : best), 0);
+  const thickest = points.reduce((best, _, n) => (high(n) > high(best) ? n : best), 0);
+  // To the left, where lines have no names; else where it is thickest.
+  const first = nearest(LEFT + (right - LEFT) / 4), at = x(points[high(first) > 17 ? first : thickest][0]);
+  const place = Math.min(right - half, Math.max(LEFT + half, at)), n = nearest(place);
+  if (!drawn[index] || !(high(n) > 17)) return [];
+  return [svg("text", { class: "kind", x: place, y: (y(stacks[n][index]) + y(stacks[n][index + 1])) / 2 + 4, "text-anchor": "middle" }, text)];
+});
 
 /* Names of lines in the chart's right half, pushed apart where they would lie on each other. */
 const named = (labels, right, bottom) => {
@@ -85,11 +95,11 @@ const draw = (one) => {
   const peak = Math.max(...stacks.map((sums) => sums.at(-1)));
   const isMain = one.key === (lines.device_name ? "device" : "host");
   // Plain transformers needs its program, too: everything but weights, KV and activations.
-  const program = drawn[REST] ? values(points.at(-1), one.key)[REST] ?? 0 : 0;
+  const program = isDrawn("rest") ? values(points.at(-1), one.key)[KINDS.indexOf("rest")] ?? 0 : 0;
   const standard = isMain && lines.standard ? lines.standard + program : null;
-  // Where other programs are not drawn, the room that they leave is the limit.
-  const others = one.key === "host" && !drawn[OTHERS] ? Math.max(...points.map((point) => point[4][OTHERS] ?? 0)) : 0;
-  const limit = (one.key === "device" ? lines.device_limit : lines.host_limit) - others;
+  // What is not drawn leaves so much room at the least: that is the limit of what is.
+  const aside = Math.max(...points.map((point) => beside(values(point, one.key))));
+  const limit = (one.key === "device" ? lines.device_limit : lines.host_limit) - aside;
   const most = Math.max(peak, standard ?? 0, 64);
   const top = 1.12 * (limit < 1.8 * most ? Math.max(most, limit) : most);
   const x = (t) => LEFT + (right - LEFT) * t / end, y = (v) => bottom - (bottom - TOP) * v / top;
@@ -137,21 +147,23 @@ const draw = (one) => {
     over.push(svg("line", { class: name, x1: LEFT, x2: right, y1: y(value), y2: y(value) }));
     labels.push({ at: y(value), name, text });
   };
-  level(limit, "limit", (others ? words.room : words.limit)(size(limit)));
+  level(limit, "limit", (aside ? words.room : words.limit)(size(limit)));
   level(standard, "standard", words.standard(size(standard ?? 0)));
   level(peak, "peak", words.peak(size(peak)));
   for (const [n, [at]] of marks.entries()) {
     over.push(svg("path", { class: "mark", d: `M${x(at)} ${TOP}v${bottom - TOP}` }), svg("circle", { class: "mark", cx: x(at), cy: TOP + 7, r: 7 }),
       svg("text", { class: "number", x: x(at), y: TOP + 10.5, "text-anchor": "middle" }, n + 1));
   }
-  over.push(...named(labels, right, bottom));
+  over.push(...named(labels, right, bottom), ...inside(one, stacks, drawn));
   if (cursor !== null) {
     const at = x(points[cursor][0]);
     over.push(svg("line", { class: "cursor", x1: at, x2: at, y1: TOP, y2: bottom }));
   }
   one.over.replaceChildren(...over);
   one.summary = words.timeline(one.title, size(peak), standard ? size(standard) : "", size(limit), duration(end));
-  setText(one.caption, `${others ? words.OWN : one.title}: ${size(stacks.at(-1).at(-1))}`);
+  const left = KINDS.map((kind, n) => [kind, values(points.at(-1), one.key)[n] ?? 0]).filter(([kind, value]) => BESIDE.includes(kind) && !isDrawn(kind) && value >= 1);
+  setText($("b", one.caption), `${one.title}: ${size(stacks.at(-1).at(-1))}`);
+  setText($("span", one.caption), left.length ? words.beside(left.map(([kind, value]) => [words.KINDS[kind], size(value)])) : "");
 };
 
 const tell = (one) => {
@@ -189,14 +201,14 @@ const paint = () => {
 
 const begin = (news) => {
   lines = news; points = []; marks = []; cursor = null; announced = 0;
-  charts = lines.device_name ? [chart("device", words.GPU), chart("host", words.MACHINE)] : [chart("host", words.MACHINE)];
+  charts = lines.device_name ? [chart("device", words.GPU), chart("host", words.MACHINE)] : [chart("host", words.MODEL)];
   $("#timeline .charts").replaceChildren(...charts.map((one) => one.figure));
   $("#timeline .legend").replaceChildren(...KINDS.map((kind) => {
     const item = element("li", kind);
     const toggle = element("button");
     toggle.type = "button";
     toggle.append(element("i"), words.KINDS[kind]);
-    toggle.onclick = () => { chosen.set(kind, !isDrawn(kind)); if (points.length) paint(); };
+    toggle.onclick = () => { if (!undrawn.delete(kind)) undrawn.add(kind); if (points.length) paint(); };
     item.append(toggle);
     return item;
   }));
@@ -252,7 +264,7 @@ const png = async () => {
     image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(new XMLSerializer().serializeToString(copy));
     await image.decode();
     context.fillStyle = style.color; context.font = "600 12px system-ui, sans-serif";
-    context.fillText(one.caption.textContent, LEFT, top + 17);
+    context.fillText($("b", one.caption).textContent, LEFT, top + 17);
     context.drawImage(image, 0, top + gap);
     top += heights[n];
   }

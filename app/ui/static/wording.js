@@ -29,9 +29,10 @@ export const WEIGHING = "Weighing the models for this machine …";
 export const USE = "Use";
 
 // The timeline.
-export const GPU = "GPU";
-export const OWN = "Memory of mom-chat";
-export const MACHINE = "Memory of this machine";
+export const GPU = "On the GPU";
+export const MODEL = "Memory of the model";
+export const MACHINE = "In this machine's memory";
+export const beside = (kinds) => `beside it ${kinds.map(([name, size]) => `${name.toLowerCase()} ${size}`).join(", ")}`;
 export const DISK = "Disk";
 export const KINDS = { weights: "Weights", kv: "KV", hidden: "Hidden states", activations: "Activations", rest: "This program", others: "Other programs" };
 export const ALL = "Together";
@@ -42,7 +43,6 @@ export const layers = (number) => `Reading ${number} ${number === 1 ? "layer" : 
 export const THIS_QUESTION = "This question";
 export const NEXT_QUESTION = "Next question";
 export const leftUntil = (left, clock) => `${left} left, until ${clock}`;
-export const shown = (name, isShown) => `${name}: ${isShown ? "drawn" : "not drawn"}`;
 export const peak = (size) => `peak ${size}`;
 export const standard = (size) => `plain transformers ${size}`;
 export const limit = (size) => `limit ${size}`;
