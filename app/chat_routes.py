@@ -8,14 +8,14 @@ from urllib.parse import quote
 from fastapi import APIRouter, Body, Response
 
 from app.conversation import export
-from app.refusals import Route, Wanted
+from app.refusals import Route, Text, Wanted
 from app.workspace import Workspace
 
 
 class Question(Wanted):
     """A question; with `turn` in the place of an earlier one, whose words it has if none."""
 
-    question: str | None = None
+    question: Text | None = None
     turn: int | None = None
 
 
@@ -28,7 +28,7 @@ def chat_routes(workspace: Workspace) -> APIRouter:
         return {"id": workspace.new_conversation()}
 
     @router.put("/chats/{chat_id}/name")
-    async def rename(chat_id: str, name: Annotated[str, Body()]) -> Response:
+    async def rename(chat_id: str, name: Annotated[Text, Body()]) -> Response:
         workspace.rename(chat_id, name)
         return Response(status_code=204)
 

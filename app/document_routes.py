@@ -11,7 +11,7 @@ from pydantic import Field, StrictBool
 from app.documents import Extractor
 from app.outside_names import on_this_machine
 from app.parts_view import runs, unticked
-from app.refusals import Route, Wanted
+from app.refusals import Route, Text, Wanted
 from app.shelf import Source
 from app.ui import wording
 from app.ui.highlight import highlighted
@@ -27,27 +27,27 @@ _LEFT_OUT_AT_ONCE = 200
 class Here(Wanted):
     """A path of this machine."""
 
-    path: str
+    path: Text
 
 
 class Choice(Wanted):
     """What of a document is read: `pages` as people write them, or ticks as run lengths."""
 
-    pages: str | None = None
+    pages: Text | None = None
     runs: list[int] | None = None
 
 
 class Changes(Wanted):
     """How a document is read anew; what is not named stays as it is."""
 
-    put_back: str | None = None
+    put_back: Text | None = None
     raises_limit: bool = False
-    password: str | None = None
+    password: Text | None = None
     extractor: Extractor = "pdfium"
     drops_running_lines: bool = False
     joins_hyphens: bool = False
-    include: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    exclude: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    include: Annotated[tuple[Text, ...], Field(strict=False)] = ()
+    exclude: Annotated[tuple[Text, ...], Field(strict=False)] = ()
 
 
 def document_routes(workspace: Workspace) -> APIRouter:
@@ -68,7 +68,7 @@ def document_routes(workspace: Workspace) -> APIRouter:
         return Response(status_code=204)
 
     @router.put("/documents/order")
-    async def order(document_ids: Annotated[list[str], Body()]) -> Response:
+    async def order(document_ids: Annotated[list[Text], Body()]) -> Response:
         shelf.put_in_order(document_ids)
         return Response(status_code=204)
 

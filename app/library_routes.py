@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Response
 
 from app.library import Library
-from app.refusals import Route, Wanted
+from app.refusals import Route, Text, Wanted
 from app.sizes import parse_quota
 from app.ui import wording
 from app.workspace import Workspace
@@ -18,7 +18,7 @@ from mom_core.sizes import size_text
 class WantedQuota(Wanted):
     """What the library may take, as people write sizes, and whether entries may go for it."""
 
-    size: str
+    size: Text
     may_delete: bool = False
 
 
@@ -70,7 +70,7 @@ def library_routes(workspace: Workspace) -> APIRouter:
         return Response(status_code=204)
 
     @router.put("/library/{entry_id}/name")
-    def rename(entry_id: str, name: Annotated[str, Body()]) -> Response:
+    def rename(entry_id: str, name: Annotated[Text, Body()]) -> Response:
         library().rename(entry_id, name)
         return Response(status_code=204)
 

@@ -7,16 +7,28 @@ request is looked at before that, so what does not fit can go wrong nowhere else
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from mom_core.errors import MomError
 
 _SHOWN_CHARACTERS = 80
+
+
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds half a character") from None
+    return text
+
+
+# JSON can hold halves of characters, which nothing after it can write.
+Text = Annotated[str, AfterValidator(_whole)]
 
 
 class Wanted(BaseModel):
@@ -52,6 +64,5 @@ def _sentence(fault: RequestValidationError) -> str:
     where = ".".join(str(name) for name in first["loc"])[:_SHOWN_CHARACTERS]
     # Names of a person's own making may hold halves of characters, which no answer can.
     where = where.encode(errors="replace").decode()
-    return (
-        f"The request cannot be understood: {where}: {first['msg']}. Reload the page and try again."
-    )
+    what = first["msg"].removeprefix("Value error, ")
+    return f"The request cannot be understood: {where}: {what}. Reload the page and try again."

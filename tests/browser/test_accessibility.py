@@ -82,7 +82,7 @@ def failed(page: Any, site: Site, samples: Path) -> None:
     with patch.object(site.workspace.history, "begin", side_effect=OutOfMemory(sentence)):
         page.fill("#question textarea", "Who built it?")
         page.click("#send")
-        expect(page.locator("#progress .line")).to_contain_text("Untick parts of the document")
+        expect(page.locator("#live .failed p")).to_have_text(sentence)
 
 
 def empty(page: Any, site: Site, samples: Path) -> None:

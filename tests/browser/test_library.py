@@ -68,26 +68,21 @@ def test_the_quota_is_seen_and_changed_and_nothing_goes_unasked(
     assert library.quota().limit_bytes == 40 * 2**30
     change("a lot")
     expect(page.locator("#library .answer")).to_contain_text("is not a size of memory")
-    questions: list[str] = []
 
-    def answer(is_yes: bool) -> None:
-        def act(dialog: Any) -> None:
-            questions.append(dialog.message)
-            (dialog.accept if is_yes else dialog.dismiss)()
+    def asked() -> Any:
+        with page.expect_event("dialog") as dialog:
+            change("4 MiB")
+        assert dialog.value.message == (
+            "This deletes one prepared document, used least recently (3.0 MiB). Go on?"
+        )
+        return dialog.value
 
-        page.once("dialog", act)
-
-    answer(False)
-    change("4 MiB")
-    expect(page.locator("#library .text")).to_contain_text("of at most 40.0 GiB")
+    asked().dismiss()
     assert len(library.list()) == 2
-    answer(True)
-    change("4 MiB")
+    assert library.quota().limit_bytes == 40 * 2**30
+    asked().accept()
     expect(page.locator("#library .list b")).to_have_text(["contract.pdf"])
     assert library.quota().limit_bytes == 4 * 2**20
-    assert questions == 2 * [
-        "This deletes one prepared document, used least recently (3.0 MiB). Go on?"
-    ]
 
 
 def test_without_a_library_that_is_said(page: Any) -> None:
