@@ -171,9 +171,11 @@ def _idle(page: Any) -> None:
 
 def _begin_chat(page: Any) -> None:
     """A question that is asked before the new chat is there would go into the old one."""
-    before = page.evaluate("document.documentElement.dataset.chat")
-    page.click("#new")
-    page.wait_for_function("(id) => document.documentElement.dataset.chat !== id", arg=before)
+    with page.expect_response(lambda answer: answer.url.endswith("/chats")) as begun:
+        page.click("#new")
+    page.wait_for_function(
+        "(id) => document.documentElement.dataset.chat === id", arg=begun.value.json()["id"]
+    )
 
 
 if __name__ == "__main__":
