@@ -146,7 +146,8 @@ class WorkFeed:
     def __init__(self, workspace: Workspace, chat_id: str) -> None:
         self._workspace = workspace
         self._chat_id = chat_id
-        self._sent: dict[str, Any] | None = None
+        # Not None, which a tab has to be told too: it may show the run of a stream before this one.
+        self._sent: object = ()
         self._pace = _Pace()
 
     def poll(self) -> Iterator[tuple[str, Any]]:

@@ -19,7 +19,7 @@ from app.forecast import (
     compare,
     place_at,
 )
-from app.memory_feeds import ForecastFeed
+from app.memory_feeds import ForecastFeed, WorkFeed
 from app.prompt import Span
 from app.ui.forecast_view import change, forecast_view, meter_view, work_view
 from mom_core.events import Finished, PrefillProgress
@@ -316,3 +316,10 @@ def test_a_persons_change_has_a_price_and_a_run_has_none() -> None:
     assert list(feed.poll()) == []
     now.is_current, now.forecast = True, Forecast(replace(PARTS, conversation=900), GPU)
     assert told() == ""
+
+
+def test_a_tab_that_comes_back_hears_that_nothing_runs_any_more() -> None:
+    workspace: Any = SimpleNamespace(runs=SimpleNamespace(job=lambda chat: None))
+    feed = WorkFeed(workspace, "a")
+    assert list(feed.poll()) == [("work", None)]
+    assert [news for _ in range(20) for news in feed.poll()] == []
