@@ -7,6 +7,7 @@ headless Chromium, and written to `assets/screenshots/`.
 from __future__ import annotations
 
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -65,26 +66,27 @@ def main() -> None:
 
     FOLDER.mkdir(exist_ok=True)
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    long = FOLDER / "long.md"
-    long.write_text((SAMPLES / "beekeeping-guide.md").read_text() * 5)
-    try:
-        with served() as (url, workspace), sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served() as (url, workspace),
+        sync_playwright() as playwright,
+    ):
+        long = Path(folder) / "long.md"
+        long.write_text((SAMPLES / "beekeeping-guide.md").read_text() * 5)
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
 
-            def page(viewport: Any, scheme: Any = "light") -> Any:
-                context = browser.new_context(
-                    viewport=viewport, color_scheme=scheme, device_scale_factor=1
-                )
-                context.set_default_timeout(_WAIT_MILLISECONDS)
-                opened = context.new_page()
-                opened.goto(url)
-                opened.wait_for_selector("#gauge-host .now dd:not(:empty)", state="attached")
-                return opened
+        def page(viewport: Any, scheme: Any = "light") -> Any:
+            context = browser.new_context(
+                viewport=viewport, color_scheme=scheme, device_scale_factor=1
+            )
+            context.set_default_timeout(_WAIT_MILLISECONDS)
+            opened = context.new_page()
+            opened.goto(url)
+            opened.wait_for_selector("#gauge-host .now dd:not(:empty)", state="attached")
+            return opened
 
-            _states(page, workspace, long)
-            browser.close()
-    finally:
-        long.unlink()
+        _states(page, workspace, long)
+        browser.close()
 
 
 def _states(page: Callable[..., Any], workspace: Workspace, long: Path) -> None:

@@ -2,6 +2,7 @@
 import { $, button, edit, element, send, setText } from "./core.js";
 import * as words from "./wording.js";
 
+let limit = "";
 const tell = (text) => setText($("#library .answer"), text);
 
 const show = async () => {
@@ -10,7 +11,7 @@ const show = async () => {
   setText($("#library .text"), told.text);
   const quota = $("#library .quota");
   quota.hidden = told.limit === null;
-  $("input", quota).value = told.limit ?? "";
+  limit = $("input", quota).value = told.limit ?? "";
   $("#library .list").replaceChildren(...told.entries.map((entry) => {
     const item = element("li"), text = element("div"), name = element("b", "", entry.name);
     text.append(name, element("small", entry.is_bad ? "bad" : "", entry.facts));
@@ -28,9 +29,10 @@ const rename = (place, entry) => edit(place, entry.name, words.rename(entry.name
 /* Entries that have no room any more are deleted, so a person is asked first. */
 const changeQuota = async (e) => {
   e.preventDefault();
-  const size = $("input", e.target).value, change = (may_delete) => send("PUT", "./library/quota", { size, may_delete }, tell);
+  const field = $("input", e.target), size = field.value, change = (may_delete) => send("PUT", "./library/quota", { size, may_delete }, tell);
   let answer = await change(false);
-  if (answer?.question && confirm(answer.question)) answer = await change(true);
+  if (answer?.question && !confirm(answer.question)) { field.value = limit; return; }
+  if (answer?.question) answer = await change(true);
   if (answer) { tell(""); show(); }
 };
 

@@ -89,7 +89,7 @@ const named = (labels, right, bottom) => {
 const draw = (one) => {
   const width = Math.max(200, one.root.clientWidth), height = Math.max(80, one.root.clientHeight);
   const right = width - RIGHT, bottom = height - BOTTOM;
-  const end = Math.max(1, points.at(-1)[0]);
+  const end = Math.max(0.1, points.at(-1)[0]);
   const drawn = KINDS.map(isDrawn);
   const stacks = points.map((point) => values(point, one.key).reduce((sums, value, n) => [...sums, sums.at(-1) + (drawn[n] ? value : 0)], [0]));
   const peak = Math.max(...stacks.map((sums) => sums.at(-1)));
