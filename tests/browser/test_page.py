@@ -67,7 +67,7 @@ def long_document(tmp_path: Path, samples: Path, copies: int = 5) -> Path:
 def test_a_pdf_from_drop_to_answer(page: Any, samples: Path) -> None:
     page.evaluate(
         """() => { window.gauges = new Set(); setInterval(() => {
-        gauges.add(document.querySelector('#gauge-host .now').textContent) }, 100) }"""
+        gauges.add(document.querySelector('#gauge-host .kinds').textContent) }, 100) }"""
     )
     drop_by_chooser(page, samples / "observatory-handbook.pdf")
     wait_for_tokens(page)
