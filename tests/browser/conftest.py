@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from app.settings import Settings
 from app.tab_state import tab_state
 from app.workspace import Workspace
+from mom_core.config import EngineConfig
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None
@@ -37,9 +39,10 @@ def pytest_collection_modifyitems(items: list[Any]) -> None:
                 item.add_marker(pytest.mark.skip(reason="no chromium on PATH"))
 
 
-@pytest.fixture(scope="package")
-def site(browser: Any) -> Iterator[Site]:
-    # The browser first: Gradio makes an event loop, and never closes it, where none is running.
+@contextmanager
+def serving(model: str, config: EngineConfig | None = None) -> Iterator[Site]:
+    """The real server with a model in a thread. A browser must be there already: Gradio makes an
+    event loop, and never closes it, where none is running."""
     import warnings
 
     with warnings.catch_warnings():
@@ -54,7 +57,7 @@ def site(browser: Any) -> Iterator[Site]:
 
             return Engine.load(source, config)
 
-        workspace = Workspace(load, "smollm2-135m")
+        workspace = Workspace(load, model, config)
         closing = threading.Event()
         app = create_app(workspace, closing.is_set)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -73,6 +76,12 @@ def site(browser: Any) -> Iterator[Site]:
     server.should_exit = True
     thread.join(10)
     workspace.close()
+
+
+@pytest.fixture(scope="package")
+def site(browser: Any) -> Iterator[Site]:
+    with serving("smollm2-135m") as site:
+        yield site
 
 
 @pytest.fixture(scope="package")
