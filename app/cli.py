@@ -440,7 +440,7 @@ class _Run:
         """Until what was read is on the disk."""
         if self._keeping is not None:
             self._keeping.close()
-            for note in self._keeping.notes:
+            for note in self._keeping.take_notes():
                 self._status.line(f"Note: {note}")
 
     def _tell_decision(self) -> None:

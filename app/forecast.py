@@ -22,6 +22,7 @@ from mom_core.memory.outlook import Outlook
 
 _LOG = logging.getLogger(__name__)
 _DEBOUNCE_SECONDS = 0.12
+_KEPT = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,4 +202,8 @@ class Forecaster:
                 except Exception:  # noqa: BLE001 - a forecast must not end the others
                     _LOG.exception("A forecast failed")
                     forecast = None
+                self._made.pop(chat_id, None)
                 self._made[chat_id] = (version, forecast)
+                # Of chats that nobody looks at any more none is wanted.
+                for old in list(self._made)[:-_KEPT]:
+                    del self._made[old]

@@ -47,6 +47,7 @@ def generate(
     *,
     max_new_tokens: int,
     sampling: SamplingConfig,
+    found: Found | None = None,
 ) -> Generator[Event, None, None]:
     """An answer of the engine's own context, with a library if there is one.
 
@@ -57,6 +58,7 @@ def generate(
         documents: in it; asked for only if they are to be named.
         max_new_tokens: see `Engine.generate`.
         sampling: see there.
+        found: what the library has for this prompt, if it was looked up already.
     """
     if keeping is None:
         return engine.generate(
@@ -72,12 +74,18 @@ def generate(
         max_new_tokens=max_new_tokens,
         sampling=sampling,
         boundaries=prompt.boundaries,
+        found=found,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What the library has for a prompt, and whether the engine's context is now that entry."""
+class Found:
+    """What the library has for a prompt.
+
+    Args:
+        match: None for nothing.
+        is_open: whether the engine's context is that entry now.
+    """
 
     match: Match | None
     is_open: bool = False
@@ -91,7 +99,7 @@ class Keeping:
         min_tokens: shorter prompts are neither looked for nor kept.
 
     Attributes:
-        notes: sentences about entries that could not be used or kept, to be shown once.
+        notes: sentences about entries that could not be used or kept; see `take_notes`.
     """
 
     def __init__(self, library: Library, *, min_tokens: int = MIN_TOKENS) -> None:
@@ -99,7 +107,25 @@ class Keeping:
         self.notes: list[str] = []
         self._min_tokens = min_tokens
         self._keepers: list[tuple[ReadingKeeper, Mark]] = []
+        self._told: set[ReadingKeeper] = set()
         self._mark: Mark | None = None
+
+    def take_notes(self) -> list[str]:
+        """The sentences that were not taken yet, also of what is still being written."""
+        for keeper, _ in self._keepers:
+            self._note_problem(keeper)
+        notes, self.notes = self.notes, []
+        return notes
+
+    def look_up(self, engine: Engine, prompt_ids: Sequence[int]) -> Found:
+        """What the library has for a prompt; a library that cannot be used is noted."""
+        if len(prompt_ids) < self._min_tokens:
+            return Found(None)
+        try:
+            return Found(self.library.best_match(engine.fingerprint, prompt_ids))
+        except OSError as error:
+            self._note_unusable(error)
+            return Found(None)
 
     def generate(
         self,
@@ -110,6 +136,7 @@ class Keeping:
         max_new_tokens: int = 512,
         sampling: SamplingConfig | None = None,
         boundaries: Sequence[int] = (),
+        found: Found | None = None,
     ) -> Generator[Event, None, None]:
         """`Engine.generate` of the engine's own context, with the library.
 
@@ -120,18 +147,17 @@ class Keeping:
             max_new_tokens: see there.
             sampling: see there.
             boundaries: see there.
+            found: by `look_up` for this prompt; None looks it up now.
         """
         self._let_go_of_idle()
         keeper: ReadingKeeper | None = None
         if len(prompt_ids) >= self._min_tokens:
+            found = found or self.look_up(engine, prompt_ids)
             try:
-                found = self._bring(engine, prompt_ids)
+                found = self._bring(engine, prompt_ids, found.match)
                 keeper = self._keeper(engine, prompt_ids, documents, found)
             except OSError as error:
-                self.notes.append(
-                    f"The library {self.library.folder} cannot be used: {error.strerror or error}. "
-                    "The answer is not touched by it."
-                )
+                self._note_unusable(error)
         events = engine.generate(
             prompt_ids,
             max_new_tokens=max_new_tokens,
@@ -153,8 +179,8 @@ class Keeping:
             keeper, mark = self._keepers.pop()
             keeper.wait()
             mark.release()
-            if keeper.problem and keeper.problem not in self.notes:
-                self.notes.append(keeper.problem)
+            self._note_problem(keeper)
+            self._told.discard(keeper)
 
     def close(self) -> None:
         """Waits, and lets go of the entry in use."""
@@ -163,6 +189,21 @@ class Keeping:
             self._mark.release()
             self._mark = None
 
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    def _note_unusable(self, error: OSError) -> None:
+        self._note(
+            f"The library {self.library.folder} cannot be used: {error.strerror or error}. "
+            "The answer is not touched by it."
+        )
+
+    def _note_problem(self, keeper: ReadingKeeper) -> None:
+        if keeper.problem and keeper not in self._told:
+            self._told.add(keeper)
+            self._note(keeper.problem)
+
     def _let_go_of_idle(self) -> None:
         busy = [item for item in self._keepers if not item[0].is_idle]
         idle = [item for item in self._keepers if item[0].is_idle]
@@ -170,39 +211,43 @@ class Keeping:
         self.wait()
         self._keepers = busy
 
-    def _bring(self, engine: Engine, prompt_ids: Sequence[int]) -> _Found:
-        """Opens the best entry if it saves more than the engine holds."""
+    def _bring(self, engine: Engine, prompt_ids: Sequence[int], match: Match | None) -> Found:
+        """Opens the best entry if it saves more than the engine holds; the next one if it cannot
+        be opened."""
         tried: set[str] = set()
-        while True:
-            match = self.library.best_match(engine.fingerprint, prompt_ids, except_for=tried)
-            if match is None or match.common_tokens < self._min_tokens // 2:
-                return _Found(None)
+        while match is not None and match.common_tokens >= self._min_tokens // 2:
             if match.worth <= engine.context.saves_tokens(prompt_ids):
                 self.library.touch(match.entry)
-                return _Found(match)
-            mark = self.library.claim(match.entry)
-            if mark is None:
-                tried.add(match.entry.id)
-                continue
-            try:
-                engine.use(engine.reopen(match.entry.folder))
-            except (SnapshotUnusable, OutOfMemory) as error:
-                mark.release()
-                self.notes.append(str(error))
-                tried.add(match.entry.id)
-                continue
-            if self._mark is not None:
-                self._mark.release()
-            self._mark = mark
-            self.library.touch(match.entry)
-            return _Found(match, is_open=True)
+                return Found(match)
+            if self._open(engine, match.entry):
+                self.library.touch(match.entry)
+                return Found(match, is_open=True)
+            tried.add(match.entry.id)
+            match = self.library.best_match(engine.fingerprint, prompt_ids, except_for=tried)
+        return Found(None)
+
+    def _open(self, engine: Engine, entry: Entry) -> bool:
+        """Makes an entry the engine's context; False if it is gone, in use or damaged."""
+        mark = self.library.claim(entry)
+        if mark is None:
+            return False
+        try:
+            engine.use(engine.reopen(entry.folder))
+        except (SnapshotUnusable, OutOfMemory) as error:
+            mark.release()
+            self._note(str(error))
+            return False
+        if self._mark is not None:
+            self._mark.release()
+        self._mark = mark
+        return True
 
     def _keeper(
         self,
         engine: Engine,
         prompt_ids: Sequence[int],
         documents: Iterable[DocumentInfo],
-        found: _Found,
+        found: Found,
     ) -> ReadingKeeper | None:
         """What keeps this prompt; None if nothing of it is worth keeping."""
         from mom_core.generate.keeping import ReadingKeeper
@@ -244,7 +289,7 @@ class Keeping:
         if self.library.make_room(wanted_bytes, keeping="" if entry is None else entry.id):
             return True
         if limit_bytes := self.library.quota().limit_bytes:
-            self.notes.append(
+            self._note(
                 f"What was read takes {wanted_bytes / 2**30:.1f} GiB and is not kept: the "
                 f"library's quota is {limit_bytes / 2**30:.1f} GiB. Raise it with "
                 "`mom library quota`, or forget what is not needed."

@@ -170,7 +170,11 @@ class Library:
 
     def list(self) -> tuple[Entry, ...]:
         """All entries, the last used first; also those that cannot be used, with the reason."""
-        found = (self._entry(folder) for folder in self._folders())
+        found = [self._entry(folder) for folder in self._folders()]
+        here = {entry.folder for entry in found}
+        # Those of entries that are gone are not wanted again.
+        for key in [key for key in tuple(self._manifests) if key[0] not in here]:
+            self._manifests.pop(key, None)
         return tuple(sorted(found, key=lambda entry: (-entry.used_number, entry.name)))
 
     def find(self, name: str) -> Entry:

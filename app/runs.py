@@ -22,10 +22,11 @@ ABANDONED_SECONDS = 300.0
 
 @dataclass(slots=True)
 class _Kept:
-    """A conversation's last run and how much of its log was looked at."""
+    """A conversation's last run, when somebody saw it, and how much of its log was looked at."""
 
     job: Job
     view: RunView
+    watched_at: float
     seen_events: int = 0
 
 
@@ -46,7 +47,6 @@ class Runs:
         self._worker = Worker(changed)
         self._kept: dict[str, _Kept] = {}
         self._line: list[tuple[str, Job]] = []
-        self._watched_at: dict[str, float] = {}
 
     def give_up_abandoned(self) -> None:
         """Takes those out of the line that nobody waits for any more."""
@@ -77,9 +77,9 @@ class Runs:
         """
 
         with self._lock:
-            self.watch(conversation_id)
             job = self._line_up(conversation_id, run, on_over)
-            self._kept[conversation_id] = _Kept(job, view_state.waiting(job.id, asked))
+            view = view_state.waiting(job.id, asked)
+            self._kept[conversation_id] = _Kept(job, view, self._clock())
         self._changed()
         return job
 
@@ -90,6 +90,8 @@ class Runs:
             finally:
                 with self._lock:
                     self._line = [one for one in self._line if one[1] is not job]
+                    # Nobody may be there to ask for places: none begins that is not waited for.
+                    self.give_up_abandoned()
 
         with self._lock:
             job = self._worker.submit(run, over)
@@ -98,11 +100,13 @@ class Runs:
 
     def watch(self, conversation_id: str) -> None:
         """Somebody looks at a conversation."""
-        self._watched_at[conversation_id] = self._clock()
+        with self._lock:
+            if (kept := self._kept.get(conversation_id)) is not None:
+                kept.watched_at = self._clock()
 
     def _is_abandoned(self, conversation_id: str) -> bool:
-        since = self._watched_at.get(conversation_id, 0.0)
-        return self._clock() - since > ABANDONED_SECONDS
+        kept = self._kept.get(conversation_id)
+        return kept is None or self._clock() - kept.watched_at > ABANDONED_SECONDS
 
     def job(self, conversation_id: str) -> Job | None:
         """The last one."""

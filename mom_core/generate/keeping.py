@@ -5,17 +5,21 @@ from a branch that nobody changes. The hidden states change with the next layer,
 written between two layers, and only as often as their measured writing time stays within a share
 of the reading time. What ends a process then costs the layers since the last such point.
 
+Whatever goes wrong with keeping ends the keeping alone, and is told: the answer goes on.
+
 Source: ours.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,11 +27,14 @@ from typing import Any
 from torch import Tensor
 
 from mom_core.generate.unfinished import ReadingState
+from mom_core.kv.pressure import full_memory
 from mom_core.kv.snapshot import Manifest, Progress, SnapshotWriter
 from mom_core.kv.state import LayerState
 from mom_core.kv.store import KVStore
 from mom_core.kv.tensor_file import Stopped
+from mom_core.kv.transfer import HiddenStates
 
+_LOG = logging.getLogger(__name__)
 # Of the reading time, what waiting for the disk may take. What the writing thread takes comes to
 # it; together they stay below 3 % (`python -m benchmarks.reopen`).
 _SHARE = 0.02
@@ -85,31 +92,32 @@ class ReadingKeeper:
         """
         if self._writer is not None or self.problem:
             return
-        try:
+        with self._giving_up():
             self._writer = SnapshotWriter(self.folder, self._stop)
-        except OSError as error:
-            self._give_up(error)
-            return
-        self._written_at = time.perf_counter()
-        if self._found is not None:
-            self._writer.go_on(self._found)
-            return
-        writer, ids = self._writer, list(token_ids)
-        self._submit(lambda: writer.put_tokens(ids))
-        # What was read before, and what is done of a reading that goes on.
-        self._put_layers(range(len(store.layers)), store)
+            self._written_at = time.perf_counter()
+            if self._found is not None:
+                self._writer.go_on(self._found)
+                return
+            writer, ids = self._writer, list(token_ids)
+            self._submit(lambda: writer.put_tokens(ids))
+            # What was read before, and what is done of a reading that goes on.
+            self._put_layers(range(len(store.layers)), store)
 
     def layer_done(self, run: ReadingState) -> None:
         """Called between two layers."""
         if self._writer is None or self.problem or run.hidden is None:
             return
+        with self._giving_up():
+            self._layer_done(run, run.hidden)
+
+    def _layer_done(self, run: ReadingState, hidden: HiddenStates) -> None:
         run.wait_for_copies()
         # Asked before this layer is added: its own writing has only just begun.
         is_written = all(future.done() for future in self._pending)
         layer = run.store.layers[run.layer - 1]
         self._put_layers([run.layer - 1], run.store)
         layer_bytes = layer.kept_bytes if isinstance(layer, LayerState) else layer.used_bytes
-        wanted_bytes = run.hidden.used_bytes + layer_bytes
+        wanted_bytes = hidden.used_bytes + layer_bytes
         seconds = time.perf_counter() - self._written_at
         if is_written and wanted_bytes / self._bytes_per_second < _SHARE * seconds:
             self._checkpoint(run)
@@ -118,13 +126,14 @@ class ReadingKeeper:
         """The reading ends before it is over: all that was done is kept."""
         if self._writer is None or self.problem:
             return
-        run.wait_for_copies()
-        layer = run.store.layers[run.layer]
-        if isinstance(layer, LayerState):
-            # Only what is kept is written.
-            layer.keep()
-        self._put_layers([run.layer], run.store)
-        self._checkpoint(run)
+        with self._giving_up():
+            run.wait_for_copies()
+            layer = run.store.layers[run.layer]
+            if isinstance(layer, LayerState):
+                # Only what is kept is written.
+                layer.keep()
+            self._put_layers([run.layer], run.store)
+            self._checkpoint(run)
 
     def done(self, token_ids: Sequence[int], store: KVStore, logits: Tensor) -> None:
         """All is read. What is not written yet is written beside what follows.
@@ -137,24 +146,27 @@ class ReadingKeeper:
         self.begin(token_ids, store)
         if self._writer is None or self.problem:
             return
-        writer, ids, branch = self._writer, list(token_ids), store.branch()
+        writer, ids = self._writer, list(token_ids)
+        with self._giving_up():
+            branch = store.branch()
+            self._submit(lambda: self._finish(writer, ids, branch, logits))
 
-        def finish() -> None:
-            writer.put_tokens(ids)
-            for index, layer in enumerate(branch.layers):
-                writer.put_layer(index, layer)
-            writer.put_logits(logits)
-            manifest = writer.commit(
-                fingerprint=self._fingerprint,
-                model=self._model,
-                layers=len(branch.layers),
-                extra=self._extra,
-            )
-            self._is_kept = True
-            if self._place is not None:
-                self._place(manifest)
-
-        self._submit(finish)
+    def _finish(
+        self, writer: SnapshotWriter, token_ids: list[int], branch: KVStore, logits: Tensor
+    ) -> None:
+        writer.put_tokens(token_ids)
+        for index, layer in enumerate(branch.layers):
+            writer.put_layer(index, layer)
+        writer.put_logits(logits)
+        manifest = writer.commit(
+            fingerprint=self._fingerprint,
+            model=self._model,
+            layers=len(branch.layers),
+            extra=self._extra,
+        )
+        self._is_kept = True
+        if self._place is not None:
+            self._place(manifest)
 
     @property
     def is_idle(self) -> bool:
@@ -194,21 +206,15 @@ class ReadingKeeper:
         if writer is None or hidden is None or self.problem:
             return
         started = time.perf_counter()
-        try:
-            name = writer.put_hidden(hidden.pieces())
-            writer.put_logits(run.logits)
-            writer.commit(
-                fingerprint=self._fingerprint,
-                model=self._model,
-                layers=len(run.store.layers),
-                progress=Progress(
-                    past=run.past, layer=run.layer, position=run.position, hidden=name
-                ),
-                extra=self._extra,
-            )
-        except (OSError, Stopped) as error:
-            self._give_up(error)
-            return
+        name = writer.put_hidden(hidden.pieces())
+        writer.put_logits(run.logits)
+        writer.commit(
+            fingerprint=self._fingerprint,
+            model=self._model,
+            layers=len(run.store.layers),
+            progress=Progress(past=run.past, layer=run.layer, position=run.position, hidden=name),
+            extra=self._extra,
+        )
         self._is_kept = True
         self._written_at = time.perf_counter()
         seconds = max(self._written_at - started, 1e-6)
@@ -216,22 +222,37 @@ class ReadingKeeper:
 
     def _submit(self, write: Callable[[], None]) -> None:
         def guarded() -> None:
-            if self.problem:
-                return
-            try:
-                write()
-            except (OSError, Stopped) as error:
-                self._give_up(error)
+            if not self.problem:
+                with self._giving_up():
+                    write()
 
         self._pending = [future for future in self._pending if not future.done()]
         self._pending.append(self._thread.submit(guarded))
 
-    def _give_up(self, error: OSError | Stopped) -> None:
-        reason = error.strerror or str(error) if isinstance(error, OSError) else "it was stopped"
-        self.problem = (
-            f"What was read could not be kept in {self.folder.parent}: {reason}. The answer is not "
-            "touched by it; make room there, or choose another folder with MOM_HOME or --home."
-        )
+    @contextlib.contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """What fails within ends the keeping, with a sentence, and nothing else."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - the answer must not suffer, whatever it is
+            reason, advice = _reason(error)
+            self.problem = (
+                f"What was read could not be kept in {self.folder.parent}: {reason}. The answer is "
+                f"not touched by it; {advice}."
+            )
+
+
+def _reason(error: Exception) -> tuple[str, str]:
+    """Why nothing could be kept, and what to do."""
+    if isinstance(error, OSError):
+        advice = "make room there, or choose another folder with MOM_HOME or --home"
+        return error.strerror or str(error), advice
+    if isinstance(error, Stopped):
+        return "it was stopped", "it is kept when it is asked about again"
+    if full_memory(error) is not None:
+        return "memory was full", "leave out documents, or close other programs"
+    _LOG.error("Keeping failed", exc_info=error)
+    return f"{type(error).__name__}: {error}", "the details are in the terminal"
 
 
 def _step_back() -> None:

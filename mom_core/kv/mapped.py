@@ -17,6 +17,7 @@ import math
 import mmap
 import os
 import shutil
+import threading
 import weakref
 from collections import OrderedDict
 from pathlib import Path
@@ -37,6 +38,8 @@ _ZEROS_BYTES = 1 << 22
 class MappedFiles:
     """Makes tensors in files, and keeps the pages they hold in memory within a limit.
 
+    The run that computes and the thread that keeps what was read use it at the same time.
+
     Args:
         root: where the private folder is made, at the first tensor.
         resident_limit_bytes: of mapped pages; None leaves them to the system. What is in use at
@@ -50,6 +53,7 @@ class MappedFiles:
         # By the address of their first byte.
         self._mappings: weakref.WeakValueDictionary[int, mmap.mmap] = weakref.WeakValueDictionary()
         self._in_use: OrderedDict[int, int] = OrderedDict()
+        self._lock = threading.Lock()
 
     def require(self, wanted_bytes: int) -> None:
         """Checks that so many bytes can be written.
@@ -82,7 +86,8 @@ class MappedFiles:
             raise not_writable(self._root, error) from error
         weakref.finalize(mapping, path.unlink, missing_ok=True)
         tensor = torch.frombuffer(mapping, dtype=dtype).view(shape)
-        self._mappings[tensor.data_ptr()] = mapping
+        with self._lock:
+            self._mappings[tensor.data_ptr()] = mapping
         return tensor
 
     def touch(self, *tensors: Tensor) -> None:
@@ -94,22 +99,24 @@ class MappedFiles:
         limit = self.resident_limit_bytes
         if limit is None:
             return
-        for tensor in tensors:
-            address = tensor.untyped_storage().data_ptr()
-            if address in self._mappings:
-                self._in_use[address] = len(self._mappings[address])
-                self._in_use.move_to_end(address)
-        resident = sum(self._in_use.values())
-        while resident > limit and len(self._in_use) > len(tensors):
-            address, size_bytes = self._in_use.popitem(last=False)
-            resident -= size_bytes
-            if (mapping := self._mappings.get(address)) is not None:
-                _unmap_pages(mapping, 0, len(mapping))
+        with self._lock:
+            for tensor in tensors:
+                address = tensor.untyped_storage().data_ptr()
+                if (mapping := self._mappings.get(address)) is not None:
+                    self._in_use[address] = len(mapping)
+                    self._in_use.move_to_end(address)
+            resident = sum(self._in_use.values())
+            while resident > limit and len(self._in_use) > len(tensors):
+                address, size_bytes = self._in_use.popitem(last=False)
+                resident -= size_bytes
+                if (mapping := self._mappings.get(address)) is not None:
+                    _unmap_pages(mapping, 0, len(mapping))
 
     def drop(self, view: Tensor) -> None:
         """Lets go of the pages that hold a contiguous view, if there is a limit."""
         storage = view.untyped_storage()
-        mapping = self._mappings.get(storage.data_ptr())
+        with self._lock:
+            mapping = self._mappings.get(storage.data_ptr())
         if self.resident_limit_bytes is None or mapping is None:
             return
         start = view.storage_offset() * view.element_size()

@@ -9,17 +9,19 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub.errors import HFValidationError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging as transformers_logging
 
-from mom_core.errors import ModelUnavailable, UnsupportedModel
+from mom_core.errors import ModelUnavailable, MomError, OutOfMemory, UnsupportedModel
+from mom_core.kv.pressure import full_memory
 from mom_core.model.builtin import BUILTIN_NAME, ensure_builtin
 from mom_core.model.catalogue import catalogue
 from mom_core.model.dtype_probe import ModelSize, fastest_cpu_dtype
@@ -125,7 +127,8 @@ def find_config(source: str) -> tuple[PretrainedConfig, str]:
     )
     try:
         if path.suffix == ".gguf" and path.is_file():
-            return AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name), path.stem
+            with _gguf_errors_as_sentences(path):
+                return AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name), path.stem
         if path.name.endswith(".json") and path.is_file():
             _check_config_file(path)
             return _read_config(str(path)), path.resolve().parent.name
@@ -175,25 +178,71 @@ def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model (fp32, dequantised, on the CPU) and tokenizer of a GGUF file."""
     # The GGUF reader draws its bar on stderr whatever transformers' own setting.
     with quiet(), contextlib.redirect_stderr(io.StringIO()):
-        model = AutoModelForCausalLM.from_pretrained(
-            str(path.parent),
-            gguf_file=path.name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
+        model = _whole(
+            AutoModelForCausalLM.from_pretrained(
+                str(path.parent),
+                gguf_file=path.name,
+                quantization_config=GgufConfig(dequantize=True),
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
         )
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
     return model, tokenizer
 
 
 def _from_gguf_file(path: Path, dtype: torch.dtype | None) -> LoadedModel:
-    try:
+    with _gguf_errors_as_sentences(path):
         model, tokenizer = load_gguf(path)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelUnavailable(
-            f"The file {path} cannot be read as a GGUF model: {_first_line(error)}"
-        ) from error
     chosen = dtype or _fastest_dtype(model.config, torch.float32)
     return LoadedModel(model.to(chosen), tokenizer, path.stem)
+
+
+@contextlib.contextmanager
+def _gguf_errors_as_sentences(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except MomError:
+        raise
+    except Exception as error:
+        # Its readers trust the file: what is damaged comes as any error there is.
+        if full_memory(error) is not None:
+            raise _no_room(path.name) from error
+        reason = "It ends too early." if isinstance(error, struct.error) else _first_line(error)
+        raise ModelUnavailable(
+            f"The file {path} cannot be read as a GGUF model: {reason} {_FETCH_AGAIN}"
+        ) from error
+
+
+def _whole(loaded: tuple[PreTrainedModel, Mapping[str, Any]]) -> PreTrainedModel:
+    """A model none of whose weights is missing: transformers makes such up at random.
+
+    Args:
+        loaded: by `from_pretrained` with `output_loading_info`.
+
+    Raises:
+        ModelUnavailable: some are.
+    """
+    model, information = loaded
+    if missing := sorted(information["missing_keys"]):
+        raise ModelUnavailable(
+            f"The model's files lack {len(missing)} of its weights, such as {missing[0]}. "
+            f"{_FETCH_AGAIN}"
+        )
+    return model
+
+
+_FETCH_AGAIN = (
+    "If its download was cut short, or the file is damaged, fetch it again and compare the size "
+    "with that of its source."
+)
+
+
+def _no_room(name: str) -> OutOfMemory:
+    return OutOfMemory(
+        f"This machine's memory is full: the weights of {name} do not fit. Close other programs, "
+        "or choose a smaller model."
+    )
 
 
 def _from_folder(where: str, name: str, dtype: torch.dtype | None) -> LoadedModel:
@@ -201,8 +250,14 @@ def _from_folder(where: str, name: str, dtype: torch.dtype | None) -> LoadedMode
         with quiet():
             config = _read_config(where)
             chosen = dtype or _fastest_dtype(config, getattr(config, "dtype", None))
-            model = AutoModelForCausalLM.from_pretrained(
-                where, config=config, dtype=chosen, use_safetensors=True
+            model = _whole(
+                AutoModelForCausalLM.from_pretrained(
+                    where,
+                    config=config,
+                    dtype=chosen,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                )
             )
             tokenizer = AutoTokenizer.from_pretrained(where)
     except OSError as error:
@@ -214,6 +269,15 @@ def _from_folder(where: str, name: str, dtype: torch.dtype | None) -> LoadedMode
             f"The model {name} is not one this program can run: {_first_line(error)} "
             "Models that AutoModelForCausalLM of transformers loads without remote code can be "
             "used."
+        ) from error
+    except MomError:
+        raise
+    except Exception as error:
+        # Readers of weights and tokenizers have errors of their own.
+        if full_memory(error) is not None:
+            raise _no_room(name) from error
+        raise ModelUnavailable(
+            f"The files of the model {name} cannot be read: {_first_line(error)} {_FETCH_AGAIN}"
         ) from error
     return LoadedModel(model, tokenizer, name)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import random
 import signal
 import stat
 import subprocess
 import sys
+import threading
+import time
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -81,6 +85,9 @@ def test_files_go_with_the_context_and_the_engine(tmp_path: Path) -> None:
 
 _HOLDS_A_FILE = """
 import sys
+import threading
+import time
+from collections import OrderedDict
 from pathlib import Path
 import torch
 from mom_core.kv.mapped import MappedFiles
@@ -195,6 +202,43 @@ def test_pages_leave_memory_and_keep_what_was_written() -> None:
         files.drop(tensor[1 << 19 :])
         assert bool((tensor == 8).all())
         files.close()
+
+
+def test_two_threads_use_the_pages_at_once(tmp_path: Path) -> None:
+    """The run that computes, and the thread that keeps what was read.
+
+    Between noting a use and moving it to the end the other one may take it out, though the
+    interpreter seldom turns to another thread just there.
+    """
+
+    class Turns(OrderedDict[int, int]):
+        def move_to_end(self, key: int, last: bool = True) -> None:
+            time.sleep(1e-5)
+            super().move_to_end(key, last)
+
+    files = MappedFiles(tmp_path, resident_limit_bytes=40 * 4096)
+    files._in_use = Turns()
+    tensors = [files.empty(1024, dtype=torch.float32) for _ in range(80)]
+    problems: list[BaseException] = []
+    end = time.monotonic() + 0.6
+
+    def use(seed: int) -> None:
+        state = random.Random(seed)
+        try:
+            while time.monotonic() < end:
+                files.touch(*state.sample(tensors, 3))
+                files.drop(state.choice(tensors))
+        except BaseException as error:  # noqa: BLE001 - told by the test
+            problems.append(error)
+
+    threads = [threading.Thread(target=use, args=(seed,)) for seed in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems, problems[0]
+    assert sum(files._in_use.values()) <= 40 * 4096
+    files.close()
 
 
 def test_a_cap_sends_keys_and_values_to_the_disk(

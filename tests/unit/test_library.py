@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import stat
 import subprocess
 import sys
@@ -265,6 +266,27 @@ def test_foreign_files_in_the_folder_harm_nothing(keeping: Keeping) -> None:
     with pytest.raises(InvalidSetting, match="was not made by mom-chat, so it is not deleted"):
         keeping.library.forget("photos")
     assert (folder / "notes.txt").exists()
+
+
+def test_what_cannot_be_kept_is_told_once(keeping: Keeping, monkeypatch: Any) -> None:
+    from mom_core.kv import snapshot
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("the pages are mad")
+
+    monkeypatch.setattr(snapshot, "write_aside", failing)
+    answer(keeping, make_prompt(200))
+    (note,) = keeping.take_notes()
+    assert "could not be kept" in note
+    assert "RuntimeError: the pages are mad" in note
+    assert keeping.take_notes() == []
+
+
+def test_a_library_that_vanishes_costs_no_answer(keeping: Keeping) -> None:
+    shutil.rmtree(keeping.library.folder)
+    answer(keeping, make_prompt(200))
+    (note,) = keeping.take_notes()
+    assert f"The library {keeping.library.folder} cannot be used: No such file" in note
 
 
 def test_random_damage_never_gives_a_wrong_answer(tmp_path: Path) -> None:

@@ -83,6 +83,19 @@ def test_who_waits_unseen_for_five_minutes_gives_up_but_who_is_at_work_goes_on(
     assert runs.view("b").text == ""
 
 
+def test_who_gave_up_unseen_never_begins_though_no_tab_is_open(runs: Runs, clock: Clock) -> None:
+    gate = threading.Event()
+    jobs = [runs.ask(name, Asked(name, 0), waiting_for(gate), over) for name in "ab"]
+    while not jobs[0].has_started:
+        pass
+    clock.now += ABANDONED_SECONDS + 1
+    # Nobody asks for a place in the line.
+    gate.set()
+    assert jobs[1].wait(5)
+    assert not jobs[1].has_started
+    assert jobs[1].events() == [Stopped()]
+
+
 def test_a_pause_holds_the_run_and_is_not_counted(runs: Runs) -> None:
     steps, done = threading.Semaphore(0), []
 

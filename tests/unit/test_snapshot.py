@@ -259,6 +259,45 @@ def test_a_full_disk_costs_only_the_keeping(tmp_path: Path, monkeypatch: Any) ->
         assert not (tmp_path / "kept").exists()
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("the pages are mad"), "RuntimeError: the pages are mad"),
+        (MemoryError(), "memory was full"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "memory was full"),
+        (ZeroDivisionError(), "ZeroDivisionError"),
+    ],
+    ids=["unknown", "host", "device", "arithmetic"],
+)
+@pytest.mark.parametrize("fails", ["write_tensors", "along_tokens", "write_aside", "block_digests"])
+def test_any_failure_of_keeping_is_told_and_costs_only_the_keeping(
+    error: Exception, words: str, fails: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """In the thread that writes, and in the reading's own that writes a checkpoint."""
+    from mom_core.generate import keeping
+    from mom_core.kv import snapshot
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(keeping, "_GUESSED_BYTES_PER_SECOND", 1e15)
+    monkeypatch.setattr(snapshot, fails, failing)
+    model, prompt = shared_model("llama"), make_prompt(64)
+    for draws in (None, 6):
+        engine = Engine(model, config=CONFIG)
+        keeper = ReadingKeeper(tmp_path / "kept", engine.fingerprint, "tiny")
+        events = engine.generate(prompt, max_new_tokens=3, keeper=keeper)
+        for number, _ in enumerate(events, 1):
+            if number == draws:
+                break
+        events.close()
+        keeper.wait()
+        assert f"could not be kept in {tmp_path}: {words}" in keeper.problem
+        assert "The answer is not touched by it; " in keeper.problem
+        assert not (tmp_path / "kept").exists()
+        assert engine.generate_ids(prompt, max_new_tokens=3) == plain_greedy(model, prompt, 3)
+
+
 def test_blocks_tell_a_common_beginning() -> None:
     one = make_prompt(300)
     other = one[:200] + make_prompt(100, seed=2)

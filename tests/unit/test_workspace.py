@@ -176,6 +176,32 @@ def test_what_was_read_is_known_at_the_next_start(model: Path, tmp_path: Path) -
     second.close()
 
 
+def test_the_library_is_asked_once_a_question(
+    model: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """The run's forecast and its beginning share one look, which reads all ids of a document."""
+    asked: list[int] = []
+    best_match = Library.best_match
+
+    def counted(library: Library, fingerprint: Any, ids: Any, **options: Any) -> Any:
+        asked.append(len(ids))
+        return best_match(library, fingerprint, ids, **options)
+
+    monkeypatch.setattr(Library, "best_match", counted)
+    (tmp_path / "a.txt").write_text("one two three " * 200)
+    for is_known in (False, True):
+        workspace = Workspace(Engine.load, str(model), library=Library(tmp_path / "home"))
+        workspace.configure(max_new_tokens=4)
+        workspace.shelf.add("a", Source(tmp_path / "a.txt", "a.txt"))
+        until(lambda made=workspace: made.is_ready and not made.shelf.is_preparing)
+        asked.clear()
+        answer(workspace, "Who?")
+        assert len(asked) == 1
+        figures = workspace.conversations.newest.answered[0].figures
+        assert ("known already" in figures) == is_known
+        workspace.close()
+
+
 def test_the_error_of_loading_is_the_engines_own(tmp_path: Path) -> None:
     def load(source: str, config: Any) -> Engine:
         raise ModelUnavailable("There is no such model. Try another.")
