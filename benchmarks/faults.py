@@ -1,12 +1,15 @@
 """Faults on purpose: how often a reading, an answer and what is kept survived each kind.
 
-    python -m benchmarks.faults [--times N] [--json]
+    python -m benchmarks.faults [--times 20] [--seed 0] [--kind WORDS] [--save]
 
 Children of this program read, answer and keep a prompt with a tiny random model, and are killed at
-random moments, terminated, or find the disk full; files are damaged bit by bit; two processes share
-a library; clocks jump. After each fault the same question is asked by a new process, as a person
-would: survived means that the answer is plain transformers' own, token for token, and that the
-library holds whole entries only.
+random moments, terminated, or find disk or memory full; files are damaged bit by bit; two processes
+share a library; clocks jump. After each fault the same question is asked by a new process, as a
+person would: survived means that the answer is plain transformers' own, token for token, and that
+the library holds whole entries only.
+
+Prints a table and one JSON line, which `--save` appends to `benchmarks/results/faults.jsonl`; ends
+with 1 if anything was not survived.
 
 Source: ours.
 """
@@ -25,7 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,7 +37,9 @@ import torch
 
 from app.keeping import Keeping
 from app.library import DocumentInfo, Library
+from benchmarks import record
 from mom_core import Engine, EngineConfig, Finished, Token
+from mom_core.kv.tiers import Tier
 
 PROMPT_TOKENS, NEW_TOKENS, CHUNK_TOKENS = 192, 12, 16
 VOCABULARY = 97
@@ -193,6 +198,15 @@ class Faults:
         self.check()
         return False
 
+    def full_memory(self) -> bool:
+        """A random allocation, and perhaps those after it, find no memory; host or device."""
+        self.empty()
+        error = self.state.choice([MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
+        with _no_memory_from(self.state.randrange(12), self.state.randrange(1, 4), error):
+            self.ask()
+        self.check()
+        return False
+
     def damaged(self) -> bool:
         """A random file loses its end or has a bit flipped."""
         self.ask()
@@ -283,6 +297,7 @@ def run(home: Path, times: int, seed: int = 0, kinds: str = "") -> list[Count]:
         "SIGKILL while saving": lambda: faults.killed("save", signal.SIGKILL),
         "SIGTERM": lambda: faults.killed("prefill", signal.SIGTERM),
         "disk full": faults.full_disk,
+        "memory full": faults.full_memory,
         "folder not writable": faults.read_only,
         "bit flip or truncation": faults.damaged,
         "foreign or other version": faults.foreign,
@@ -360,27 +375,61 @@ def _no_space_after(writes: int, error: int = 28) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _no_memory_from(first: int, times: int, error: Exception) -> Iterator[None]:
+    """So many of the places for keys, values and hidden states are not given, from the first on."""
+    empty, count = Tier.empty, [0]
+
+    def fails(tier: Tier, *shape: int, dtype: torch.dtype) -> torch.Tensor:
+        count[0] += 1
+        if first < count[0] <= first + times:
+            raise error
+        return empty(tier, *shape, dtype=dtype)
+
+    with mock.patch.object(Tier, "empty", fails):
+        yield
+
+
+def report(counts: list[Count]) -> str:
+    """The table: a line a kind, what went wrong under it, and all of them."""
+    lines = [f"{'fault':26} {'tried':>6} {'survived':>9} {'resumed':>8}"]
+    for count in counts:
+        lines.append(f"{count.kind:26} {count.tried:6} {count.survived:9} {count.resumed:8}")
+        lines += [f"    {fault}" for fault in count.faults]
+    tried, survived, resumed = (
+        sum(getattr(count, name) for count in counts) for name in ("tried", "survived", "resumed")
+    )
+    lines.append(f"{'all':26} {tried:6} {survived:9} {resumed:8}")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Prints how many faults of each kind were tried and survived."""
     parser = argparse.ArgumentParser(description="Faults on purpose.")
     parser.add_argument("--times", type=int, default=20, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", default="", help="only kinds with these words")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--save", action="store_true", help="add a line to benchmarks/results")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child is not None:
         sys.exit(_child(arguments.child))
+    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         counts = run(Path(folder) / "home", arguments.times, arguments.seed, arguments.kind)
-    if arguments.json:
-        print(json.dumps([{k: getattr(c, k) for k in Count.__slots__} for c in counts]))
+    print(report(counts))
+    result = {
+        **record.describe_run(),
+        "suite": "faults",
+        "times": arguments.times,
+        "seed": arguments.seed,
+        "seconds": time.perf_counter() - started,
+        "kinds": [asdict(count) for count in counts],
+    }
+    if arguments.save:
+        print(f"added to {record.append('faults', result)}")
     else:
-        for count in counts:
-            line = f"{count.kind:26} {count.survived:4} of {count.tried:4} survived"
-            print(line + (f", {count.resumed} resumed" if count.resumed else ""))
-            for fault in count.faults:
-                print(f"    {fault}")
+        print(json.dumps(result))
     sys.exit(any(count.faults for count in counts))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import Count, run
+from benchmarks.faults import Count, report, run
 
 
 def assert_survived(counts: list[Count]) -> None:
@@ -23,9 +23,21 @@ def test_a_process_that_ends_leaves_its_work_whole_or_cleanly_absent(
     assert_survived(run(tmp_path / "home", 1, kinds=kind))
 
 
-@pytest.mark.parametrize("kind", ["disk full", "not writable", "bit flip", "foreign", "clock"])
-def test_the_disk_and_the_clock_never_make_an_answer_wrong(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind", ["disk full", "memory full", "not writable", "bit flip", "foreign", "clock"]
+)
+def test_disk_memory_and_clock_never_make_an_answer_wrong(kind: str, tmp_path: Path) -> None:
     assert_survived(run(tmp_path / "home", 2, seed=1, kinds=kind))
+
+
+def test_the_table_tells_what_was_not_survived() -> None:
+    bad = Count("bit flip", tried=2, survived=1, faults=["AssertionError: a wrong answer"])
+    lines = report([Count("SIGTERM", tried=3, survived=3, resumed=2), bad]).splitlines()
+    assert [line.split()[-3:] for line in lines[1:3]] == [["3", "3", "2"], ["2", "1", "0"]]
+    assert lines[3].strip() == "AssertionError: a wrong answer"
+    assert lines[4].split() == ["all", "5", "4", "2"]
+    with pytest.raises(AssertionError, match="bit flip: AssertionError: a wrong answer"):
+        assert_survived([bad])
 
 
 @pytest.mark.slow
@@ -38,6 +50,8 @@ def test_a_hundred_kills(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["SIGTERM", "disk full", "bit flip", "foreign", "two processes"])
+@pytest.mark.parametrize(
+    "kind", ["SIGTERM", "disk full", "memory", "bit flip", "foreign", "two processes"]
+)
 def test_long_fuzz(kind: str, tmp_path: Path) -> None:
     assert_survived(run(tmp_path / "home", 30, seed=2, kinds=kind))
