@@ -7,6 +7,7 @@ import gzip
 import os
 import time
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -19,17 +20,6 @@ from tests.documents import make
 from tests.documents.make import Text
 from tests.documents.test_pdf import body
 
-
-def cyclic_pdf() -> bytes:
-    """Its tree of pages is its own child."""
-    pdf = make.pdf([body(1)])
-    return pdf.replace(b"/Kids [6 0 R]", b"/Kids [2 0 R]")
-
-
-def nested_html(depth: int) -> bytes:
-    return b"<html>" + b"<div>" * depth + b"deep" + b"</div>" * depth
-
-
 BOMB_XML = (
     b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">'
     + b"".join(
@@ -37,6 +27,32 @@ BOMB_XML = (
     )
     + b"]><office>&j;</office>"
 )
+
+
+def cyclic_pdf() -> bytes:
+    """Its tree of pages is its own child."""
+    pdf = make.pdf([body(1)])
+    return pdf.replace(b"/Kids [6 0 R]", b"/Kids [2 0 R]")
+
+
+def described_pdf() -> bytes:
+    """Its description (XMP) is XML that grows without end, packed so that it is small."""
+    packed = zlib.compress(BOMB_XML + b" " * 20_000_000, 9)
+    metadata = b"<< /Type /Metadata /Subtype /XML /Filter /FlateDecode /Length %d >>\nstream\n"
+    pdf = make.pdf([body(1)]).replace(b"/Type /Catalog", b"/Type /Catalog /Metadata 99 0 R")
+    where = pdf.index(b"xref\n")
+    content = b"99 0 obj\n" + metadata % len(packed) + packed + b"\nendstream\nendobj\n"
+    # Its table is wrong by now, which readers mend by looking for all objects.
+    return pdf[:where] + content + pdf[where:]
+
+
+def claiming_pdf() -> bytes:
+    """It says that it has two thousand million pages."""
+    return make.pdf([body(1)]).replace(b"/Count 1 ", b"/Count 2000000000 ")
+
+
+def nested_html(depth: int) -> bytes:
+    return b"<html>" + b"<div>" * depth + b"deep" + b"</div>" * depth
 
 
 BROKEN = {
@@ -59,6 +75,8 @@ BROKEN = {
 # These may be read or refused, but neither crash nor hang.
 HOSTILE = {
     "cyclic.pdf": cyclic_pdf(),
+    "described.pdf": described_pdf(),
+    "claiming.pdf": claiming_pdf(),
     "bomb.odt": make.zipped(
         {"mimetype": "application/vnd.oasis.opendocument.text", "content.xml": BOMB_XML}
     ),
@@ -84,6 +102,20 @@ def test_hostile_files_neither_crash_nor_hang(tmp_path: Path, name: str) -> None
     start = time.monotonic()
     with contextlib.suppress(DocumentError):
         assert read(make.write(tmp_path, name, HOSTILE[name])).sections
+    assert time.monotonic() - start < 20
+
+
+def test_a_hundred_thousand_empty_pages_are_refused_at_once(tmp_path: Path) -> None:
+    number = Limits().pages + 1
+    page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] >>"
+    kids = b" ".join(b"%d 0 R" % n for n in range(3, number + 3))
+    pages = b"<< /Type /Pages /Count %d /Kids [%s] >>" % (number, kids)
+    objects = [b"<< /Type /Catalog /Pages 2 0 R >>", pages, *[page] * number]
+    numbered = (b"%d 0 obj\n%s\nendobj\n" % (n, one) for n, one in enumerate(objects, 1))
+    content = b"%PDF-1.4\n" + b"".join(numbered) + b"trailer\n<< /Root 1 0 R >>\n%%EOF\n"
+    start = time.monotonic()
+    with pytest.raises(DocumentError, match=r"has 100,?001 pages; at most 100,?000 are read"):
+        read(make.write(tmp_path, "empty.pdf", content))
     assert time.monotonic() - start < 20
 
 

@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +82,104 @@ def test_no_code_of_a_model_is_run() -> None:
             assert keyword(call, "trust_remote_code") in (None, "False"), (path, call.lineno)
             if name.endswith("ForCausalLM.from_pretrained") and keyword(call, "gguf_file") is None:
                 assert keyword(call, "use_safetensors") == "True", (path, call.lineno)
+
+
+# Parts of Gradio that only lay out, take text and choices, or show text. Others fetch addresses,
+# serve files or browse folders (CVE-2026-28416, CVE-2023-51449, #13436, #13437, #13438, #13596).
+PARTS = {
+    *("Accordion", "Blocks", "Button", "Chatbot", "Column", "Dropdown", "HTML", "Number"),
+    *("Radio", "Row", "Slider", "Textbox", "Warning"),
+}
+FETCHERS = {
+    *(
+        "requests",
+        "httpx",
+        "aiohttp",
+        "urllib3",
+        "ftplib",
+        "smtplib",
+        "websockets",
+        "gradio_client",
+    ),
+    *("urllib.request", "http.client", "http.server", "xmlrpc"),
+}
+
+
+def opens_gradio(path: Path) -> list[str]:
+    """Lines that use a part of Gradio which is not one of ours, or share or serve with it."""
+    found = []
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "gradio":
+            names = {alias.name for alias in node.names} - {"Blocks", "Request"}
+            if node.module == "gradio" and names:
+                found.append(f"{path}:{node.lineno} {names}")
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            is_part = name.startswith("gr.") and "." not in name[3:]
+            is_other = is_part and name[3].isupper() and name[3:] not in PARTS
+            opens = [one.arg for one in node.keywords if one.arg in ("share", "allowed_paths")]
+            if is_other or name == "gr.load" or opens:
+                found.append(f"{path}:{node.lineno} {name} {opens}")
+    return found
+
+
+def fetchers(path: Path) -> list[str]:
+    """Lines that import what asks an address for something."""
+    found = []
+    for node in ast.walk(tree(path)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        bad = [one for one in names if one in FETCHERS or one.split(".")[0] in FETCHERS]
+        found += [f"{path}:{node.lineno} {name}" for name in bad[:1]]  # type: ignore[attr-defined]
+    return found
+
+
+def test_no_part_of_gradio_reads_files_or_addresses() -> None:
+    assert [line for path in SOURCES for line in opens_gradio(path)] == []
+
+
+def test_no_address_is_fetched_by_code_of_ours() -> None:
+    """There is no field for an address, so nothing to be led elsewhere (CVE-2026-45400, 45401)."""
+    assert [line for path in SOURCES for line in fetchers(path)] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "gr.Image()",
+        "gr.FileExplorer()",
+        "gr.load('x')",
+        "demo.launch(share=True)",
+        "mount_gradio_app(app, demo, path='/', allowed_paths=['/'])",
+        "from gradio import File",
+    ],
+)
+def test_another_part_of_gradio_would_be_found(tmp_path: Path, code: str) -> None:
+    path = tmp_path / "a.py"
+    path.write_text(code)
+    assert len(opens_gradio(path)) == 1
+
+
+@pytest.mark.parametrize(
+    "code", ["import requests", "from urllib import request", "import urllib.request as ask"]
+)
+def test_an_address_that_is_fetched_would_be_found(tmp_path: Path, code: str) -> None:
+    path = tmp_path / "a.py"
+    path.write_text(code)
+    assert len(fetchers(path)) == 1
+
+
+def test_the_oldest_gradio_that_is_allowed_has_its_known_holes_closed() -> None:
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    gradio = next(one for one in map(Requirement, project["dependencies"]) if one.name == "gradio")
+    # #13662 was the last of them.
+    assert not gradio.specifier.contains("6.20.9")
+    assert gradio.specifier.contains("6.21.0")
 
 
 def path_makers(path: Path) -> list[str]:
