@@ -66,6 +66,12 @@ def chat_routes(workspace: Workspace) -> APIRouter:
             workspace.runs.pause(chat_id, is_paused=what == "pause")
         return Response(status_code=204)
 
+    @router.post("/chats/{chat_id}/watch")
+    async def watch(chat_id: str) -> Response:
+        """A hidden tab, which has no stream, says that it is still there."""
+        workspace.runs.watch(chat_id)
+        return Response(status_code=204)
+
     @router.get("/chats/{chat_id}/turns/{turn}")
     async def turn_of(chat_id: str, turn: int) -> Any:
         """A question and its answer as they were written, for copying and editing."""

@@ -207,6 +207,8 @@ class Worker:
                 self._current = None
                 try:
                     on_over(job)
+                except Exception:  # noqa: BLE001 - the runs in line must not wait for ever
+                    _LOG.exception("What comes after a run failed")
                 finally:
                     job._over.set()
                     self._on_change()

@@ -177,7 +177,8 @@ class ReadingKeeper:
         """Until everything is written, and the thread has ended."""
         self._thread.shutdown(wait=True)
         for future in self._pending:
-            future.result()
+            with self._giving_up():
+                future.result()
         self._pending.clear()
         self._sweep()
 

@@ -181,3 +181,19 @@ def test_markdown_grows_as_markdown_and_loads_nothing(page: Any) -> None:
     expect(box).to_contain_text("<img src=http://192.0.2.1/a.png")
     assert box.locator("img").count() == 0
     assert box.locator("a[href]").count() == 0
+
+
+def test_a_hidden_tab_says_that_it_is_still_there(page: Any, site: Site) -> None:
+    """It has no stream, and its run in line must not give up its place."""
+    page.clock.install()
+    open_page(page, site)
+    expect(page.locator("#live .welcome")).to_be_visible()
+    chat = site.workspace.conversations.newest.id
+    page.clock.fast_forward(61_000)
+    page.evaluate(
+        "Object.defineProperty(document, 'hidden', { get: () => true });"
+        "document.dispatchEvent(new Event('visibilitychange'));"
+    )
+    with page.expect_response(f"**/chats/{chat}/watch") as told:
+        page.clock.fast_forward(61_000)
+    assert told.value.status == 204

@@ -106,3 +106,19 @@ def test_faults_become_sentences_and_the_worker_goes_on() -> None:
     assert "ZeroDivisionError: oops" in last.sentence
     assert seen == [first, second]
     worker.close()
+
+
+def test_what_comes_after_a_run_may_fail_and_the_worker_goes_on() -> None:
+    worker = Worker()
+
+    def run() -> Generator[Event, None, None]:
+        yield token(0)
+
+    def fails(job: Job) -> None:
+        raise OSError("no space")
+
+    first, second = worker.submit(run, fails), worker.submit(run)
+    assert first.wait(5)
+    assert second.wait(5)
+    assert second.events() == [token(0)]
+    worker.close()

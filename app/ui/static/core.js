@@ -87,3 +87,8 @@ export const attach = (url) => {
   stream.onopen = () => emit("offline", false);
 };
 document.addEventListener("visibilitychange", () => attach());
+// A run that waits in line gives up its place when its tab has been gone for five minutes: a hidden one is not gone.
+setInterval(() => {
+  const chat = last.get("state")?.chat;
+  if (document.hidden && chat) fetch(`./chats/${encodeURIComponent(chat)}/watch`, { method: "POST" }).catch(() => null);
+}, 60_000);
