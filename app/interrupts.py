@@ -6,6 +6,7 @@ Source: ours.
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -39,3 +40,25 @@ def interrupts() -> Iterator[Interrupts]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+@contextmanager
+def sigterm_is_an_exception() -> Iterator[None]:
+    """Inside, SIGTERM raises `SystemExit`, so that everything is closed on the way out.
+
+    A server that handled the signal itself raises it once more when it has ended, and by default
+    that would end the process before anything is kept.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        # Signals come to the main thread; whoever serves in another one ends it otherwise.
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

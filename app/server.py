@@ -16,6 +16,7 @@ import click
 from app.admission import PASSWORD_CHARACTERS_MIN
 from app.documents import DEFAULT_LIMITS, DiskCache, Limits
 from app.guard import LOOPBACK_NAMES
+from app.interrupts import sigterm_is_an_exception
 from app.library import Library, library_home
 from app.workspace import Workspace
 from mom_core.config import EngineConfig
@@ -168,7 +169,9 @@ def serve(
     home: Path | None = None,
     saves: bool = True,
 ) -> None:
-    """Serves the page; returns after SIGINT or SIGTERM.
+    """Serves the page; returns after SIGINT, and leaves by `SystemExit` after SIGTERM.
+
+    Either way what is being read is kept, and uploads are deleted.
 
     Args:
         port: None takes the first free one from 7860.
@@ -199,7 +202,8 @@ def serve(
         chats_folder, library = _kept(home) if saves else (None, None)
         workspace = Workspace(load_engine, model, config, cache, limits, chats_folder, library)
         try:
-            asyncio.run(_serve(listener, workspace, access, actual))
+            with sigterm_is_an_exception():
+                asyncio.run(_serve(listener, workspace, access, actual))
         finally:
             workspace.close()
 
