@@ -82,7 +82,7 @@ class Entry:
         used_at: the same, of the last use by the clock there was then.
         used_number: grows with every use in the library.
         documents: what was read.
-        fraction: of its layers that are done; 1.0 when it is whole.
+        fraction: of its layers and the tokens of the one that ran; 1.0 when it is whole.
         problem: why it cannot be used, as a sentence; "" if it can.
         manifest: None if it cannot be read.
     """
@@ -428,7 +428,6 @@ class Library:
             ours = folder.glob("*") if _is_ours(folder) else ()
             size_bytes = sum(_size(path) or 0 for path in ours)
             return replace(entry, problem=str(error), size_bytes=size_bytes)
-        progress = manifest.progress
         problem = ""
         for name, written in manifest.files.items():
             if _size(folder / name) != written.bytes:
@@ -444,7 +443,7 @@ class Library:
             size_bytes=manifest.size_bytes,
             created_at=manifest.created_at,
             documents=_documents(manifest.extra.get("documents")),
-            fraction=1.0 if progress is None else progress.layer / max(1, len(manifest.layers)),
+            fraction=_fraction(manifest),
             problem=problem,
             manifest=manifest,
         )
@@ -557,6 +556,14 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except OSError:
         return None
+
+
+def _fraction(manifest: Manifest) -> float:
+    progress = manifest.progress
+    if progress is None:
+        return 1.0
+    of_layer = (progress.position - progress.past) / max(1, manifest.tokens - progress.past)
+    return (progress.layer + of_layer) / max(1, len(manifest.layers))
 
 
 def _id(folder: Path) -> str:

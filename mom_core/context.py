@@ -92,12 +92,12 @@ class Context:
         return common_tokens(self._token_ids, token_ids)
 
     def saves_tokens(self, token_ids: Sequence[int]) -> float:
-        """The same, and tokens of an interrupted reading by the share of layers they passed."""
+        """The same, and tokens of an interrupted reading by the share of it that is done."""
         common, reading = self.common_prefix_tokens(token_ids), self._unfinished.reading
         if reading is None or common < reading.past:
             return common
         more = common_tokens(reading.token_ids, token_ids[reading.past :])
-        return common + more * reading.layer / len(self._store.layers)
+        return common + more * reading.fraction(len(self._store.layers))
 
 
 def common_tokens(one: Sequence[int], other: Sequence[int]) -> int:

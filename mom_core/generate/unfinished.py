@@ -42,6 +42,15 @@ class PartialReading:
     hidden: HiddenStates
     logits: Tensor | None = None
 
+    def fraction(self, layers: int) -> float:
+        """How much of it is done, of L layers: those that are, and the tokens of the one that ran.
+
+        Args:
+            layers: L.
+        """
+        of_layer = (self.position - self.past) / len(self.token_ids)
+        return (self.layer + of_layer) / layers
+
     def crop(self, store: KVStore, tokens: int) -> bool:
         """Makes it the reading of fewer tokens. The same causes have the same effects.
 

@@ -97,7 +97,8 @@ def test_an_interrupted_reading_is_taken_up_by_the_next_process(tmp_path: Path) 
     keeping.close()
     (entry,) = Library(tmp_path).list()
     assert not entry.is_whole
-    assert entry.fraction == pytest.approx(1 / 3)
+    # Seven steps a layer; of the second of three layers three steps of 32 tokens.
+    assert entry.fraction == pytest.approx((1 + 96 / 200) / 3)
     keeping = Keeping(Library(tmp_path))
     engine = Engine(model, config=CONFIG)
     events_after = list(keeping.generate(engine, prompt, max_new_tokens=ANSWER))
@@ -109,6 +110,19 @@ def test_an_interrupted_reading_is_taken_up_by_the_next_process(tmp_path: Path) 
     (whole,) = Library(tmp_path).list()
     assert whole.is_whole
     assert whole.id == entry.id
+
+
+def test_a_reading_that_ended_in_its_first_layer_is_taken_up_too(tmp_path: Path) -> None:
+    prompt, model = make_prompt(200), shared_model("llama")
+    keeping = Keeping(Library(tmp_path))
+    events = keeping.generate(Engine(model, config=CONFIG), prompt, max_new_tokens=ANSWER)
+    next(events)
+    next(events)
+    events.close()
+    keeping.close()
+    _, finished = answer(Keeping(Library(tmp_path)), prompt)
+    # Of the work, not of the layers: the last one takes less, its attention is skipped.
+    assert finished.resumed_fraction > 64 / 200 / 3 / 2
 
 
 def test_a_reading_that_another_one_goes_on_with_is_left_alone(tmp_path: Path) -> None:
