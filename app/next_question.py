@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from app.conversation import Answered, Conversation, Conversations
 from app.fitting import fit
 from app.forecast import Forecast, PromptParts
-from app.library import Library
+from app.keeping import Found, Keeping
 from app.model_slot import ModelSlot
 from app.prompt import Prompt, PromptBuilder, Turn
 from app.settings import Settings
@@ -29,7 +29,7 @@ class NextQuestion:
         shelf: whose chosen documents are in it.
         conversations: whose turns are in it.
         settings: those in force.
-        library: where what was read is kept; None if nothing is.
+        keeping: knows what was read before; None if nothing is kept.
         lock: held while model and settings are looked at.
     """
 
@@ -39,14 +39,14 @@ class NextQuestion:
         shelf: Shelf,
         conversations: Conversations,
         settings: Callable[[], Settings],
-        library: Library | None,
+        keeping: Keeping | None,
         lock: threading.RLock,
     ) -> None:
         self._model = model
         self._shelf = shelf
         self._conversations = conversations
         self._settings = settings
-        self._library = library
+        self._keeping = keeping
         self._lock = lock
 
     def prompt(self, chat: Conversation, question: str) -> tuple[Prompt, str]:
@@ -78,12 +78,20 @@ class NextQuestion:
                 )
             return prompt, notice
 
-    def known_tokens(self, engine: Engine, token_ids: Sequence[int]) -> int:
-        """Of a prompt's beginning, what is read already, here or in the library."""
+    def known_tokens(
+        self, engine: Engine, token_ids: Sequence[int], found: Found | None = None
+    ) -> int:
+        """Of a prompt's beginning, what is read already, here or in the library.
+
+        Args:
+            engine: whose context may hold it.
+            token_ids: of the prompt.
+            found: what the library has for it; None looks it up if that may be more.
+        """
         known = engine.context.common_prefix_tokens(token_ids)
-        if self._library is None or known * 2 > len(token_ids):
-            return known
-        match = self._library.best_match(engine.fingerprint, token_ids)
+        if found is None and self._keeping is not None and known * 2 <= len(token_ids):
+            found = self._keeping.look_up(engine, token_ids)
+        match = None if found is None else found.match
         if match is None or not match.entry.is_whole:
             return known
         return max(known, match.common_tokens)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from app.conversation import Answered, Conversation, Conversations
 from app.documents import DEFAULT_LIMITS, DiskCache, Limits
 from app.forecast import Compared, Forecaster, compare
 from app.jobs import Job
-from app.keeping import Keeping, generate
+from app.keeping import Found, Keeping, generate
 from app.library import Library
 from app.memory_history import MemoryHistory, Now
 from app.model_slot import LoadEngine, ModelSlot
@@ -54,6 +54,7 @@ class Workspace:
         limits: of reading documents.
         chats_folder: where conversations are kept between runs; None keeps none.
         library: where what was read is kept between runs; None keeps nothing.
+        clock: monotonic seconds, for how long nobody has looked at a run that waits.
 
     Attributes:
         lock: held while model, settings or turns change.
@@ -71,6 +72,7 @@ class Workspace:
         limits: Limits = DEFAULT_LIMITS,
         chats_folder: Path | None = None,
         library: Library | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lock = threading.RLock()
         self._changed_count = 0
@@ -80,7 +82,7 @@ class Workspace:
         self.conversations = Conversations(chats_folder)
         self.library = library
         self._keeping = None if library is None else Keeping(library)
-        self.runs = Runs(self.touch)
+        self.runs = Runs(self.touch, clock)
         self._notices: dict[str, str] = {}
         self._foreseen: dict[str, Outlook] = {}
         self.last_foreseen: Outlook | None = None
@@ -100,7 +102,7 @@ class Workspace:
             self.shelf,
             self.conversations,
             lambda: self._settings,
-            library,
+            self._keeping,
             self.lock,
         )
         self.history = MemoryHistory(lambda: self.model.memory(0.0), self._now)
@@ -156,8 +158,12 @@ class Workspace:
                 assert engine is not None
                 self.model.meter.reset_peak()
                 engine.configure(settings.engine_config(self.model.config))
-                self._foresee(chat.id, engine, prompt, settings.max_new_tokens)
-                yield from self.history.following(self._generate(chat.id, engine, prompt, settings))
+                keeping = self._keeping
+                found = None if keeping is None else keeping.look_up(engine, prompt.token_ids)
+                self._foresee(chat.id, engine, prompt, found, settings.max_new_tokens)
+                yield from self.history.following(
+                    self._generate(chat.id, engine, prompt, found, settings)
+                )
 
             asked = view_state.Asked(question, len(chat.answered))
             self.runs.ask(chat.id, asked, run, lambda job: self._over(chat.id, job))
@@ -221,9 +227,11 @@ class Workspace:
         view = self.runs.view(owner or "")
         return Now(job.id, view.phase, view.layer)
 
-    def _foresee(self, chat_id: str, engine: Engine, prompt: Prompt, new_tokens: int) -> None:
+    def _foresee(
+        self, chat_id: str, engine: Engine, prompt: Prompt, found: Found | None, new_tokens: int
+    ) -> None:
         """A run begins: what is expected of it is kept, to be compared with what comes of it."""
-        reused = self._next.known_tokens(engine, prompt.token_ids)
+        reused = self._next.known_tokens(engine, prompt.token_ids, found)
         foreseen = engine.outlook(
             len(prompt.token_ids), reused_tokens=reused, new_tokens=new_tokens
         )
@@ -233,7 +241,12 @@ class Workspace:
         self.history.begin("" if job is None else job.id)
 
     def _generate(
-        self, chat_id: str, engine: Engine, prompt: Prompt, settings: Settings
+        self,
+        chat_id: str,
+        engine: Engine,
+        prompt: Prompt,
+        found: Found | None,
+        settings: Settings,
     ) -> Generator[Event, None, None]:
         """The run itself, with the library if there is one."""
         yield from generate(
@@ -243,10 +256,11 @@ class Workspace:
             (one.document for one in self.shelf.chosen()),
             max_new_tokens=settings.max_new_tokens,
             sampling=settings.sampling(),
+            found=found,
         )
         if self._keeping is None:
             return
-        notes, self._keeping.notes = self._keeping.notes, []
+        notes = self._keeping.take_notes()
         with self.lock:
             self._notices[chat_id] = " ".join([self._notices.get(chat_id, ""), *notes]).strip()
 
@@ -273,6 +287,9 @@ class Workspace:
         # A run that a person let wait says nothing of the machine's speed.
         if engine and last and isinstance(last[0], Finished) and not job.paused_seconds:
             learn(engine, last[0])
+        if self.conversations.known(chat_id).id != chat_id:
+            # Deleted while it was answered.
+            self._forget(chat_id)
 
     # Conversations.
 
@@ -303,7 +320,13 @@ class Workspace:
         self.conversations.find(chat_id)
         self.runs.forget(chat_id)
         self.conversations.delete(chat_id)
+        self._forget(chat_id)
         self.touch()
+
+    def _forget(self, chat_id: str) -> None:
+        """Nothing is left of a chat that was deleted."""
+        for kept in (self._notices, self._foreseen, self.reading_spans, self.compared):
+            kept.pop(chat_id, None)
 
     def answered_turn(self, chat_id: str, turn: int) -> Answered:
         """A turn of a conversation.

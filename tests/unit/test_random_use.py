@@ -187,12 +187,12 @@ class Person:
 
     def change_model(self) -> None:
         window = self.state.choice([None, 1_000_000])
-        self.workspace.load_model(str(self.model), context_tokens=window)
+        self.workspace.model.load(str(self.model), context_tokens=window)
 
     def change_to_no_model(self) -> None:
-        self.workspace.load_model("/no/such/model")
-        self.until(lambda: self.workspace.model_error)
-        self.workspace.load_model(str(self.model))
+        self.workspace.model.load("/no/such/model")
+        self.until(lambda: self.workspace.model.error)
+        self.workspace.model.load(str(self.model))
 
     def forget_entry(self) -> None:
         library = self.workspace.library
@@ -238,7 +238,7 @@ class Person:
     def wait(self) -> None:
         """Until nothing is done any more."""
         made = self.workspace
-        self.until(lambda: (made.is_ready or made.model_error) and not made.is_busy)
+        self.until(lambda: (made.model.is_ready or made.model.error) and not made.is_busy)
 
     def rest(self) -> Held:
         """Everything is closed; what is held now?"""
@@ -252,15 +252,15 @@ class Person:
         made.configure(**{field.name: field.default for field in fields(made.settings)})
         made.configure(max_new_tokens=4)
         # Files of the disk tier stay until their engine is closed.
-        made.load_model(str(self.model))
+        made.model.load(str(self.model))
         self.wait()
         # The last run's answer is shown until there is another one.
         made.ask("Is anybody there?")
         self.wait()
         assert made._keeping is not None
         made._keeping.close()
-        assert made.engine is not None
-        made.engine.context.crop(0)
+        assert made.model.engine is not None
+        made.model.engine.context.crop(0)
         made.forecaster._made.clear()
         self.open_tab()
         gc.collect()

@@ -193,7 +193,7 @@ def test_the_library_is_asked_once_a_question(
         workspace = Workspace(Engine.load, str(model), library=Library(tmp_path / "home"))
         workspace.configure(max_new_tokens=4)
         workspace.shelf.add("a", Source(tmp_path / "a.txt", "a.txt"))
-        until(lambda made=workspace: made.is_ready and not made.shelf.is_preparing)
+        until(lambda made=workspace: made.model.is_ready and not made.shelf.is_preparing)
         asked.clear()
         answer(workspace, "Who?")
         assert len(asked) == 1
