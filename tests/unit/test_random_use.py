@@ -336,7 +336,7 @@ def person_of(model: Path, folder: Path, seed: int) -> Iterator[Person]:
 @pytest.mark.usefixtures("traced")
 def test_random_use_leaves_memory_flat(model: Path, tmp_path: Path) -> None:
     with person_of(model, tmp_path, 1) as person:
-        held = use(person, 3, 70)
+        held = use(person, 3, 45)
         assert_flat(held)
 
 
