@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ import filelock
 
 from mom_core.errors import InvalidSetting, SnapshotUnusable
 from mom_core.kv.snapshot import (
+    BLOCK_TOKENS,
     MANIFEST,
     Manifest,
     block_digests,
@@ -322,7 +324,7 @@ class Library:
             prompt_ids: the whole prompt.
             except_for: ids of entries that were tried in vain.
         """
-        blocks, best = block_digests(prompt_ids), None
+        blocks, candidates = block_digests(prompt_ids), list[tuple[float, Entry, Manifest]]()
         for entry in self.list():
             manifest = entry.manifest
             if manifest is None or entry.problem or entry.id in except_for:
@@ -330,18 +332,23 @@ class Library:
             if manifest.fingerprint != fingerprint:
                 continue
             pairs = zip(manifest.blocks, blocks, strict=False)
-            alike = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
-            if alike == 0:
-                continue
+            alike = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+            if alike or not (manifest.blocks and blocks):
+                most = min((alike + 1) * BLOCK_TOKENS - 1, manifest.tokens, len(prompt_ids))
+                candidates.append((most * entry.fraction, entry, manifest))
+        best: Match | None = None
+        # Those that may save most come first, so that of most entries no ids are read.
+        for most_worth, entry, manifest in sorted(candidates, key=lambda one: -one[0]):
+            if best is not None and most_worth <= best.worth:
+                break
             try:
                 ids = read_token_ids(entry.folder, manifest)
             except SnapshotUnusable:
                 continue
             pairs_of_ids = enumerate(zip(ids, prompt_ids, strict=False))
-            most = min(len(ids), len(prompt_ids))
-            common = next((i for i, (a, b) in pairs_of_ids if a != b), most)
-            match = Match(entry, common)
-            if common and (best is None or match.worth > best.worth):
+            shorter = min(len(ids), len(prompt_ids))
+            match = Match(entry, next((i for i, (a, b) in pairs_of_ids if a != b), shorter))
+            if match.common_tokens and (best is None or match.worth > best.worth):
                 best = match
         return best
 

@@ -72,6 +72,36 @@ def test_a_longer_prompt_takes_the_place_of_what_it_goes_on_with(keeping: Keepin
     assert [entry.name for entry in keeping.library.list()] == ["b.pdf", "a.pdf"]
 
 
+def test_the_best_of_many_is_found_by_reading_the_ids_of_one(
+    keeping: Keeping, monkeypatch: Any
+) -> None:
+    from app import library as module
+
+    beginning = make_prompt(260)
+    for common in (70, 200, 140):
+        answer(keeping, beginning[:common] + make_prompt(260 - common, seed=common))
+    keeping.close()
+    read: list[Path] = []
+    read_token_ids = module.read_token_ids
+
+    def counted(folder: Path, manifest: Any) -> list[int]:
+        read.append(folder)
+        return read_token_ids(folder, manifest)
+
+    monkeypatch.setattr(module, "read_token_ids", counted)
+    library = Library(keeping.library.folder.parent)
+    fingerprint = Engine(shared_model("llama"), config=CONFIG).fingerprint
+    match = library.best_match(fingerprint, beginning)
+    assert match is not None
+    assert match.common_tokens >= 200
+    assert read == [match.entry.folder]
+    assert library.best_match(fingerprint, make_prompt(260, seed=9)) is None
+    # The next one if that cannot be used.
+    other = library.best_match(fingerprint, beginning, except_for={match.entry.id})
+    assert other is not None
+    assert 140 <= other.common_tokens < 200
+
+
 def test_what_another_model_read_is_not_used(keeping: Keeping) -> None:
     prompt = make_prompt(200)
     answer(keeping, prompt)
