@@ -200,6 +200,7 @@ def _read_inside(
                     has_text = has_text or bool(part.text.strip())
                     yield replace(part, label=label, path=entry.path)
                 case More():
+                    has_text = has_text or bool(part.text.strip())
                     yield part
                 case Note():
                     yield Note(f"{entry.path}: {part.sentence}")
@@ -232,6 +233,7 @@ def _of_archive(path: str, parts: Iterable[Part]) -> Iterator[Part]:
             case LeftOut():
                 yield replace(part, path=f"{path}/{part.path}")
             case More():
+                has_text = has_text or bool(part.text.strip())
                 yield part
             case Note():
                 yield Note(f"{path}: {part.sentence}")

@@ -13,7 +13,7 @@ KINDS: tuple[DocumentKind, ...] = get_args(DocumentKind)
 # What one section of each kind is.
 UNITS: dict[DocumentKind, str] = {
     "pdf": "page",
-    "word": "file",
+    "word": "part",
     "slides": "slide",
     "sheets": "sheet",
     "book": "chapter",

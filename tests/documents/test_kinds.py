@@ -189,6 +189,8 @@ def test_documents_within_a_folder_are_read_by_their_kind(tmp_path: Path) -> Non
     root = tmp_path / "files"
     make.write(root, "docs/a.docx", make.word())
     make.write(root, "docs/b.pdf", make.pdf([[make.Text(72, 700, "Hello page")]] * 2))
+    make.write(root, "docs/c.xlsx", make.sheets())
+    make.write(root, "docs/d.pdf", make.pdf([[]]))
     make.write(root, "n.ipynb", make.notebook())
     make.write(root, "inner.zip", make.zipped({"x.txt": "x"}))
     make.write(root, "page.html", b"<html><p>kept as source</p></html>")
@@ -202,7 +204,11 @@ def test_documents_within_a_folder_are_read_by_their_kind(tmp_path: Path) -> Non
         "docs/a.docx Weather",
         "docs/b.pdf p. 1",
         "docs/b.pdf p. 2",
+        "docs/c.xlsx Prices",
+        "docs/c.xlsx Notes",
+        "docs/d.pdf p. 1",
     ]
+    assert document.notes == ("docs/d.pdf has no text.",)
     assert document.sections[3].text == "<html><p>kept as source</p></html>"
     assert not document.left_out
     assert read(make.write(tmp_path, "files.zip", _zip_of(root))).sections == document.sections
