@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.paper.figures import longest_contexts, memory_timeline
@@ -129,6 +130,123 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
+def promises_table() -> list[str]:
+    """One row for each thing that was promised and measured; rows of what has no results are left
+    out."""
+    rows = [*_forecast_rows(), *_keeping_rows(), *_page_rows(), *_document_rows()]
+    return ["| what | measured | by |", "| --- | --- | --- |", *rows] if rows else []
+
+
+def _row(what: str, measured: str, program: str, record: dict[str, Any]) -> str:
+    return f"| {what} | {measured} | `python -m benchmarks.{program}`, {record['date']} |"
+
+
+def _forecast_rows() -> list[str]:
+    if not (found := records("forecast")):
+        return []
+    rows = found[-1]["rows"]
+
+    def errors(key: str) -> str:
+        shares = [row[key]["forecast"] / row[key]["real"] - 1 for row in rows]
+        return ", ".join(f"{share:+.0%}" for share in shares)
+
+    lengths = ", ".join(f"{row['tokens']:,}" for row in rows)
+    return [
+        _row(
+            f"forecast of time against real, {lengths} tokens, by the machine's rates alone",
+            f"reading {errors('read_seconds')}; each token {errors('token_seconds')}",
+            "forecast",
+            found[-1],
+        )
+    ]
+
+
+def _keeping_rows() -> list[str]:
+    rows = []
+    if found := records("reopen"):
+        last = found[-1]
+        rows.append(
+            _row(
+                f"{last['tokens']:,} tokens that were read before, in another process: first token",
+                f"{last['times_faster']:.0f} times as fast as reading; keeping them took "
+                f"{last['keeping_share']:.1%} of the reading time",
+                "reopen",
+                last,
+            )
+        )
+    if found := records("faults"):
+        last = found[-1]
+        tried = sum(kind["tried"] for kind in last["kinds"])
+        survived = sum(kind["survived"] for kind in last["kinds"])
+        rows.append(
+            _row(
+                f"faults on purpose, {len(last['kinds'])} kinds (killed, disk full, damaged files)",
+                f"{survived} of {tried} survived: the right answer, and a library that is whole",
+                "faults",
+                last,
+            )
+        )
+    return rows
+
+
+def _page_rows() -> list[str]:
+    if not (found := records("page")):
+        return []
+    measured = found[-1]["measured"]
+    answers = [one for name, one in measured.items() if name.startswith("answer after")]
+    busy = [measured["reading"], measured["answering"]]
+    return [
+        _row(
+            "an open page, of a core and a second",
+            f"idle {measured['idle']['page_percent']:.1f} % in the browser; during a run at most "
+            f"{max(one['server_added_percent'] for one in busy):.1f} % more in the server, "
+            f"{max(one['page_percent'] for one in busy):.1f} % in the browser, "
+            f"{max(one['bytes_per_second'] for one in busy) / 1000:.1f} kB/s",
+            "page",
+            found[-1],
+        ),
+        _row(
+            "a streamed answer of 5,000 tokens, its last 500 against its first",
+            "; ".join(
+                f"{one['last_ms_per_token']:.2f} against {one['first_ms_per_token']:.2f} ms and "
+                f"{one['last_bytes_per_token']:.0f} against {one['first_bytes_per_token']:.0f} "
+                "bytes a token"
+                for one in answers
+            )
+            + " (in a new chat; after 40 messages)",
+            "page",
+            found[-1],
+        ),
+    ]
+
+
+def _document_rows() -> list[str]:
+    if not (found := records("documents")):
+        return []
+    last = found[-1]
+    seconds, extra = (
+        {name: median(run[key] for run in runs) for name, runs in last["runs"].items()}
+        for key in ("seconds", "extra_bytes")
+    )
+    manual = next(one for one in last["quality"] if one["manual"] == "fullrefman.pdf")
+    worst = min(one["words_in_common"] for one in last["quality"])
+    return [
+        _row(
+            f"a PDF of {manual['pages']:,} pages, from path to token count",
+            f"{seconds['us']:.1f} s and {extra['us'] / 1e6:.0f} MB extra; pypdf page by page with "
+            f"the same tokenizer {seconds['pypdf']:.1f} s and {extra['pypdf'] / 1e6:.0f} MB",
+            "documents",
+            last,
+        ),
+        _row(
+            f"words in common with poppler's `pdftotext`, {len(last['quality'])} manuals",
+            f"at least {worst:.2%}",
+            "documents",
+            last,
+        ),
+    ]
+
+
 def filled(text: str) -> str:
     """The README with all that the results say put between its marks.
 
@@ -146,6 +264,8 @@ def filled(text: str) -> str:
             "",
             *(f"![{words}](assets/figures/{name})" for name, words in _PICTURES.items()),
         ]
+    if promises := promises_table():
+        sections["promises"] = promises
     for name, content in sections.items():
         begin, end = f"<!-- {name}: from results -->", f"<!-- {name}: end -->"
         before, has_begin, rest = text.partition(begin)
