@@ -66,6 +66,17 @@ class Held:
     files: int
 
 
+def alive() -> tuple[int, int, int]:
+    """Engines, contexts, and bytes of keys and values in all layers."""
+    objects = gc.get_objects()
+    layers = [one for one in objects if type(one) is LayerKV]
+    return (
+        sum(type(one) is Engine for one in objects),
+        sum(type(one) is Context for one in objects),
+        sum(layer.used_bytes for layer in layers),
+    )
+
+
 class Person:
     """Does one thing after another, at random, with any number of tabs.
 
@@ -79,6 +90,9 @@ class Person:
         self.model, self.folder = model, folder
         self.state = random.Random(seed)
         self.clock = Clock()
+        gc.collect()
+        # What other tests have left is not this person's.
+        self.before = alive()
         self.done: dict[str, int] = {}
         self.refused = 0
         # Some documents come again, so that the library is used.
@@ -266,13 +280,14 @@ class Person:
         gc.collect()
         snapshot = tracemalloc.take_snapshot()
         ours = [tracemalloc.Filter(True, f"{ROOT / name}/*") for name in ("app", "mom_core")]
-        objects = gc.get_objects()
-        layers = [one for one in objects if type(one) is LayerKV]
+        engines, contexts, kv_bytes = (
+            now - then for now, then in zip(alive(), self.before, strict=True)
+        )
         return Held(
             sum(trace.size for trace in snapshot.filter_traces(ours).traces),
-            sum(type(one) is Engine for one in objects),
-            sum(type(one) is Context for one in objects),
-            sum(layer.used_bytes for layer in layers),
+            engines,
+            contexts,
+            kv_bytes,
             threading.active_count(),
             len(os.listdir("/proc/self/fd")),
             sum(self._files()),
