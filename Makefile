@@ -61,10 +61,13 @@ test: setup-test check browser $(OLDEST)/.installed $(QUANTISED)
 	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -m "not slow and not builtin" tests/equivalence
 	$(WITH_QUANTISED) $(BIN)/python -m pytest tests/equivalence/test_quantised.py
 
-test-all: setup-test check browser $(OLDEST)/.installed $(QUANTISED)
-	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -m "not builtin" tests/equivalence
-	$(WITH_QUANTISED) $(BIN)/python -m pytest tests/equivalence/test_quantised.py
-	$(BIN)/python -m pytest
+# Long matrices of tiny models: two processes with one thread each are faster than one with two.
+IN_TWO := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-all: test
+	PYTHONPATH=$(OLDEST) $(IN_TWO) -m "slow and not builtin" tests/equivalence/test_families.py
+	$(IN_TWO) -m slow tests/equivalence
+	$(BIN)/python -m pytest -m slow --ignore tests/equivalence
 
 check: setup-test
 	$(BIN)/ruff format --check .

@@ -29,14 +29,17 @@ def library_routes(workspace: Workspace) -> APIRouter:
     def library() -> Library:
         if workspace.library is None:
             raise InvalidSetting(wording.NOTHING_KEPT)
+        if not workspace.library.folder.is_dir():
+            raise InvalidSetting(wording.library_is_gone(workspace.library.folder))
         return workspace.library
 
     @router.get("/library")
     def prepared() -> Any:
         """Entries, the last used first, and what they take of the quota."""
-        kept = workspace.library
-        if kept is None:
-            return {"entries": [], "text": wording.NOTHING_KEPT, "limit": None}
+        try:
+            kept = library()
+        except InvalidSetting as fault:
+            return {"entries": [], "text": str(fault), "limit": None}
         quota = kept.quota()
         return {
             "entries": [

@@ -8,6 +8,8 @@ from mom_core.events import Adapted, Finished, PrefillProgress
 from mom_core.sizes import size_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from app.citations import Citation
     from app.documents import Health, LeftOut
     from app.ui.view_state import DocumentState
@@ -24,6 +26,13 @@ AGAIN = "Answer again"
 EMPTY_QUESTION = "Write a question first."
 BUSY_MODEL = "The model is at work. Wait, or stop the runs, before you change it."
 BUSY = "The model is still at work on the last question. Wait, or press Stop."
+
+
+def library_is_gone(folder: Path) -> str:
+    return (
+        f"The library {folder} is gone: it was deleted or its disk was taken away. Bring it back, "
+        "or start mom-chat again to have a new one."
+    )
 
 
 def in_line(position: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,3 +77,14 @@ def test_without_a_library_the_page_says_that_nothing_is_kept() -> None:
     told = ask(None, "GET", "/library").json()
     assert (told["entries"], "--no-save" in told["text"]) == ([], True)
     assert ask(None, "DELETE", "/library/x").status_code == 400
+
+
+def test_a_library_that_vanishes_while_the_page_is_open_is_a_sentence(library: Library) -> None:
+    shutil.rmtree(library.folder)
+    told = ask(library, "GET", "/library")
+    assert told.status_code == 200
+    assert told.json()["entries"] == []
+    assert f"The library {library.folder} is gone" in told.json()["text"]
+    refused = ask(library, "PUT", "/library/quota", json={"size": "1GiB"})
+    assert refused.status_code == 400
+    assert "start mom-chat again" in refused.json()["detail"]
