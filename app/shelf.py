@@ -463,7 +463,7 @@ class Shelf:
         )
         largest = heapq.nlargest(number, sizes, key=lambda part: part[0])
         return [
-            (f"{one.document.sections[place].label} of {one.document.name}", tokens)
+            (_named(one.document.sections[place].label, one.document.name), tokens)
             for tokens, place, one in largest
         ]
 
@@ -558,3 +558,8 @@ def _state(kept: _Kept) -> DocumentState:
         left_out=len(kept.tokenized.document.left_out),
         choice=kept.choice,
     )
+
+
+def _named(label: str, document: str) -> str:
+    """ "p. 3 of a.pdf"; what is a document by itself has one name."""
+    return document if label == document else f"{label} of {document}"

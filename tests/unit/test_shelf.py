@@ -110,6 +110,10 @@ def test_what_the_model_sees_and_search(shelf: Shelf, tmp_path: Path) -> None:
     assert tokens > 50
     with pytest.raises(InvalidSetting, match="no such part"):
         shelf.section("a", 3)
+    put(shelf, tmp_path, "b", b"one two three\n" * 400, "b.txt")
+    settle(shelf)
+    # Named once.
+    assert shelf.largest_parts(1)[0][0] == "b.txt"
 
 
 def test_put_back_and_other_options(shelf: Shelf, tmp_path: Path) -> None:
