@@ -930,7 +930,7 @@ class Engine:
 
     def _tier(self, name: TierName) -> Tier:
         if name == "disk":
-            return disk_tier(self._files)
+            return disk_tier(self.device, self._files)
         return device_tier(self.device) if name == "device" else host_tier(self.device)
 
     @property

@@ -45,12 +45,14 @@ class Tier:
         name: "device", "host" or "disk".
         device: torch device of tensors on this tier.
         is_pinned: whether memory is page-locked, so that a GPU can copy it in the background.
+        is_remote: whether a GPU has to copy what lies there before it computes with it.
         files: what makes the tensors of the disk tier; None for any other.
     """
 
     name: TierName
     device: torch.device
     is_pinned: bool = False
+    is_remote: bool = False
     files: MappedFiles | None = None
 
     def empty(self, *shape: int, dtype: torch.dtype) -> Tensor:
@@ -87,9 +89,10 @@ def device_tier(device: torch.device) -> Tier:
 
 def host_tier(device: torch.device) -> Tier:
     """CPU memory, pinned when `device` is a CUDA device that copies to and from it."""
-    return Tier("host", torch.device("cpu"), is_pinned=device.type == "cuda")
+    is_remote = device.type == "cuda"
+    return Tier("host", torch.device("cpu"), is_pinned=is_remote, is_remote=is_remote)
 
 
-def disk_tier(files: MappedFiles) -> Tier:
+def disk_tier(device: torch.device, files: MappedFiles) -> Tier:
     """Files mapped into memory."""
-    return Tier("disk", torch.device("cpu"), files=files)
+    return Tier("disk", torch.device("cpu"), is_remote=device.type == "cuda", files=files)

@@ -250,7 +250,7 @@ class HiddenStates:
             rows = tier.piece_tokens(tokens - start, width * dtype.itemsize)
             self._pieces.append((start, tier.empty(1, rows, width, dtype=dtype)))
             start += rows
-        self._is_remote = tier.is_pinned or (tier.name == "disk" and device.type == "cuda")
+        self._is_remote = tier.is_remote
         self._device = device
         self._lanes = lanes
         self.tokens, self._width, self._dtype = tokens, width, dtype

@@ -316,11 +316,12 @@ class _Run:
             self._seam.stream_weights(None)
 
     def _tier(self, name: TierName, kind: Kind) -> Tier:
-        is_pinned = name == "host" and self.strategy.device_type == "cuda"
+        is_remote = name != "device" and self.strategy.device_type == "cuda"
         return _TrackedTier(
             name,
             torch.device("cpu"),
-            is_pinned,
+            is_pinned=is_remote and name == "host",
+            is_remote=is_remote,
             tracker=self.tracker,
             kind=kind,
         )

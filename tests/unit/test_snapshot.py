@@ -307,9 +307,7 @@ def test_blocks_tell_a_common_beginning() -> None:
 
 
 @pytest.mark.slow
-def test_checkpoints_cost_less_than_three_percent_of_the_reading(
-    tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_checkpoints_cost_a_hundredth_of_the_reading(tmp_path: Path, monkeypatch: Any) -> None:
     """Of a long reading by a clock of our own, on a disk whose speed changes."""
     from types import SimpleNamespace
 
@@ -352,7 +350,7 @@ def test_checkpoints_cost_less_than_three_percent_of_the_reading(
             if progress.layer not in written_at:
                 written_at.append(progress.layer)
     keeper.wait()
-    assert len(written_at) > 5
+    assert len(written_at) >= 3
     # The first is written at a guessed speed, and one while the disk became slower.
-    assert spent[0] - 0.4 - 1.6 < 0.03 * layers
-    assert max(b - a for a, b in itertools.pairwise(written_at)) < 60
+    assert spent[0] - 0.4 - 1.6 < 0.01 * layers
+    assert max(b - a for a, b in itertools.pairwise(written_at)) < 180

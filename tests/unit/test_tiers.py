@@ -57,7 +57,7 @@ def test_a_layer_of_a_long_context_has_a_handful_of_segments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tiers, "_SMALLEST_PINNED_BYTES", 1 << 10)
-    layer = LayerKV(AsPinned("host", torch.device("cpu"), is_pinned=True))
+    layer = LayerKV(AsPinned("host", torch.device("cpu"), is_pinned=True, is_remote=True))
     layer.reserve(4000)
     keys = torch.randn(1, 2, 3700, 4)
     for part in keys.split(300, dim=2):
@@ -71,7 +71,10 @@ def test_a_layer_of_a_long_context_has_a_handful_of_segments(
 def test_hidden_states_lie_in_pieces_too(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks begin and end anywhere among the pieces."""
     monkeypatch.setattr(tiers, "_SMALLEST_PINNED_BYTES", 1 << 10)
-    tier, device = AsPinned("host", torch.device("cpu"), is_pinned=True), torch.device("cpu")
+    tier, device = (
+        AsPinned("host", torch.device("cpu"), is_pinned=True, is_remote=True),
+        torch.device("cpu"),
+    )
     hidden = HiddenStates(tier, device, Lanes(device), tokens=300, width=8, dtype=torch.float32)
     assert len(hidden._pieces) == 3
     assert hidden.used_bytes == 300 * 8 * 4
@@ -96,7 +99,7 @@ def test_a_move_waits_for_the_stream_of_the_models_gpu(monkeypatch: pytest.Monke
     stream = mock.Mock()
     monkeypatch.setattr(torch.cuda, "current_stream", stream)
     store = filled_store(AsPinned("device", gpu))
-    store.move_to(AsPinned("host", torch.device("cpu"), is_pinned=True))
+    store.move_to(AsPinned("host", torch.device("cpu"), is_pinned=True, is_remote=True))
     stream.assert_called_once_with(gpu)
     stream.return_value.synchronize.assert_called_once_with()
 
@@ -105,7 +108,7 @@ def test_a_move_that_fails_waits_for_what_came_back(monkeypatch: pytest.MonkeyPa
     gpu = torch.device("cuda", 1)
     stream = mock.Mock()
     monkeypatch.setattr(torch.cuda, "current_stream", stream)
-    host = AsPinned("host", torch.device("cpu"), is_pinned=True)
+    host = AsPinned("host", torch.device("cpu"), is_pinned=True, is_remote=True)
     store = filled_store(host)
     taken: list[Tier] = []
 
