@@ -1,6 +1,6 @@
 """Documents: quality of the text against poppler, speed and memory against pypdf, a source tree.
 
-    python benchmarks/documents.py [--save] [--tree PATH]
+    python -m benchmarks.documents [--save] [--tree PATH]
 
 Needs the manuals of the Debian packages `r-doc-pdf` and `gnuplot-doc`, and `pdftotext` of
 `poppler-utils`. Prints tables and one JSON line; `--save` appends the line to
