@@ -165,11 +165,13 @@ def _keeping_rows() -> list[str]:
     rows = []
     if found := records("reopen"):
         last = found[-1]
+        lower, upper = last["keeping_share_quartiles"]
         rows.append(
             _row(
                 f"{last['tokens']:,} tokens that were read before, in another process: first token",
                 f"{last['times_faster']:.0f} times as fast as reading; keeping them took "
-                f"{last['keeping_share']:.1%} of the reading time",
+                f"{last['keeping_share']:+.1%} of the reading time (half of "
+                f"{len(last['samples']['read'])} rounds between {lower:+.1%} and {upper:+.1%})",
                 "reopen",
                 last,
             )

@@ -36,7 +36,7 @@ from mom_core.kv.transfer import HiddenStates
 
 _LOG = logging.getLogger(__name__)
 # Of the reading time, what waiting for the disk may take. What the writing thread takes comes to
-# it; together they stay below 3 % (`python -m benchmarks.reopen`).
+# it; together they came to about 3 % (`python -m benchmarks.reopen`).
 _SHARE = 0.01
 # Of the writing thread: it takes what computation leaves, instead of half a core of two.
 _NICENESS = 19
