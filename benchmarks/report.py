@@ -114,7 +114,8 @@ def simulated_table(record: dict[str, Any]) -> list[str]:
     return [
         f"Simulated with the real code on tensors without contents, bf16: device peak of reading "
         f"{simulated['tokens']:,} tokens and answering; then the longest context that fits cards "
-        f"of {cards}, in a machine with {simulated['host_bytes'] / _GIB:.0f} GiB of memory:",
+        f"of {cards}, in a machine with {simulated['host_bytes'] / _GIB:.0f} GiB of memory "
+        "(layer-streaming streams weights, too, where a card goes further without them):",
         "",
         *_table(rows),
     ]
