@@ -14,7 +14,12 @@ from playwright.sync_api import expect
 
 from app.ui import wording
 from tests.browser.conftest import Site
-from tests.browser.test_page import drop_by_chooser, long_document, wait_for_tokens
+from tests.browser.test_page import (
+    drop_by_chooser,
+    long_document,
+    stop_if_running,
+    wait_for_tokens,
+)
 
 AREA = "#timeline .area.weights"
 
@@ -189,7 +194,7 @@ def test_the_picture_is_in_sight_while_a_question_is_read(
     box = page.locator("#timeline .charts").bounding_box()
     assert box["y"] + box["height"] <= page.viewport_size["height"]
     assert page.evaluate("document.querySelector('#aside').scrollTop") == 0
-    page.click("#stop")
+    stop_if_running(page)
 
 
 def test_memory_that_ran_out_is_a_mark_and_not_an_error(page: Any, site: Site, note: Path) -> None:
