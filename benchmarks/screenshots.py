@@ -148,6 +148,8 @@ def _states(page: Callable[..., Any], workspace: Workspace, long: Path) -> None:
 
 
 def _take(page: Any, name: str, settle: float = 1.0) -> None:
+    # A click brings its place into sight; the picture shows the page as it opens.
+    page.evaluate("document.querySelectorAll('#side, #aside').forEach((one) => one.scrollTo(0, 0))")
     page.wait_for_timeout(1000 * settle)
     page.screenshot(path=FOLDER / f"{name}.png")
     print(f"{name}.png")

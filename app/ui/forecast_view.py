@@ -13,6 +13,7 @@ from mom_core.sizes import size_text
 _AT_ONCE_SECONDS = 0.1
 # A prompt of fewer tokens is a question without documents or conversation.
 _BARE_TOKENS = 64
+_FULL_PERCENT = 90
 CardState = Literal["loading", "failed", "counting", "ready", "misfit"]
 
 
@@ -61,8 +62,7 @@ def forecast_view(
         "reuse": wording.reuse(parts.reused, parts.sent - parts.reused),
         "change": "" if before is None else change(before, forecast),
         "sentence": sentence,
-        "reason": outlook.reason,
-        "note": wording.ON_CPU if outlook.device_peak_bytes is None else "",
+        "reason": wording.chosen(outlook.reason, on_cpu=outlook.device_peak_bytes is None),
         "bars": _bars(outlook),
         "meter": meter_view(parts),
         "compared": _compared(compared),
@@ -110,19 +110,25 @@ def _peak(outlook: Outlook) -> int:
 
 
 def meter_view(parts: PromptParts) -> dict[str, Any]:
-    """The context window by what takes it, in percent and words."""
-    used = parts.prompt + parts.answer_room
+    """The context window by what of it is sent, in percent and words.
+
+    Where only the best parts are read they fill the window, which is then no reason for alarm.
+    """
+    sent, documents = parts.sent - parts.conversation, f"{parts.documents:,}"
+    used_percent = 100 * (parts.sent + parts.answer_room) / parts.window
+    level = "full" if used_percent >= _FULL_PERCENT else "high" if used_percent >= 75 else ""
+    if parts.fitted is not None:
+        documents, level = wording.most_of(sent, parts.documents), ""
     return {
         "parts": [
-            [name, round(100 * tokens / parts.window, 2), f"{tokens:,}"]
-            for name, tokens in (
-                ("documents", parts.documents),
-                ("conversation", parts.conversation),
-                ("answer", parts.answer_room),
+            [name, round(100 * tokens / parts.window, 2), text]
+            for name, tokens, text in (
+                ("documents", sent, documents),
+                ("conversation", parts.conversation, f"{parts.conversation:,}"),
+                ("answer", parts.answer_room, f"{parts.answer_room:,}"),
             )
         ],
-        "text": wording.total_tokens(parts.prompt, parts.window),
-        "level": "full" if used > parts.window else "high" if used > 0.75 * parts.window else "",
+        "level": level,
     }
 
 

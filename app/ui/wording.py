@@ -169,7 +169,7 @@ FORECAST_COUNTING = "The documents are being counted …"
 FORECAST_FAILED = "Without a model there is no forecast. Choose another one in the settings."
 RATES_UNKNOWN = "How long it takes is not known before this machine's speed is measured."
 ALL_KNOWN = "All of it is read already."
-ON_CPU = "No GPU here: this model computes on the CPU, in this machine's memory."
+ON_CPU = "No GPU here: the CPU computes."
 NOTHING_DROPPED = "No documents yet"
 KIND_NAMES = {
     "weights": "weights",
@@ -233,6 +233,16 @@ def beyond_window(prompt_tokens: int, window_tokens: int, model: str) -> str:
         f"This is {prompt_tokens - window_tokens:,} tokens more than {model} reads at once "
         f"({window_tokens:,}): untick parts."
     )
+
+
+def most_of(sent_tokens: int, tokens: int) -> str:
+    """Of the documents only the best parts are sent."""
+    return f"up to {sent_tokens:,} of {tokens:,}"
+
+
+def chosen(reason: str, *, on_cpu: bool) -> str:
+    """What auto chose and why."""
+    return " ".join(filter(None, (on_cpu and ON_CPU, reason and f"Chosen: {reason}.")))
 
 
 def fitted(prompt_tokens: int, sent_tokens: int, model: str) -> str:

@@ -40,7 +40,7 @@ def test_parts_can_be_unticked_seen_and_searched(page: Any, tmp_path: Path) -> N
     expect(rows(page).nth(1)).to_have_attribute("aria-checked", "false")
     expect(rows(page).first).to_have_attribute("aria-checked", "mixed")
     assert page.inner_text("#documents .facts") != before
-    pages = page.get_by_label("Keep pages or parts")
+    pages = page.get_by_label("Keep pages")
     pages.fill("2-3, 6")
     pages.press("Enter")
     expect(page.locator("#documents .facts")).to_contain_text("3 unticked")
@@ -229,7 +229,17 @@ def test_a_path_of_this_machine_and_a_long_paste(page: Any, site: Site, tmp_path
     expect(page.locator("#documents .rows .name").last).to_have_text("Pasted text 1.txt")
     expect(page.locator("#question textarea")).to_have_value("")
     page.get_by_label("Move Pasted text 1.txt up").click()
-    expect(page.locator("#documents .rows .name").first).to_have_text("Pasted text 1.txt")
+    names = page.locator("#documents .rows .name")
+    expect(names).to_have_text(["Pasted text 1.txt", "here.md"])
+    # By drag as well: the first one below the last.
+    last = page.locator("#documents .rows > li[data-id]").last.bounding_box()
+    page.drag_and_drop(
+        "#documents .rows > li:first-child .name",
+        "#documents .rows > li[data-id]:last-of-type",
+        target_position={"x": 40, "y": last["height"] - 6},
+    )
+    expect(names).to_have_text(["here.md", "Pasted text 1.txt"])
+    expect(page.locator("#documents .rows .here")).to_have_count(0)
     assert path.exists()
 
 

@@ -79,7 +79,7 @@ def test_the_forecast_tells_what_fits_and_follows_parts_and_settings(
     expect(card.locator(".bars")).to_contain_text("plain transformers")
     expect(card.locator(".made-of")).to_contain_text("weights")
     if site.workspace.model.memory().device_name is None:
-        expect(card.locator(".note")).to_have_text(wording.ON_CPU)
+        expect(card.locator(".reason")).to_contain_text(wording.ON_CPU)
 
     page.locator("#tree [role=treeitem]").nth(2).locator(".tick").click()
     expect(card.locator(".change")).to_contain_text("This change: \u2212")

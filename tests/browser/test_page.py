@@ -129,6 +129,9 @@ def test_dropping_a_folder(page: Any, samples: Path) -> None:
     )
     page.click("#documents summary")
     expect(page.locator("#documents details.receipt")).to_contain_text("poetry.lock (lock file")
+    # Files have names; ranges of numbers are for pages.
+    expect(page.locator("#documents .search")).to_be_visible()
+    expect(page.locator("#documents .range")).to_be_hidden()
 
 
 def test_a_dropped_folder_hides_nothing(page: Any, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_the_card_of_a_gpu() -> None:
     view = forecast_view("ready", Forecast(PARTS, GPU), None)
     assert view["state"] == "ready"
     assert view["headline"] == "412,380 tokens"
-    assert view["note"] == ""
+    assert "No GPU" not in view["reason"]
     assert view["figures"] == [
         ["6 min 20 s", "to read"],
         ["0.4 s", "per token"],
@@ -106,7 +106,7 @@ def test_without_a_gpu_the_card_says_who_computes() -> None:
         by_kind={"host": {"weights": 15 * GIB, "KV": 36 * GIB}, "disk": {}},
     )
     view = forecast_view("ready", Forecast(PARTS, cpu), None)
-    assert view["note"].startswith("No GPU here")
+    assert view["reason"].startswith("No GPU here: the CPU computes. Chosen: ")
     assert view["figures"][2] == ["51.0 GiB", "memory peak"]
     assert [bar["name"] for bar in view["bars"]] == ["Memory"]
 
@@ -199,6 +199,10 @@ def test_the_meter_warns_before_it_is_full() -> None:
     assert meter_view(replace(PARTS, documents=1000))["level"] == ""
     full = meter_view(replace(PARTS, documents=524_000))
     assert full["level"] == "full"
+    # What is over the window is not sent where only the best parts are: no alarm.
+    best = meter_view(replace(PARTS, documents=900_000, fitted=523_000))
+    assert best["level"] == ""
+    assert best["parts"][0][2] == f"up to {523_000 - PARTS.conversation:,} of 900,000"
     assert full["parts"][2] == ["answer", 0.1, "512"]
 
 

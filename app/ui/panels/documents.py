@@ -27,8 +27,7 @@ read only the parts that match the question best (BM25)</label></div>
 <ul class="rows"></ul><p class="none">No documents yet. Without one, this is a plain chat.</p>
 <section class="parts" hidden aria-label="Parts of the documents">
 <div class="head"><h3>Parts</h3><span class="about"></span></div>
-<form class="range"><input type="text" placeholder="Keep pages: 1-40, 88"
-aria-label="Keep pages or parts, such as 1-40, 88"></form>
+<form class="range"><input type="text"></form>
 <form class="search"><input type="search" placeholder="Search for a part"
 aria-label="Search for a part"></form><div class="hits" role="status"></div>
 <div id="tree" role="tree" aria-label="Parts of the documents" aria-multiselectable="true">

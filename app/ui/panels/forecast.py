@@ -14,7 +14,7 @@ _CARD = """<section class="card" aria-label="Forecast"><div class="top"><h2>Next
 </div><div class="work" hidden><div class="track"><i></i></div><p class="text"></p>
 <p class="speed"></p></div><p class="headline"></p><div class="figures"></div>
 <p class="change" role="status"></p><p class="reuse"></p><p class="sentence" role="status"></p>
-<div class="bars"></div><p class="reason"></p><p class="note"></p>
+<div class="bars"></div><p class="reason"></p>
 <details class="compared" hidden open><summary>Last run: forecast and real</summary><table>
 <thead><tr><th></th><th scope="col">Forecast</th><th scope="col">Real</th></tr></thead>
 <tbody></tbody></table></details></section>"""

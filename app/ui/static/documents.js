@@ -1,5 +1,6 @@
 /* The list of documents: how far each is, how it is read, what was left out, and their order. */
 import { $, button, element, on, send, setText } from "./core.js";
+import { put, start as startDragging } from "./reorder.js";
 import { currentId } from "./tree.js";
 import { view } from "./viewer.js";
 import * as words from "./wording.js";
@@ -93,15 +94,10 @@ const howRead = (row) => {
   return folded(row, "how", words.HOW_READ, ...inside);
 };
 
-const move = (row, rows, by) => {
-  const ids = rows.map((one) => one.id), at = ids.indexOf(row.id);
-  ids.splice(at, 1); ids.splice(at + by, 0, row.id);
-  send("PUT", "./documents/order", ids);
-};
 const head = (row, rows) => {
   const box = element("div", "head"), at = rows.indexOf(row), tools = element("span", "tools");
   const arrow = (text, by, where) => {
-    const one = button(text, () => move(row, rows, by), words.move(row.name, where));
+    const one = button(text, () => put(rows.map(({ id }) => id), row.id, at + by), words.move(row.name, where));
     one.disabled = at + by < 0 || at + by >= rows.length;
     return one;
   };
@@ -110,6 +106,7 @@ const head = (row, rows) => {
   remove.classList.add("remove");
   tools.append(remove);
   box.append(shortened(row.name), tools);
+  box.draggable = rows.length > 1;
   return box;
 };
 const card = (row, rows) => {
@@ -177,6 +174,7 @@ const search = async (e) => {
 export const start = () => {
   on("state", (state) => paint(state.documents));
   const box = $("#documents");
+  startDragging($(".rows", box));
   $(".range", box).onsubmit = range;
   $(".search", box).onsubmit = search;
   $(".fit", box).onchange = (e) => send("PUT", "./fit", e.target.checked);

@@ -27,7 +27,6 @@ const paint = (view) => {
   card.dataset.state = view.state;
   setText($(".headline", card), view.headline ?? "");
   setText($(".change", card), view.change ?? "");
-  setText($(".note", card), view.note ?? "");
   $(".figures", card).replaceChildren(...(view.figures ?? []).map(([value, name]) => {
     const figure = element("div");
     figure.append(element("b", "", value), element("span", "", name));
@@ -35,7 +34,7 @@ const paint = (view) => {
   }));
   setText($(".reuse", card), view.reuse ?? "");
   setText($(".sentence", card), view.sentence ?? "");
-  setText($(".reason", card), view.reason ? `Chosen: ${view.reason}.` : "");
+  setText($(".reason", card), view.reason ?? "");
   $(".bars", card).replaceChildren(...(view.bars ?? []).map(bar));
   const compared = $(".compared", card);
   compared.hidden = !view.compared.length;

@@ -2,16 +2,15 @@
 import { $, element, on, setText } from "./core.js";
 import * as words from "./wording.js";
 
-const level = (used) => used >= 90 ? "bad" : used >= 75 ? "high" : "";
-const paint = (parts) => {
-  const meter = $("#meter"), used = parts.reduce((sum, [, percent]) => sum + percent, 0), now = level(used);
+const paint = ({ parts, level }) => {
+  const meter = $("#meter"), used = parts.reduce((sum, [, percent]) => sum + percent, 0);
   meter.hidden = false;
-  meter.dataset.level = now;
+  meter.dataset.level = level;
   // More than the window is shown as a full one, each part with its share.
   const scale = used > 100 ? 100 / used : 1;
   for (const [name, percent] of parts) $(`.track .${name}`, meter).style.width = `${percent * scale}%`;
   meter.setAttribute("aria-valuenow", Math.min(100, Math.round(used)));
-  meter.setAttribute("aria-valuetext", [words.meter(used, now), ...parts.map(([name, , tokens]) => `${words.METER[name]} ${tokens}`)].join(", "));
+  meter.setAttribute("aria-valuetext", [words.meter(used, level), ...parts.map(([name, , tokens]) => `${words.METER[name]} ${tokens}`)].join(", "));
   $(".legend", meter).replaceChildren(...parts.map(([name, , tokens]) => {
     const item = element("li", name);
     item.append(element("i"), element("span", "", words.METER[name]), element("b", "", tokens));
@@ -20,4 +19,4 @@ const paint = (parts) => {
   setText($("#documents .used"), `${Math.round(used)} %`);
 };
 
-export const start = () => on("forecast", (view) => { if (view.meter) paint(view.meter.parts); });
+export const start = () => on("forecast", (view) => { if (view.meter) paint(view.meter); });

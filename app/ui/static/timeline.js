@@ -81,7 +81,9 @@ const named = (labels, right, bottom) => {
   labels.sort((a, b) => a.at - b.at);
   let last = -Infinity;
   return labels.map(({ at, name, text }) => {
-    last = Math.min(bottom - 4, Math.max(at - 4, last + 13, TOP + 11));
+    // Above its line, or below it where another one is in the way.
+    const above = Math.max(at - 4, TOP + 11);
+    last = Math.min(bottom - 4, above < last + 13 ? Math.max(last + 13, at + 12) : above);
     return svg("text", { class: name, x: right - 4, y: last, "text-anchor": "end" }, text);
   });
 };
@@ -130,7 +132,9 @@ const draw = (one) => {
         phases.push(svg("rect", { class: name, x: a, y: TOP, width: Math.max(0, b - a), height: bottom - TOP }));
         phases.push(svg("rect", { class: `band ${name}`, x: a + 0.5, y: 1, width: Math.max(0.5, b - a - 1), height: 15, rx: 3 }));
         const layers = Math.max(...points.slice(from, n).map((one) => one[2]));
-        const text = [layers && (n + 1 < points.length ? words.layers : words.layer)(layers), PHASES[name]].find((words) => words && 5.6 * words.length + 8 < b - a);
+        // Four looks a second do not see each layer; what answers has read them all.
+        const seen = point[1] === "answering" ? words.ALL_LAYERS : (n + 1 < points.length ? words.layers : words.layer)(layers);
+        const text = [layers && seen, PHASES[name]].find((words) => words && 5.6 * words.length + 8 < b - a);
         if (text) phases.push(svg("text", { x: (a + b) / 2, y: 12, "text-anchor": "middle" }, text));
         // A line for each layer, as long as they can be told apart.
         const begins = points.slice(from + 1, n).filter((one, i) => one[2] !== points[from + i][2]);

@@ -134,6 +134,10 @@ const draw = () => {
   $("#documents .parts").hidden = !visible.length;
   // What page range and search are about.
   setText($("#documents .about"), nodes.length > 1 ? current().parts.name : "");
+  const range = $("#documents .range"), { unit = "part", labels = [] } = current()?.parts ?? {};
+  // Files have names, not numbers.
+  range.hidden = unit === "file" || labels.length < 2;
+  $("input", range).placeholder = $("input", range).ariaLabel = words.keep(unit);
 };
 const focus = (at) => {
   focused = Math.max(0, Math.min(visible.length - 1, at));

@@ -39,6 +39,7 @@ export const ALL = "Together";
 export const CLOSE = "Close";
 export const ENLARGE = "Enlarge";
 export const layer = (number) => `Reading layer ${number}`;
+export const ALL_LAYERS = "Reading all layers";
 export const layers = (number) => `Reading ${number} ${number === 1 ? "layer" : "layers"}`;
 export const THIS_QUESTION = "This question";
 export const NEXT_QUESTION = "Next question";
@@ -81,8 +82,9 @@ export const putBack = (path) => `Put ${path} back`;
 export const showMore = (number) => `Show ${COUNTS.format(number)} more`;
 export const move = (name, where) => `Move ${name} ${where}`;
 export const found = (number, shown) => number === 0 ? "Nothing found" : number > shown ? `${COUNTS.format(number)} found, the first ${shown}:` : `${COUNTS.format(number)} found:`;
+export const keep = (unit) => `Keep ${unit}s: 1-40, 88`;
 export const METER = { documents: "Documents", conversation: "Conversation", answer: "Room for the answer" };
-export const meter = (used, level) => `${Math.round(used)} % of the context${level === "bad" ? ", nearly full" : ""}`;
+export const meter = (used, level) => `${Math.round(used)} % of the context${level === "full" ? ", nearly full" : ""}`;
 
 // The library.
 export const FORGET = "Forget";
