@@ -22,8 +22,15 @@ def read_mail(job: Job) -> Iterator[Part]:
     try:
         headers = [f"{name}: {message[name]}" for name in _HEADERS if message[name]]
         body = message.get_body(("plain", "html"))
-        text = "" if body is None else _text(body)
-        attached = [part.get_filename() or "unnamed" for part in message.iter_attachments()]
+        texts = [] if body is None else [_text(body)]
+        attached = []
+        for part in message.iter_attachments():
+            # Mailing lists and some programs go on with the text behind a picture.
+            if body is not None and _is_more_text(part):
+                texts.append(_text(part))
+            else:
+                attached.append(part.get_filename() or f"unnamed {part.get_content_type()}")
+        text = "\n\n".join(one.strip("\r\n") for one in texts)
     except Exception as fault:  # noqa: BLE001
         # The parser of headers raises whatever its pieces meet.
         yield Refused(
@@ -42,6 +49,11 @@ def read_mail(job: Job) -> Iterator[Part]:
         yield Begun(0, job.name)
         yield Section(job.name, clean("\n".join(headers) + "\n\n" + text).strip())
         yield Done(0)
+
+
+def _is_more_text(part: MIMEPart) -> bool:
+    is_attached = part.get_content_disposition() == "attachment" or part.get_filename() is not None
+    return part.get_content_type() in ("text/plain", "text/html") and not is_attached
 
 
 def _text(body: MIMEPart) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from app.documents.document import Section
 from app.documents.encoding import clean
 from app.documents.parts import Begun, Done, Job, Opened, Part, Refused
+
+# What a terminal takes for a colour.
+_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def read_notebook(job: Job) -> Iterator[Part]:
@@ -42,9 +46,16 @@ def _text(cell: dict[str, Any]) -> str:
             said = f"{output.get('ename', '')}: {output.get('evalue', '')}"
         else:
             said = _joined(output.get("data", {}).get("text/plain", ""))
+        said = _as_shown(said)
         if said.strip():
             pieces.append(f"Output:\n{said.rstrip()}")
     return clean("\n\n".join(pieces)).strip()
+
+
+def _as_shown(said: str) -> str:
+    """Without colours, and of a line that was written over and over only its last state."""
+    lines = _COLOUR.sub("", said).split("\n")
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
 
 
 def _joined(lines: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import tarfile
@@ -82,8 +83,10 @@ def tarred(files: dict[str, bytes], mode: str = "w:gz") -> bytes:
     return out.getvalue()
 
 
-def word() -> bytes:
+def word(last: str = "") -> bytes:
+    """`last`: the XML of one more paragraph."""
     import docx
+    from docx.oxml import parse_xml
 
     document = docx.Document()
     document.add_heading("Harbour", 1)
@@ -94,6 +97,9 @@ def word() -> bytes:
         table.cell(number // 2, number % 2).text = text
     document.add_heading("Weather", 1)
     document.add_paragraph("Wind from the west.")
+    if last:
+        paragraph = parse_xml(f"<w:p {_OOXML}>{last}</w:p>")
+        document.element.body.insert(-1, paragraph)
     out = io.BytesIO()
     document.save(out)
     return out.getvalue()
@@ -127,6 +133,23 @@ def sheets() -> bytes:
     return out.getvalue()
 
 
+def dated_sheet() -> bytes:
+    """A day, and a minute of it."""
+    import xlsxwriter
+
+    out = io.BytesIO()
+    with xlsxwriter.Workbook(out, {"default_date_format": "yyyy-mm-dd"}) as book:
+        sheet = book.add_worksheet()
+        sheet.write(0, 0, datetime.datetime(2024, 1, 2))
+        sheet.write(0, 1, datetime.datetime(2024, 1, 2, 15, 4))
+    return out.getvalue()
+
+
+_OOXML = (
+    'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main" '
+    'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math" '
+    'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
+)
 _ODF = (
     'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
     'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0" '

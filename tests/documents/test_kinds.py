@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import subprocess
 import zipfile
 from pathlib import Path
@@ -36,10 +37,26 @@ def test_word_keeps_headings_lists_and_tables(tmp_path: Path) -> None:
     document = read(make.write(tmp_path, "a.docx", make.word()))
     assert document.kind == "word"
     assert texts(document) == {
-        "Harbour": "# Harbour\n\nThe harbour opens at dawn.\n\nRopes first\n\n"
+        "Harbour": "# Harbour\n\nThe harbour opens at dawn.\n\n- Ropes first\n\n"
         "Ship | Tons\nDora | 1200",
         "Weather": "# Weather\n\nWind from the west.",
     }
+
+
+def test_word_text_is_read_once_and_whole(tmp_path: Path) -> None:
+    """A text box is stored twice, what was moved stands at both places, formulas are other XML."""
+    box = "<w:txbxContent><w:p><w:r><w:t>in a box</w:t></w:r></w:p></w:txbxContent>"
+    paragraph = (
+        "<w:r><w:t>beside</w:t></w:r><w:r><mc:AlternateContent>"
+        f'<mc:Choice Requires="wps"><w:drawing>{box}</w:drawing></mc:Choice>'
+        f"<mc:Fallback><w:pict>{box}</w:pict></mc:Fallback></mc:AlternateContent></w:r>"
+        "<w:moveFrom><w:r><w:t>moved</w:t></w:r></w:moveFrom>"
+        "<w:del><w:r><w:delText>deleted</w:delText></w:r></w:del>"
+        "<m:oMath><m:r><m:t>a+b</m:t></m:r></m:oMath>"
+        "<w:moveTo><w:r><w:t> moved</w:t></w:r></w:moveTo>"
+    )
+    document = read(make.write(tmp_path, "a.docx", make.word(paragraph)))
+    assert document.sections[-1].text.endswith("\n\nbeside\nin a box\na+b moved")
 
 
 def test_slides_keep_title_table_and_notes(tmp_path: Path) -> None:
@@ -52,6 +69,11 @@ def test_slides_keep_title_table_and_notes(tmp_path: Path) -> None:
 def test_sheets_keep_rows_and_columns(tmp_path: Path) -> None:
     document = read(make.write(tmp_path, "a.xlsx", make.sheets()))
     assert texts(document) == {"Prices": "Item | Price\nRope | 12\nNet | 3.5", "Notes": "none"}
+
+
+def test_sheets_give_dates_as_people_write_them(tmp_path: Path) -> None:
+    document = read(make.write(tmp_path, "a.xlsx", make.dated_sheet()))
+    assert texts(document) == {"Sheet1": "2024-01-02 | 2024-01-02 15:04:00"}
 
 
 def test_opendocument_text_and_slides(tmp_path: Path) -> None:
@@ -116,12 +138,33 @@ def test_mail_has_its_header_and_names_attachments(tmp_path: Path) -> None:
     ]
 
 
+def test_mail_goes_on_behind_a_picture(tmp_path: Path) -> None:
+    parts = (
+        "Content-Type: text/plain\n\nBefore.\n",
+        "Content-Type: image/png\nContent-Disposition: inline\n\nzzz\n",
+        "Content-Type: text/plain\n\nBehind.\n",
+        'Content-Type: text/plain\nContent-Disposition: attachment; filename="a.txt"\n\nNot.\n',
+    )
+    head = "From: ann@example.org\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=x\n\n"
+    mail = head + "".join(f"--x\n{part}" for part in parts) + "--x--\n"
+    document = read(make.write(tmp_path, "a.eml", mail.encode()))
+    assert document.sections[0].text == "From: ann@example.org\n\nBefore.\n\nBehind."
+    assert [one.path for one in document.left_out] == ["a.txt", "unnamed image/png"]
+
+
 def test_notebook_keeps_cells_and_their_output(tmp_path: Path) -> None:
     document = read(make.write(tmp_path, "a.ipynb", make.notebook()))
     assert texts(document) == {
         "cell 1": "# Title\nwords",
         "cell 2": "print(1 + 1)\n\nOutput:\n2",
     }
+
+
+def test_notebook_output_is_what_a_terminal_shows(tmp_path: Path) -> None:
+    said = ["\x1b[31mred\x1b[0m\r\n", "\r 10%|#\r100%|####\r\n", "done"]
+    cell = {"cell_type": "code", "source": "x", "outputs": [{"text": said}]}
+    document = read(make.write(tmp_path, "a.ipynb", json.dumps({"cells": [cell]}).encode()))
+    assert texts(document) == {"cell 1": "x\n\nOutput:\nred\n100%|####\ndone"}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,10 @@ def test_one_text_through_four_formats(name: str) -> None:
         "tied twice" if name != "harbour.epub" else "tied *twice*",
         "Dora | 1200",
         "first mooring",
-        "Once in fair weather.",
+        # Where it belongs, in formats that know notes; the others have them as text.
+        "before a storm. [Note: Once in fair weather.]"
+        if name in ("harbour.docx", "harbour.odt")
+        else "Once in fair weather.",
         "Grüße, 日本語, שלום.",
         "“Never cut a rope”, he said.",
         "def tie(rope):\n",

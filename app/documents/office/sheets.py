@@ -21,7 +21,8 @@ def read_sheets(job: Job) -> Iterator[Part]:
     """Yields the sheets in their order."""
     import python_calamine
 
-    is_package = job.path.read_bytes()[:2] == b"PK"
+    with job.path.open("rb") as file:
+        is_package = file.read(2) == b"PK"
     with package(job) if is_package else nullcontext():
         try:
             book = python_calamine.load_workbook(str(job.path))
@@ -53,6 +54,8 @@ def _cell(value: Any) -> str:
         return str(int(value))
     if isinstance(value, datetime.datetime) and value.time() == datetime.time():
         return value.date().isoformat()
+    if isinstance(value, datetime.datetime):
+        return value.isoformat(" ")
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     return str(value)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from app.documents.headings import Block, sections_of
 from app.documents.office.packages import package, parse_xml
@@ -12,9 +13,25 @@ from app.documents.parts import Job, Part
 from app.documents.tables import table_row
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
+_COMPATIBILITY = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 _HEADING = re.compile(r"^(?:heading|überschrift|titre)\s*([1-9])$", re.IGNORECASE)
 _BREAKS = {f"{_W}tab": "\t", f"{_W}br": "\n", f"{_W}cr": "\n", f"{_W}noBreakHyphen": "-"}
-_NOTES = ("word/footnotes.xml", "word/endnotes.xml")
+_NOTES = {f"{_W}footnoteReference": "footnotes", f"{_W}endnoteReference": "endnotes"}
+# What was moved away or deleted, and a second form of a drawing for old programs.
+_UNREAD = {f"{_W}moveFrom", f"{_W}del", f"{_COMPATIBILITY}Fallback"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Styles:
+    """Levels of headings by the ids of their styles, and the ids of the styles of lists."""
+
+    levels: dict[str, int]
+    lists: frozenset[str]
+
+
+# Foot- and endnotes: what refers to them and their id, to their text.
+_Notes: TypeAlias = dict[tuple[str, str], str]
 
 
 def read_word(job: Job) -> Iterator[Part]:
@@ -23,13 +40,21 @@ def read_word(job: Job) -> Iterator[Part]:
 
     with package(job) as archive:
         document = docx.Document(str(job.path))
-        levels = {
-            style.style_id: _level(style.name or "", style.style_id) for style in document.styles
+        styles = _Styles(
+            {style.style_id: _level(style.name or "", style.style_id) for style in document.styles},
+            frozenset(
+                style.style_id
+                for style in document.styles
+                if style.element.find(f"{_W}pPr/{_W}numPr") is not None
+            ),
+        )
+        notes = {
+            (reference, note.get(f"{_W}id", "")): _note(note)
+            for reference, name in _NOTES.items()
+            if f"word/{name}.xml" in archive.namelist()
+            for note in parse_xml(archive.read(f"word/{name}.xml"))
         }
-        blocks = list(_blocks(document.element.body, levels))
-        for name in _NOTES:
-            if name in archive.namelist():
-                blocks += _notes(parse_xml(archive.read(name)))
+        blocks = list(_blocks(document.element.body, styles, notes))
     yield from sections_of(job, "word", blocks)
 
 
@@ -40,46 +65,55 @@ def _level(name: str, style_id: str) -> int:
     return int(match[1]) if match else 0
 
 
-def _blocks(parent: Any, levels: dict[str, int]) -> Iterator[Block]:
+def _blocks(parent: Any, styles: _Styles, notes: _Notes) -> Iterator[Block]:
     """Paragraphs and tables in order, those in content controls and insertions too."""
     for child in parent:
         if child.tag == f"{_W}p":
-            text = _text(child).strip()
+            text = _text(child, notes).strip()
             if text:
-                style = child.find(f"{_W}pPr/{_W}pStyle")
-                level = 0 if style is None else levels.get(style.get(f"{_W}val", ""), 0)
-                is_item = child.find(f"{_W}pPr/{_W}numPr") is not None and not level
-                yield Block(f"- {text}" if is_item else text, level)
+                named = child.find(f"{_W}pPr/{_W}pStyle")
+                style = "" if named is None else named.get(f"{_W}val", "")
+                level = styles.levels.get(style, 0)
+                is_item = style in styles.lists or child.find(f"{_W}pPr/{_W}numPr") is not None
+                yield Block(f"- {text}" if is_item and not level else text, level)
         elif child.tag == f"{_W}tbl":
-            rows = [_row(row) for row in child.iter(f"{_W}tr")]
+            rows = [_row(row, notes) for row in child.iter(f"{_W}tr")]
             yield Block("\n".join(row for row in rows if row))
         elif child.tag in (f"{_W}sdt", f"{_W}sdtContent", f"{_W}ins", f"{_W}customXml"):
-            yield from _blocks(child, levels)
+            yield from _blocks(child, styles, notes)
 
 
-def _row(row: Any) -> str:
+def _row(row: Any, notes: _Notes) -> str:
     """The cells of one row; those of tables within a cell belong to the cell."""
     cells = [
-        " ".join(_text(paragraph) for paragraph in cell.iter(f"{_W}p"))
+        " ".join(_text(paragraph, notes) for paragraph in cell.iter(f"{_W}p") if _is_own(paragraph))
         for cell in row.iter(f"{_W}tc")
         if next(cell.iterancestors(f"{_W}tr")) is row
     ]
     return table_row(cells)
 
 
-def _text(paragraph: Any) -> str:
-    """All text that is not deleted; of an alternative only the first choice counts."""
+def _is_own(paragraph: Any) -> bool:
+    """Whether it lies in no other one, as those of a text box do."""
+    return next(paragraph.iterancestors(f"{_W}p"), None) is None
+
+
+def _text(node: Any, notes: _Notes) -> str:
+    """All text of a paragraph, that of text boxes on lines of its own, notes where they belong."""
     pieces = []
-    for node in paragraph.iter():
-        if node.tag == f"{_W}t":
-            pieces.append(node.text or "")
-        elif node.tag in _BREAKS and node.getparent().tag == f"{_W}r":
-            pieces.append(_BREAKS[node.tag])
+    for child in node:
+        if child.tag in (f"{_W}t", f"{_MATH}t"):
+            pieces.append(child.text or "")
+        elif child.tag in _BREAKS and node.tag == f"{_W}r":
+            pieces.append(_BREAKS[child.tag])
+        elif child.tag in _NOTES:
+            note = notes.get((child.tag, child.get(f"{_W}id", "")), "")
+            pieces.append(f" [Note: {note}]" if note else "")
+        elif child.tag not in _UNREAD:
+            text = _text(child, notes)
+            pieces.append(f"\n{text}\n" if child.tag == f"{_W}p" and text else text)
     return "".join(pieces)
 
 
-def _notes(root: Any) -> Iterator[Block]:
-    for number, note in enumerate(root, 1):
-        text = " ".join(_text(paragraph) for paragraph in note.iter(f"{_W}p")).strip()
-        if text:
-            yield Block(f"Note {note.get(f'{_W}id', str(number))}: {text}")
+def _note(note: Any) -> str:
+    return " ".join(_text(paragraph, {}) for paragraph in note.iter(f"{_W}p")).strip()
