@@ -11,6 +11,7 @@ import functools
 import gzip
 import io
 import lzma
+import re
 import struct
 import tarfile
 import zipfile
@@ -28,6 +29,7 @@ from mom_core.errors import DocumentError
 _ENCRYPTED_FLAG = 0x1
 _LINK_MODE = 0o120000
 _BLOCK_BYTES = 1024 * 1024
+_DRIVE = re.compile(r"[A-Za-z]:/")
 BROKEN = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -180,7 +182,7 @@ def damaged(job: Job, fault: Exception) -> DocumentError:
 
 def _leads_out(relative: str) -> str | None:
     path = PurePosixPath(relative)
-    if relative.startswith("/") or ".." in path.parts or ":" in relative[:3] or not path.parts:
+    if relative.startswith("/") or ".." in path.parts or _DRIVE.match(relative) or not path.parts:
         return "its path leads out of the archive"
     return None
 

@@ -33,6 +33,7 @@ _MAGICS = (
     b"\x1f\x8b",
     b"BZh",
     b"\xfd7zXZ",
+    b"{\\rtf",
 )
 _SUFFIXES = (".ipynb", ".eml")
 

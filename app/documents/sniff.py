@@ -85,7 +85,7 @@ def sniff(path: Path, name: str) -> str:
         return _in_compound(path, name)
     for magic, what, way_out in _REFUSED:
         if head.startswith(magic) and (b"\0" in head or not magic.isalnum() or len(magic) > 3):
-            raise DocumentError(f"{name} is {what}, which has no text to read. {way_out}.")
+            raise DocumentError(f"{name} is {what}, which mom-chat does not read. {way_out}.")
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]

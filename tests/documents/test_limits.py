@@ -184,10 +184,11 @@ def test_links_and_paths_that_lead_out_of_an_archive(tmp_path: Path) -> None:
         link = zipfile.ZipInfo("link.txt")
         link.external_attr = 0o120777 << 16
         archive.writestr(link, "/etc/passwd")
-        for name in ("../up.txt", "/abs.txt", "C:/win.txt", "ok\n\u202etxt.txt"):
+        for name in ("../up.txt", "/abs.txt", "C:/win.txt", "ok\n\u202etxt.txt", "a:b.txt"):
             archive.writestr(name, "text")
     document = read(path)
-    assert [section.label for section in document.sections] == ["ok\ufffd\ufffdtxt.txt"]
+    labels = [section.label for section in document.sections]
+    assert labels == ["a:b.txt", "ok\ufffd\ufffdtxt.txt"]
     assert {one.path: one.reason for one in document.left_out} == {
         "link.txt": "link to another file",
         "../up.txt": "its path leads out of the archive",
