@@ -22,7 +22,7 @@ import click
 
 from app.document_options import document_options
 from app.library_command import home_option, library
-from app.read_command import read, read_all
+from app.read_command import left_out_lines, read, read_all
 from app.sizes import parse_size
 from mom_core.config import (
     DecodeMode,
@@ -279,6 +279,8 @@ def ask(
     tokenized = [builder.tokenize(document) for document in documents]
     for entry in tokenized:
         status.line(f"{entry.document.name}: {receipt(entry.document, entry.tokens)}")
+        for line in left_out_lines(entry.document):
+            status.line(line)
     prompt = builder.build(tokenized, [], question)
     notice = ""
     if fit:

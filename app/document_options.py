@@ -23,10 +23,16 @@ _OPTIONS = (
         help="Of PDFs; ocr recognises pages without text by Tesseract.",
     ),
     click.option(
-        "--include", multiple=True, metavar="PATTERN", help="Of a folder or archive, only these."
+        "--include",
+        multiple=True,
+        metavar="PATTERN",
+        help="Of a folder or archive, only these: '*.py'.",
     ),
     click.option(
-        "--exclude", multiple=True, metavar="PATTERN", help="Not these, as in .gitignore."
+        "--exclude",
+        multiple=True,
+        metavar="PATTERN",
+        help="Not these: 'tests/*'. Patterns as in .gitignore.",
     ),
     click.option(
         "--put-back", multiple=True, metavar="PATH", help='Read what was left out: "vendor/".'

@@ -31,10 +31,14 @@ from app.documents import (
 )
 from app.documents import read as read_document
 from app.documents.names import told_apart
+from app.documents.secrets import is_secret
 from app.prompt import TokenizedDocument, tokenize
 from app.tokenizer_files import load_encoder
+from app.ui import wording
 from mom_core.errors import DocumentError, MomError
 from mom_core.model.builtin import BUILTIN_NAME
+
+_NAMED = 20
 
 
 @click.command()
@@ -77,10 +81,20 @@ def read(
     for document, tokenized in counted:
         tokens = None if tokenized is None else tokenized.tokens
         click.echo(f"{document.name}: {receipt(document, tokens)}", err=True)
+        for line in left_out_lines(document if tokenized is None else tokenized.document):
+            click.echo(line, err=True)
     if as_json:
         click.echo(json.dumps(_report(counted, errors), ensure_ascii=False))
     if not documents:
         sys.exit(2)
+
+
+def left_out_lines(document: Document) -> list[str]:
+    """What was left out and why, probable secrets first; of very many entries some."""
+    entries = sorted(document.left_out, key=lambda one: not is_secret(one))
+    more = len(entries) - _NAMED
+    lines = [f"  Left out: {wording.left_out(one)}" for one in entries[:_NAMED]]
+    return [*lines, f"  … and {more:,} more; mom read --json names all."] if more > 0 else lines
 
 
 def read_all(

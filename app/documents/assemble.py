@@ -12,6 +12,9 @@ from app.documents.tree import tree_header
 from app.documents.wording import count
 from mom_core.errors import DocumentError
 
+# Of what was left out, in a sentence.
+_NAMED = 3
+
 
 class Assembly:
     """What is known of a document so far."""
@@ -100,10 +103,7 @@ class Assembly:
     def _without_text(self, sections: Sequence[Section]) -> str:
         name, kind = self._job.name, self.kind
         if kind == "code":
-            return (
-                f"{name} holds no text file to read ({len(self._left_out):,} left out as binary, "
-                "ignored, generated or empty). Choose a folder with source code or texts."
-            )
+            return self._without_files()
         faults = [section.health.fault for section in sections if section.health.fault]
         if faults:
             return f"{name} could not be read: {faults[0]}. Save it anew, or get a fresh copy."
@@ -119,3 +119,19 @@ class Assembly:
         return (
             f"{name} has no text ({count(len(sections), UNITS[kind])}): there is nothing to read."
         )
+
+    def _without_files(self) -> str:
+        name, options = self._job.name, self._job.options
+        if not self._left_out:
+            return f"{name} holds no text file to read: it is empty. Choose another one."
+        named = [f"{one.path} ({one.reason})" for one in self._left_out.values()][:_NAMED]
+        more = len(self._left_out) - len(named)
+        listed = ", ".join(named) + (f" and {more:,} more" if more else "")
+        way_out = (
+            "Choose other patterns (--include, --exclude)"
+            if options.include or options.exclude
+            else "Choose a folder with source code or texts"
+        )
+        if any(one.can_be_put_back for one in self._left_out.values()):
+            way_out += ", or put one back (--put-back)"
+        return f"{name} holds no text file to read; left out: {listed}. {way_out}."

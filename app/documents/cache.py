@@ -53,8 +53,13 @@ class DiskCache:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Readable for this user alone, and complete or not there.
             with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-                file.write(zlib.compress(data, 1))
-            os.replace(file.name, self._folder / key)
+                try:
+                    file.write(zlib.compress(data, 1))
+                    file.flush()
+                    os.replace(file.name, self._folder / key)
+                except OSError:
+                    os.unlink(file.name)
+                    raise
             self._make_room()
 
     def _make_room(self) -> None:

@@ -52,7 +52,7 @@ def _read(job: Job) -> Iterator[Part]:
         )
     kind = sniff(path, job.name)
     if job.options.pages is not None and kind != "pdf":
-        raise DocumentError(f"{job.name} is not a PDF, so it has no pages to choose from.")
+        raise _without_pages(job)
     yield from read_file(job, kind)
 
 
@@ -121,9 +121,16 @@ def _read_folder(job: Job) -> Iterator[Part]:
     from app.documents.folder import folder_entries, uploaded_entries
 
     if job.options.pages is not None:
-        raise DocumentError(f"{job.name} is not a PDF, so it has no pages to choose from.")
+        raise _without_pages(job)
     entries = uploaded_entries(job) if job.is_upload else folder_entries(job)
     yield from read_entries(job, entries, read_file)
+
+
+def _without_pages(job: Job) -> DocumentError:
+    return DocumentError(
+        f"{job.name} is not a PDF, so it has no pages to choose from. Leave out --pages, or give "
+        "PDFs only."
+    )
 
 
 def _read_archive(job: Job, kind: str) -> Iterator[Part]:

@@ -19,6 +19,7 @@ from app.documents.encoding import decode_text
 from app.documents.limits import Limits
 from app.documents.options import ReadOptions
 from app.documents.secrets import secret_by_name
+from mom_core.errors import DocumentError
 
 _IGNORE_FILE_BYTES_MAX = 1024 * 1024
 _FOLDERS = {
@@ -163,6 +164,19 @@ def readable_path(path: str) -> str:
     return _UNREADABLE_IN_NAMES.sub("\ufffd", path)
 
 
+def _patterns(patterns: tuple[str, ...]) -> pathspec.GitIgnoreSpec:
+    """Raises `DocumentError` for one that a `.gitignore` could not hold."""
+    for pattern in patterns:
+        try:
+            pathspec.GitIgnoreSpec.from_lines([pattern])
+        except ValueError as fault:
+            raise DocumentError(
+                f"The pattern {pattern!r} cannot be understood; write one as in .gitignore, such "
+                'as "*.py" or "tests/".'
+            ) from fault
+    return pathspec.GitIgnoreSpec.from_lines(patterns)
+
+
 def _numbered(path: str, taken: Container[str]) -> str:
     return next(
         where for number in itertools.count(1) if (where := f"{path} ({number})") not in taken
@@ -182,8 +196,8 @@ class _Rules:
         self._limits = limits
         self.notes: list[str] = []
         self._ignored = self._ignore_rules(by_path)
-        self._include = pathspec.GitIgnoreSpec.from_lines(options.include)
-        self._exclude = pathspec.GitIgnoreSpec.from_lines(options.exclude)
+        self._include = _patterns(options.include)
+        self._exclude = _patterns(options.exclude)
         self._folders: dict[str, tuple[str, str] | None] = {}
 
     def verdict(self, path: str, entry: Entry) -> Skipped | None:

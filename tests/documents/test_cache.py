@@ -86,6 +86,16 @@ def test_damage_and_full_disks_cost_nothing_but_time(tmp_path: Path) -> None:
     assert blocked.get("key") is None
 
 
+def test_a_full_disk_is_not_made_fuller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    cache = DiskCache(tmp_path)
+    monkeypatch.setattr("os.replace", is_full)
+    cache.put("key", b"data")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_longest_unused_goes_first(tmp_path: Path) -> None:
     import os
 

@@ -11,6 +11,7 @@ from app.documents import Document, ReadOptions, read, receipt
 from app.documents.language import language_of
 from app.documents.secrets import secret_by_name, secret_in_text
 from app.documents.tree import tree_header
+from mom_core.errors import DocumentError
 from tests.documents import make
 
 KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----\n"
@@ -111,6 +112,33 @@ def test_include_and_exclude(tmp_path: Path) -> None:
     assert labels(document) == ["src/a.py"]
     assert left_out(document)["tests/test_a.py"] == "excluded"
     assert left_out(document)[".gitignore"] == "not among the files included"
+
+
+def test_a_pattern_that_means_nothing_gets_a_sentence(tmp_path: Path) -> None:
+    for options in (ReadOptions(include=("*.py", "!")), ReadOptions(exclude=("!",))):
+        with pytest.raises(DocumentError, match=r"The pattern '!' cannot be understood; write one"):
+            read(tree(tmp_path), options=options)
+
+
+def test_a_choice_that_leaves_nothing_says_so(tmp_path: Path) -> None:
+    words = (
+        r"p holds no text file to read; left out: \.env \(probable secret \(by its name\)\), "
+        r".* and 7 more\. Choose other patterns \(--include, --exclude\), or put one back"
+    )
+    with pytest.raises(DocumentError, match=words):
+        read(tree(tmp_path), options=ReadOptions(include=("*.rs",)))
+    make.write(tmp_path / "q", "a.png", b"\x89PNG\r\n\x1a\n\0\0")
+    words = r"left out: a\.png \(not text\)\. Choose a folder with source code or texts\.$"
+    with pytest.raises(DocumentError, match=words):
+        read(tmp_path / "q")
+
+
+def test_rich_text_among_files_is_no_text(tmp_path: Path) -> None:
+    make.write(tmp_path, "a.rtf", b"{\\rtf1 markup}")
+    make.write(tmp_path, "b.txt", b"text")
+    document = read(tmp_path)
+    assert labels(document) == ["b.txt"]
+    assert "Save it as .docx" in left_out(document)["a.rtf"]
 
 
 @pytest.mark.parametrize(

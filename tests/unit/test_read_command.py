@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,6 +70,19 @@ def test_json_has_sections_tokens_and_what_was_left_out(tmp_path: Path, samples:
     assert report["tokens"] == document["tokens"] > total
     assert [error["path"] for error in report["errors"]] == [str(bad)]
     assert "damaged or not a PDF" in report["errors"][0]["error"]
+
+
+def test_what_was_left_out_is_told_with_secrets_first(tmp_path: Path) -> None:
+    make.write(tmp_path / "p", "a.py", b"x = 1")
+    make.write(tmp_path / "p", "z/.env", b"TOKEN=1")
+    for number in range(25):
+        make.write(tmp_path / "p", f"{number:02}.png", b"\x89PNG")
+    told = mom_read(str(tmp_path / "p")).stderr.splitlines()
+    assert re.fullmatch(
+        r"  Left out: z/\.env \(probable secret \(by its name\), \d+ tokens\)", told[1]
+    )
+    assert told[2] == "  Left out: 00.png (not text)"
+    assert told[21:] == ["  … and 6 more; mom read --json names all."]
 
 
 @pytest.mark.builtin
