@@ -11,7 +11,6 @@ person can become one of the template's marks.
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -270,9 +269,7 @@ def tokenize(document: Document, encoder: TextEncoder) -> TokenizedDocument:
     # Ids are as good as the text: those of secrets are not kept between runs.
     encode = encoder.encode if holds_secret(document) else encoder.encode_known
     text_ids = encode([f"{section.text}\n\n" for section in document.sections])
-    section_ids = [
-        array("I", [*mark, *text]) for mark, text in zip(mark_ids, text_ids, strict=True)
-    ]
+    section_ids = [mark + text for mark, text in zip(mark_ids, text_ids, strict=True)]
     return TokenizedDocument(_count_left_out(document, encoder), intro_ids, section_ids)
 
 

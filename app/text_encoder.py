@@ -97,9 +97,8 @@ class TextEncoder:
         size = 0
         ids = array("I")
         for text in texts:
-            pieces = list(self._pieces(text))
-            for number, piece in enumerate(pieces, 1):
-                batch.append((piece, number == len(pieces)))
+            for piece, is_last in self._pieces(text):
+                batch.append((piece, is_last))
                 size += len(piece)
                 if size >= _BATCH_CHARACTERS:
                     ids = yield from self._encode_batch(batch, ids)
@@ -139,15 +138,16 @@ class TextEncoder:
             if token_id not in self._mark_ids
         ]
 
-    def _pieces(self, text: str) -> Iterator[str]:
+    def _pieces(self, text: str) -> Iterator[tuple[str, bool]]:
+        """Each with whether it is the last."""
         start = 0
         while len(text) - start > _PIECE_CHARACTERS:
             end = self._last_cut(text, start)
             if end is None:
                 break
-            yield text[start:end]
+            yield text[start:end], False
             start = end
-        yield text[start:]
+        yield text[start:], True
 
     def _last_cut(self, text: str, start: int) -> int | None:
         """Where the next piece ends; None if the rest is the last one."""
