@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from app.documents.budget import Budget
-from app.documents.document import Chapter, DocumentKind, Health, LeftOut, Section
+from app.documents.document import (
+    NO_DOUBT,
+    Chapter,
+    DocumentKind,
+    Health,
+    LeftOut,
+    Section,
+)
 from app.documents.limits import DEFAULT_LIMITS, Limits
 from app.documents.options import DEFAULT_OPTIONS, ReadOptions
 
@@ -120,7 +127,8 @@ def to_json(part: Part) -> str:
     """One line. JSON, not pickle: a process that parses hostile files is not to be believed."""
     values = {name.name: getattr(part, name.name) for name in fields(part)}
     if isinstance(part, Section):
-        values["health"] = asdict(part.health)
+        # Most sections are files and pages that nothing is wrong with.
+        values["health"] = {} if part.health is NO_DOUBT else asdict(part.health)
     return json.dumps([type(part).__name__, values], ensure_ascii=True)
 
 

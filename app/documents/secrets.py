@@ -34,6 +34,8 @@ _NAMES = (
     "secrets.y*ml",
     "*.tfstate",
 )
+# In one, as every file of a large tree is asked.
+_NAME = re.compile("|".join(map(fnmatch.translate, _NAMES)))
 # Templates that are made to be published.
 _HARMLESS = re.compile(r"\.(example|sample|template|dist|defaults?|schema)$|\.pub$", re.IGNORECASE)
 # The kind; words of which a secret has one, for most texts have none and a search for plain words
@@ -92,7 +94,7 @@ def secret_by_name(name: str) -> str | None:
     low = name.lower()
     if _HARMLESS.search(low):
         return None
-    if any(fnmatch.fnmatchcase(low, pattern) for pattern in _NAMES):
+    if _NAME.match(low):
         return "probable secret (by its name)"
     return None
 
