@@ -35,7 +35,7 @@ from mom_core.config import (
 from mom_core.errors import ContextTooLong, InvalidSetting, MomError
 
 if TYPE_CHECKING:
-    from app.documents import Limits, ReadOptions
+    from app.documents import Document, Limits, ReadOptions
     from app.keeping import Keeping
     from app.prompt import Prompt, TokenizedDocument
     from mom_core.engine import Engine
@@ -295,15 +295,7 @@ def ask(
         run = _Run(engine, status, keeping, streams=not as_json)
         answer, finished = run.answer(prompt, tokenized, max_new_tokens, sampling)
     except ContextTooLong as fault:
-        if any(document.kind == "pdf" for document in documents):
-            raise ContextTooLong(
-                f"{fault} With --pages you can read some pages only, with --fit those parts that "
-                "match the question best."
-            ) from fault
-        raise ContextTooLong(
-            f"{fault} With --exclude you can leave files out, with --fit only those parts are read "
-            "that match the question best."
-        ) from fault
+        raise ContextTooLong(f"{fault} {_way_out(documents)}") from fault
     if as_json:
         report = _report(answer, finished, run.peak, tokenized)
         report["chosen"] = _chosen(engine)
@@ -521,6 +513,20 @@ def _chosen(engine: Engine) -> dict[str, Any] | None:
         "reason": decision.reason if isinstance(decision, Decision) else decision.sentence,
         **asdict(decision.forecast.strategy),
     }
+
+
+def _way_out(documents: list[Document]) -> str:
+    """Of documents that are too long together: only what is possible with them."""
+    kinds = {document.kind for document in documents}
+    ways = []
+    if kinds == {"pdf"}:
+        ways.append("with --pages you can read some pages only")
+    if "code" in kinds:
+        ways.append("with --exclude you can leave files out")
+    if sum(len(document.sections) for document in documents) > 1:
+        ways.append("with --fit only those parts are read that match the question best")
+    sentence = ", ".join(ways) or "read a shorter part of the text"
+    return f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def _adapted(event: Adapted) -> str:

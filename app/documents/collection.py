@@ -16,8 +16,16 @@ from app.documents.folder import FOLDER_NOT_SENT
 from app.documents.language import language_of
 from app.documents.options import ReadOptions
 from app.documents.parts import Begun, Done, Job, More, Note, Opened, Part, Refused
-from app.documents.secrets import secret_in_text
-from app.documents.selection import Entry, Skipped, is_put_back, minified, select
+from app.documents.secrets import secret_by_name, secret_in_text
+from app.documents.selection import (
+    Entry,
+    Skipped,
+    is_named,
+    is_put_back,
+    minified,
+    select,
+    too_large,
+)
 from app.documents.wording import count, size_words
 from mom_core.errors import DocumentError
 
@@ -91,11 +99,19 @@ def _extent(entries: Sequence[Entry], size_bytes: int, *, is_seen: bool) -> str:
 
 
 def _text_left_out(one: Skipped) -> str | None:
-    """Of a file; of a folder that of all its texts, as they would stand in a prompt."""
+    """Of a file; of a folder that of all it would bring back, as it would stand in a prompt."""
     if not one.where.endswith("/"):
         return _text_of_entry(one.entries[0])
-    texts = ((entry.path, _text_of_entry(entry)) for entry in one.entries)
-    return "".join(f"[{path}]\n{text}\n\n" for path, text in texts if text is not None)
+    texts = (
+        (entry.path, _text_of_entry(entry))
+        for entry in one.entries
+        if secret_by_name(entry.path.rpartition("/")[2]) is None
+    )
+    return "".join(
+        f"[{path}]\n{text}\n\n"
+        for path, text in texts
+        if text is not None and secret_in_text(text) is None
+    )
 
 
 def _text_of_entry(entry: Entry) -> str | None:
@@ -125,21 +141,25 @@ def _read(
         yield LeftOut(entry.path, f"cannot be read: {fault}")
         return
     if len(data) > limit:
-        yield LeftOut(entry.path, f"larger than {job.limits.member_mb} MB")
+        yield LeftOut(entry.path, too_large(job.limits))
         return
     text = decode_text(data)
     if text is None:
         yield LeftOut(entry.path, "not text")
     elif not text.strip():
         yield LeftOut(entry.path, "empty")
-    elif (reason := _unwanted(text)) is not None and not is_put_back(entry.path, job.options):
+    elif (reason := _unwanted(job, entry.path, text)) is not None:
         yield LeftOut(entry.path, reason, True, text if len(text) < _COUNTED_BYTES_MAX else None)
     else:
         yield Section(entry.path, text, entry.path, language_of(entry.path))
 
 
-def _unwanted(text: str) -> str | None:
-    return secret_in_text(text) or ("minified or generated" if minified(text) else None)
+def _unwanted(job: Job, path: str, text: str) -> str | None:
+    if (secret := secret_in_text(text)) is not None and not is_named(path, job.options):
+        return secret
+    if minified(text) and not is_put_back(path, job.options):
+        return "minified or generated"
+    return None
 
 
 def _text_of(parts: Iterable[Part]) -> str:
@@ -190,7 +210,7 @@ def _read_inside(
         has_text = False
         parts = [opened, *drawn]
         secret = secret_in_text(_text_of(parts))
-        if secret is not None and not is_put_back(entry.path, job.options):
+        if secret is not None and not is_named(entry.path, job.options):
             yield LeftOut(entry.path, secret, True)
             return
         for part in parts:

@@ -24,7 +24,8 @@ class ReadOptions:
         joins_hyphens: put words together that were divided at the end of a line.
         include: patterns as in `.gitignore`; only files that match are read. Empty: all.
         exclude: patterns of files that are not read.
-        put_back: paths of left-out files and folders ("vendor/") that are to be read all the same.
+        put_back: paths of left-out files and folders ("vendor/") that are to be read all the same;
+            a probable secret only by its own path.
     """
 
     pages: str | None = None

@@ -153,6 +153,16 @@ def is_put_back(path: str, options: ReadOptions) -> bool:
     )
 
 
+def is_named(path: str, options: ReadOptions) -> bool:
+    """Whether it is put back by its own path: a folder brings no secrets along."""
+    return path in options.put_back
+
+
+def too_large(limits: Limits) -> str:
+    """Why a file is not read that is one of many."""
+    return f"larger than {limits.member_mb} MB; {limits.raising('member_mb')}"
+
+
 def minified(text: str) -> bool:
     """Whether its lines are too long for a person to have written them."""
     lines = text.count("\n") + 1
@@ -210,11 +220,14 @@ class _Rules:
                 return Skipped(*found, True, [entry])
             if (reason := self._by_name(path, name)) is not None:
                 return Skipped(path, reason, True, [entry])
+        elif not is_named(path, self._options) and (
+            reason := secret_by_name(path.rpartition("/")[2])
+        ):
+            return Skipped(path, reason, True, [entry])
         if _BINARY.search(path):
             return Skipped(path, "not text", False, [entry])
         if entry.size_bytes > self._limits.member_mb * 1024**2:
-            reason = f"larger than {self._limits.member_mb} MB; {self._limits.raising('member_mb')}"
-            return Skipped(path, reason, False, [entry])
+            return Skipped(path, too_large(self._limits), False, [entry])
         return None
 
     def _folder(self, folder: str) -> tuple[str, str] | None:

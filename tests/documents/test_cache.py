@@ -13,7 +13,9 @@ import pypdf
 import pytest
 
 from app.documents import DiskCache, LeftOut, Limits, ReadOptions, read
-from app.documents.cache import document_from_bytes, document_to_bytes
+from app.documents import cache as cache_module
+from app.documents.cache import document_from_bytes, document_to_bytes, key_of
+from app.documents.parts import Job
 from app.prompt import tokenize
 from app.text_encoder import TextEncoder
 from tests.documents import make
@@ -51,6 +53,16 @@ def test_the_same_file_is_read_once_under_any_name(
     other = read(make.write(tmp_path, "b.txt", b"words"), cache=cache)
     assert [text.sections[0].label, other.sections[0].label] == ["a.txt", "b.txt"]
     assert seen[3:] == ["a.txt"]
+
+
+def test_a_text_of_other_readers_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(path=make.write(tmp_path, "a.txt", b"words"), name="a.txt")
+    before = key_of(job)
+    assert before == key_of(job)
+    monkeypatch.setattr(cache_module, "_version", lambda: "of other readers")
+    assert key_of(job) != before
 
 
 def test_what_a_password_protects_is_not_kept(tmp_path: Path) -> None:

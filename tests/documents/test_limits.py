@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import os
+import sys
+import tarfile
 import time
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.documents import LeftOut, Limits, ReadOptions, Section, parse_limits, read, stream
+from app.documents.collection import read_entries
 from app.documents.parts import Job, Refused
-from app.documents.readers import read_job
+from app.documents.readers import read_file, read_job
+from app.documents.selection import Entry
 from mom_core.errors import DocumentError, InvalidSetting
 from tests.documents import make
 from tests.documents.make import Text
@@ -164,6 +170,114 @@ def test_limits_of_archives(tmp_path: Path, limits: Limits, words: str, kind: st
         words = words.replace("3 files", "more than 2 files")
     with pytest.raises(DocumentError, match=words):
         read(make.write(tmp_path, f"a.{kind}", content), limits=limits)
+
+
+def test_a_text_may_be_too_large(tmp_path: Path) -> None:
+    path = make.write(tmp_path, "a.txt", b"words\n" * 400_000)
+    with pytest.raises(DocumentError, match=r"a text of 2 MB; at most 1 MB .*--limit text_mb=N"):
+        read(path, limits=Limits(text_mb=1))
+
+
+def test_a_file_among_others_may_be_too_large(tmp_path: Path) -> None:
+    """By the size that is told, and by what comes where that was a lie."""
+    entries = [
+        Entry("told.txt", 2_000_000, lambda: io.BytesIO(b"words\n" * 400_000)),
+        Entry("lies.txt", 10, lambda: io.BytesIO(b"words\n" * 400_000)),
+        Entry("small.txt", 10, lambda: io.BytesIO(b"words")),
+    ]
+    job = Job(path=tmp_path, name="a", limits=Limits(member_mb=1))
+    parts = list(read_entries(job, entries, read_file))
+    assert [part.label for part in parts if isinstance(part, Section)] == ["small.txt"]
+    assert [part for part in parts if isinstance(part, LeftOut)] == [
+        LeftOut(name, "larger than 1 MB; --limit member_mb=N on the command line allows more")
+        for name in ("told.txt", "lies.txt")
+    ]
+
+
+def test_an_office_file_may_be_a_bomb(tmp_path: Path) -> None:
+    content = make.zipped({"[Content_Types].xml": "x", "word/document.xml": b" " * 3_000_000})
+    path = make.write(tmp_path, "a.docx", content)
+    # In this process, as the other one could not begin with so little memory.
+    (refused,) = read_job(Job(path=path, name="a.docx", limits=Limits(memory_mb=8)))
+    assert isinstance(refused, Refused)
+    assert "unpacks to 3 MB in 2 parts; at most 4,096 MB and 200 times" in refused.sentence
+    assert "--limit ratio=N" in refused.sentence
+
+
+def test_xml_cannot_fetch_or_grow(tmp_path: Path) -> None:
+    secret = make.write(tmp_path, "secret.txt", b"from outside")
+    content = (
+        '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY grown "from within">'
+        f'<!ENTITY fetched SYSTEM "{secret.as_uri()}">]>'
+        '<o:document-content xmlns:o="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
+        'xmlns:t="urn:oasis:names:tc:opendocument:xmlns:text:1.0"><o:body><o:text>'
+        "<t:p>begins &grown; &fetched; ends</t:p></o:text></o:body></o:document-content>"
+    )
+    kind = "application/vnd.oasis.opendocument.text"
+    path = make.write(tmp_path, "a.odt", make.zipped({"mimetype": kind, "content.xml": content}))
+    text = read(path).sections[0].text
+    assert text.startswith("begins")
+    assert text.endswith("ends")
+    assert "from" not in text
+
+
+def test_a_book_that_is_protected(tmp_path: Path) -> None:
+    files = {
+        "mimetype": "application/epub+zip",
+        "META-INF/rights.xml": "<rights/>",
+        "META-INF/encryption.xml": "<encryption/>",
+    }
+    with pytest.raises(DocumentError, match=r"protected against copying \(DRM\)"):
+        read(make.write(tmp_path, "a.epub", make.zipped(dict(files))))
+
+
+def locked(content: bytes, number: int) -> bytes:
+    """A .zip of which the first files say that they are encrypted."""
+    data = bytearray(content)
+    place = 0
+    for _ in range(number):
+        place = data.index(b"PK\1\2", place) + 8
+        data[place] |= 1
+    return bytes(data)
+
+
+def test_locked_files_of_an_archive(tmp_path: Path) -> None:
+    content = make.zipped({"a.txt": "first", "b.txt": "second"})
+    document = read(make.write(tmp_path, "a.zip", locked(content, 1)))
+    assert [section.label for section in document.sections] == ["b.txt"]
+    assert [(one.path, one.reason) for one in document.left_out] == [
+        ("a.txt", "locked with a password")
+    ]
+    with pytest.raises(DocumentError, match=r"is locked with a password. Unpack it, and drop"):
+        read(make.write(tmp_path, "b.zip", locked(content, 2)))
+
+
+def test_what_a_tape_may_hold_beside_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    kinds = {
+        "soft": tarfile.SYMTYPE,
+        "hard": tarfile.LNKTYPE,
+        "pipe": tarfile.FIFOTYPE,
+        "device": tarfile.CHRTYPE,
+    }
+    with tarfile.open(path, "w") as tape:
+        for name in ("../up.txt", "a.txt"):
+            info = tarfile.TarInfo(name)
+            info.size = 4
+            tape.addfile(info, io.BytesIO(b"text"))
+        for name, kind in kinds.items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/passwd"
+            tape.addfile(info)
+    document = read(path)
+    assert [section.label for section in document.sections] == ["a.txt"]
+    assert {one.path: one.reason for one in document.left_out} == {
+        "../up.txt": "its path leads out of the archive",
+        "soft": "link to another file",
+        "hard": "link to another file",
+        "pipe": "not a regular file",
+        "device": "not a regular file",
+    }
 
 
 def test_a_zip_that_lies_about_its_size(tmp_path: Path) -> None:
@@ -320,10 +434,23 @@ def test_time_is_limited_but_not_the_reader_s_own(tmp_path: Path) -> None:
     assert len(document.sections) == 900
 
 
-def test_long_documents_are_shared_and_stay_in_order(tmp_path: Path) -> None:
+def test_long_documents_are_shared_and_stay_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = sys.modules["app.documents.read"]
+    starts: list[int] = []
+    start = reading._Reading._start  # type: ignore[attr-defined]
+
+    def started(self: Any, one: Any) -> None:
+        starts.append(one.job.start)
+        start(self, one)
+
+    monkeypatch.setattr(reading._Reading, "_start", started)  # type: ignore[attr-defined]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     pages = [[Text(72, 700, f"page number {n} of many")] for n in range(700)]
     document = read(make.write(tmp_path, "a.pdf", make.pdf(pages)))
     assert [s.text for s in document.sections] == [f"page number {n} of many" for n in range(700)]
+    assert starts == [0, 233, 466]
 
 
 def test_settings_of_limits() -> None:

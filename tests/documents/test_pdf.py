@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pypdf
 import pytest
 
-from app.documents import Document, DocumentLocked, ReadOptions, read
+from app.documents import Document, DocumentLocked, Health, ReadOptions, Section, read, receipt
 from app.documents.pages import page_numbers
+from app.documents.parts import Job
 from app.documents.pdf.columns import find_columns
 from app.documents.pdf.hyphens import text_of, vocabulary
-from app.documents.pdf.lines import Line
+from app.documents.pdf.lines import Line, PageLines
+from app.documents.pdf.pdfium import Damaged, PdfiumFile
+from app.documents.readers import read_job
 from mom_core.errors import DocumentError
 from tests.documents import make
 from tests.documents.make import Text
@@ -206,6 +210,44 @@ def test_the_other_extractor(tmp_path: Path) -> None:
     document = read(path, options=ReadOptions(extractor="pypdf"))
     assert document.sections[0].health.extractor == "pypdf"
     assert document.sections[0].text.split() == read(path).sections[0].text.split()
+
+
+def test_pypdf_reads_a_page_that_pdfium_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_page = PdfiumFile.read_page
+
+    def read_badly(self: PdfiumFile, index: int) -> PageLines:
+        page = read_page(self, index)
+        if index == 1:
+            raise Damaged("page 2: no such font")
+        if index == 2:
+            health = Health("pdfium", undecodable_characters=9)
+            return replace(page, lines=(Line("\ue000" * 9),), health=health)
+        return replace(page, lines=(Line("l\u2019universit\u00a8at"),)) if index == 3 else page
+
+    monkeypatch.setattr(PdfiumFile, "read_page", read_badly)
+    path = make.write(tmp_path, "a.pdf", make.pdf([body(n) for n in range(4)]))
+    parts = list(read_job(Job(path=path, name="a.pdf")))
+    pages = [part for part in parts if isinstance(part, Section)]
+    extractors = [page.health.extractor for page in pages]
+    assert extractors == ["pdfium", "pypdf", "pypdf", "pdfium"]
+    assert [page.text.split()[-1] for page in pages[:3]] == ["0.7", "1.7", "2.7"]
+    # Accents that a font draws beside their letter are put onto it.
+    assert pages[3].text == "l\u2019universit\u00e4t"
+
+
+def test_characters_that_stand_for_nothing_are_counted(tmp_path: Path) -> None:
+    """A font whose table leads into the private area, as that of many an old program."""
+    table = b"1 begincodespacerange <00> <ff> endcodespacerange 1 beginbfchar <61> <e000> endbfchar"
+    stream = b"99 0 obj\n<< /Length %d >>\nstream\n%s\nendstream\nendobj\n" % (len(table), table)
+    pdf = make.pdf([body(1)]).replace(b"/Helvetica >>", b"/Helvetica /ToUnicode 99 0 R >>")
+    where = pdf.index(b"xref\n")
+    document = read(make.write(tmp_path, "a.pdf", pdf[:where] + stream + pdf[where:]))
+    printed = "".join(text.text for text in body(1))
+    (page,) = document.sections
+    assert page.health.undecodable_characters == printed.count("a") > 100
+    assert "1 page with undecodable characters (p. 1)" in receipt(document, None)
 
 
 def invisible(document: Document) -> list[int]:

@@ -16,7 +16,7 @@ from tests.documents import make
 
 KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----\n"
 FILES = {
-    ".gitignore": "build/\n!.env\n",
+    ".gitignore": "build/\n.env\n",
     ".env": "TOKEN=1\n",
     ".env.example": "TOKEN=\n",
     "src/a.py": "x = 1\n",
@@ -66,6 +66,23 @@ def test_everything_can_be_put_back(tmp_path: Path, path: str) -> None:
     document = read(tree(tmp_path), options=ReadOptions(put_back=(path,)))
     assert path not in left_out(document)
     assert any(label.startswith(path) for label in labels(document))
+
+
+def test_a_folder_that_is_put_back_brings_no_secrets(tmp_path: Path) -> None:
+    for name, content in {"a.py": "x = 1", ".env": "TOKEN=1", "key.txt": KEY}.items():
+        make.write(tmp_path / "p", f"vendor/{name}", content.encode())
+    make.write(tmp_path / "p", "main.py", b"y = 2")
+    (vendored,) = read(tmp_path / "p").left_out
+    # Nor are they counted: what it costs is what it says.
+    assert vendored.text == "[vendor/a.py]\nx = 1\n\n"
+    back = read(tmp_path / "p", options=ReadOptions(put_back=("vendor/",)))
+    assert labels(back) == ["main.py", "vendor/a.py"]
+    assert left_out(back) == {
+        "vendor/.env": "probable secret (by its name)",
+        "vendor/key.txt": "probable secret (private key)",
+    }
+    named = ("vendor/", "vendor/.env", "vendor/key.txt")
+    assert len(read(tmp_path / "p", options=ReadOptions(put_back=named)).sections) == 4
 
 
 @pytest.mark.parametrize("is_zip", [False, True])

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+
+from app.citations import find_citations
+from app.cli import _way_out
+from app.documents import Document, Section, read
 
 
 def mom(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -95,6 +100,36 @@ def test_json_is_one_object(samples: Path) -> None:
 
 
 @pytest.mark.builtin
+def test_some_pages_and_where_the_answer_comes_from(samples: Path) -> None:
+    path = str(samples / "observatory-handbook.pdf")
+    question = 'Say [p. 3] and "never said by anyone at all" [p. 99].'
+    words = ["--pages", "2-3", "--max-new-tokens", "24", "--no-save", "--json"]
+    report = json.loads(mom("ask", path, "-q", question, *words).stdout)
+    assert report["documents"][0]["sections"] == 2
+    marks = {one["mark"]: (one["document"], one["found"]) for one in report["citations"]}
+    assert marks["p. 3"] == ("observatory-handbook.pdf", True)
+    # A page that was not given.
+    assert marks["p. 99"] == ("", False)
+    found = find_citations(report["answer"], [read(samples / "observatory-handbook.pdf")])
+    assert report["citations"] == [asdict(one) | {"also_in": []} for one in found]
+
+
+def test_only_what_is_possible_is_proposed() -> None:
+    page, file = Section("p. 1", "text"), Section("a.py", "text")
+    pages = Document("a.pdf", "pdf", (page, page))
+    assert _way_out([pages]) == (
+        "With --pages you can read some pages only, with --fit only those parts are read that "
+        "match the question best."
+    )
+    code = Document("a", "code", (file, file))
+    assert _way_out([code, pages]) == (
+        "With --exclude you can leave files out, with --fit only those parts are read that match "
+        "the question best."
+    )
+    assert _way_out([Document("a.md", "text", (page,))]) == "Read a shorter part of the text."
+
+
+@pytest.mark.builtin
 def test_a_stretched_window_comes_with_its_warning(tmp_path: Path) -> None:
     path = tmp_path / "short.txt"
     path.write_text("The lamp is green.")
@@ -124,9 +159,11 @@ def test_only_the_best_parts_on_request_and_said(tmp_path: Path) -> None:
     refused = mom("ask", str(tmp_path), *question, *window)
     assert refused.returncode == 2
     assert "with --fit only those parts are read" in refused.stderr
-    result = mom("ask", str(tmp_path), *question, *window, "--fit")
+    chosen = ["--include", "*.txt", "--exclude", "f29.*"]
+    result = mom("ask", str(tmp_path), *question, *window, *chosen, "--fit")
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
-    assert "of 30 parts were read: those that match the question best" in report["notice"]
+    assert "  Left out: f29.txt (excluded, " in result.stderr
+    assert "of 29 parts were read: those that match the question best" in report["notice"]
     assert report["prompt_tokens"] <= 896
     assert report["citations"] == []

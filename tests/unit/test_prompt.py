@@ -44,6 +44,15 @@ def test_documents_first_question_last(tokenizer: Any) -> None:
     assert len(prompt.token_ids) < more.boundaries[1] < len(more.token_ids)
 
 
+def test_code_has_its_tree_and_each_file_its_path_and_language(tokenizer: Any) -> None:
+    section = Section("src/a.py", "x = 1", "src/a.py", "Python")
+    code = Document("app", "code", (section,), header="Files:\nsrc/\n  a.py")
+    builder = PromptBuilder(tokenizer)
+    text = tokenizer.decode(builder.build([builder.tokenize(code)], [], "?").token_ids)
+    wanted = "Document: app\n\nFiles:\nsrc/\n  a.py\n\n[src/a.py] Python\nx = 1\n\n"
+    assert wanted in text
+
+
 def test_tokens_are_exactly_what_a_document_adds(tokenizer: Any) -> None:
     builder = PromptBuilder(tokenizer)
     one, two = (builder.tokenize(text_document(text)) for text in ("some words", "others"))

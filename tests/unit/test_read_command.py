@@ -8,11 +8,15 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from app import read_command
+from app.documents import DEFAULT_LIMITS, DEFAULT_OPTIONS, Document, Section
 from tests.documents import make
 from tests.documents.test_pdf import body
 
@@ -87,7 +91,6 @@ def test_what_was_left_out_is_told_with_secrets_first(tmp_path: Path) -> None:
 
 @pytest.mark.builtin
 def test_tokens_are_those_of_the_prompt(samples: Path, builtin_engine: object) -> None:
-    from typing import Any
 
     from app.documents import read
     from app.prompt import PromptBuilder, tokenize
@@ -137,6 +140,23 @@ def test_mistakes_get_one_sentence(arguments: list[str], words: str) -> None:
     assert result.returncode == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_several_files_are_read_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits for the other: one after the other, neither would end."""
+    both = threading.Barrier(2)
+
+    def read_slowly(path: Path, name: str, *_: Any, **__: Any) -> Document:
+        # The one that was given first ends last.
+        both.wait(timeout=20)
+        time.sleep(0.2 if name == "a" else 0)
+        return Document(name, "text", (Section(name, path.name),))
+
+    monkeypatch.setattr(read_command, "read_document", read_slowly)
+    documents = read_command.read_all(
+        (tmp_path / "a", tmp_path / "b"), DEFAULT_OPTIONS, DEFAULT_LIMITS, None
+    )
+    assert [document.name for document in documents] == ["a", "b"]
 
 
 def test_interrupting_ends_it_at_once(tmp_path: Path) -> None:

@@ -99,6 +99,14 @@ def test_known_texts_come_from_the_disk(backend: Any, tmp_path: Path) -> None:
         again.encode_known(texts)
 
 
+def test_ids_of_another_tokenizer_are_not_taken(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path)
+    one = TextEncoder(lambda pieces: [[1] for _ in pieces], {}, "one", cache)
+    two = TextEncoder(lambda pieces: [[2] for _ in pieces], {}, "two", cache)
+    assert one.encode_known(["words"]) == [array("I", [1])]
+    assert two.encode_known(["words"]) == [array("I", [2])]
+
+
 def test_a_long_text_takes_memory_for_its_ids_alone() -> None:
     """Numbers in a list take nine times as much as in an array."""
 
