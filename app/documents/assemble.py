@@ -108,10 +108,12 @@ class Assembly:
         if faults:
             return f"{name} could not be read: {faults[0]}. Save it anew, or get a fresh copy."
         if kind == "pdf":
+            pages = f"{name} has {count(len(sections), 'page')} but no text"
+            if self._job.options.extractor == "ocr":
+                return f"{pages}, and Tesseract saw none either: there is nothing to read."
             return (
-                f"{name} has {count(len(sections), 'page')} but no text: they are pictures, "
-                "probably scans. Choose the extractor ocr (mom read --extractor "
-                f"ocr), which needs Tesseract ({INSTALL_RECOGNITION})."
+                f"{pages}: probably pictures or scans. Choose the extractor ocr (mom read "
+                f"--extractor ocr), which needs Tesseract ({INSTALL_RECOGNITION})."
             )
         if kind == "text":
             return f"{name} is empty: there is nothing to read in it."

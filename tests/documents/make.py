@@ -24,7 +24,7 @@ class Text:
 
 
 def pdf(pages: Iterable[list[Text]], picture_only: Iterable[int] = ()) -> bytes:
-    """A PDF in Helvetica, one list of texts a page; some pages hold a picture and nothing else."""
+    """A PDF in Helvetica, one list of texts a page; some pages hold a picture too."""
     pages, pictured = list(pages), set(picture_only)
     objects: list[bytes] = [b"<< /Type /Catalog /Pages 2 0 R >>", b""]
     objects.append(b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>")
@@ -115,6 +115,8 @@ def slides() -> bytes:
     slide.notes_slide.notes_text_frame.text = "Mention the moon"
     table = slide.shapes.add_table(1, 2, 0, 0, 100, 100).table
     table.cell(0, 0).text, table.cell(0, 1).text = "Port", "Height"
+    group = slide.shapes.add_group_shape()
+    group.shapes.add_textbox(0, 0, 100, 100).text_frame.text = "in a group"
     out = io.BytesIO()
     presentation.save(out)
     return out.getvalue()

@@ -12,7 +12,16 @@ from typing import Any
 import pypdf
 import pytest
 
-from app.documents import DiskCache, LeftOut, Limits, ReadOptions, read
+from app.documents import (
+    DiskCache,
+    Document,
+    Health,
+    LeftOut,
+    Limits,
+    ReadOptions,
+    Section,
+    read,
+)
 from app.documents import cache as cache_module
 from app.documents.cache import document_from_bytes, document_to_bytes, key_of
 from app.documents.parts import Job
@@ -63,6 +72,20 @@ def test_a_text_of_other_readers_is_not_taken(
     assert before == key_of(job)
     monkeypatch.setattr(cache_module, "_version", lambda: "of other readers")
     assert key_of(job) != before
+
+
+def test_a_page_that_took_too_long_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections = (Section("p. 1", "x"), Section("p. 2", "", health=Health(fault="not read")))
+
+    def run(self: Any) -> Any:
+        return Document("a.pdf", "pdf", sections)
+        yield
+
+    monkeypatch.setattr(reading._Reading, "run", run)
+    read(make.write(tmp_path, "a.pdf", b"%PDF-"), cache=DiskCache(tmp_path / "cache"))
+    assert not (tmp_path / "cache").exists()
 
 
 def test_what_a_password_protects_is_not_kept(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_word_text_is_read_once_and_whole(tmp_path: Path) -> None:
 def test_slides_keep_title_table_and_notes(tmp_path: Path) -> None:
     document = read(make.write(tmp_path, "a.pptx", make.slides()))
     assert texts(document) == {
-        "slide 1": "# Tides\nHigh water at noon\nPort | Height\nNotes: Mention the moon"
+        "slide 1": "# Tides\nHigh water at noon\nPort | Height\nin a group\nNotes: Mention the moon"
     }
 
 
@@ -84,6 +84,25 @@ def test_opendocument_text_and_slides(tmp_path: Path) -> None:
     }
     document = read(make.write(tmp_path, "a.odp", make.opendocument("presentation", ODP)))
     assert texts(document) == {"slide 1": "Tides\nNotes: Moon"}
+
+
+def test_opendocument_cells_that_repeat_and_words_beside_the_text(tmp_path: Path) -> None:
+    cell = "<table:table-cell{0}><text:p>{1}</text:p></table:table-cell>"
+    aside = "<office:annotation><text:p>a comment</text:p></office:annotation>"
+    content = (
+        '<text:h text:outline-level="1">Notes</text:h>'
+        f"<text:p>Seen{aside}.</text:p>"
+        '<text:h text:outline-level="1">Notes</text:h><table:table><table:table-row>'
+        + cell.format(' table:number-columns-repeated="2"', "5")
+        + cell.format("", "6")
+        + "</table:table-row></table:table>"
+    )
+    document = read(make.write(tmp_path, "a.odt", make.opendocument("text", content)))
+    # Parts of one name are told apart, as they are cited by it.
+    assert texts(document) == {
+        "Notes": "# Notes\n\nSeen.",
+        "Notes (2)": "# Notes\n\n5 | 5 | 6",
+    }
 
 
 def test_opendocument_spreadsheet(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import json
 import os
 import sys
 import tarfile
@@ -18,6 +19,7 @@ import pytest
 
 from app.documents import LeftOut, Limits, ReadOptions, Section, parse_limits, read, stream
 from app.documents.collection import read_entries
+from app.documents.folder import FOLDER_NOT_SENT, MANIFEST
 from app.documents.parts import Job, Refused
 from app.documents.readers import read_file, read_job
 from app.documents.selection import Entry
@@ -192,6 +194,36 @@ def test_a_file_among_others_may_be_too_large(tmp_path: Path) -> None:
         LeftOut(name, "larger than 1 MB; --limit member_mb=N on the command line allows more")
         for name in ("told.txt", "lies.txt")
     ]
+
+
+def uploaded(folder: Path, names: list[str]) -> Path:
+    """Files of an upload, stored under numbers beside the list of their names."""
+    make.write(folder, MANIFEST, json.dumps(names).encode())
+    for number in range(len(names)):
+        make.write(folder, str(number), b"words")
+    return folder
+
+
+def test_a_folder_may_hold_too_many_files(tmp_path: Path) -> None:
+    names = ["a.txt", "b.txt", "c.txt"]
+    for name in names:
+        make.write(tmp_path / "p", name, b"words")
+    words = "holds more than 2 files; at most 2 are read.*--limit files=N"
+    with pytest.raises(DocumentError, match=words):
+        read(tmp_path / "p", limits=Limits(files=2))
+    upload = uploaded(tmp_path / "u", names)
+    assert len(read(upload, "u", is_upload=True).sections) == 3
+    with pytest.raises(DocumentError, match="u holds 3 files; at most 2 are read"):
+        read(upload, "u", limits=Limits(files=2), is_upload=True)
+
+
+def test_a_folder_that_the_page_did_not_send_is_named(tmp_path: Path) -> None:
+    upload = uploaded(
+        tmp_path, ["a.txt", f"web/node_modules/{FOLDER_NOT_SENT}", f"b/{FOLDER_NOT_SENT}"]
+    )
+    document = read(upload, "u", is_upload=True)
+    assert [section.label for section in document.sections] == ["a.txt", f"b/{FOLDER_NOT_SENT}"]
+    assert document.left_out == (LeftOut("web/node_modules/", "installed packages, not uploaded"),)
 
 
 def test_an_office_file_may_be_a_bomb(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
 
 import pypdf
+import pypdfium2
 import pytest
 
 from app.documents import Document, DocumentLocked, Health, ReadOptions, Section, read, receipt
@@ -142,6 +144,15 @@ def test_words_divided_at_line_ends_are_joined_where_they_are_one_word() -> None
     assert "infor-\nmation" in printed
 
 
+def test_divided_words_of_a_page_are_joined_unless_unwished(tmp_path: Path) -> None:
+    lines = ["The harbour gives all infor-", "mation about its ropes."]
+    page = [Text(72, 700 - 14 * number, line) for number, line in enumerate(lines)]
+    path = make.write(tmp_path, "a.pdf", make.pdf([page]))
+    assert read(path).sections[0].text == "The harbour gives all information about its ropes."
+    printed = read(path, options=ReadOptions(joins_hyphens=False)).sections[0].text
+    assert printed == "\n".join(lines)
+
+
 def test_printed_page_numbers_and_outline(tmp_path: Path) -> None:
     writer = pypdf.PdfWriter(
         clone_from=make.write(tmp_path, "plain.pdf", make.pdf([body(n) for n in range(4)]))
@@ -172,9 +183,12 @@ def test_password(tmp_path: Path) -> None:
 
 
 def test_scanned_pages_are_said(tmp_path: Path) -> None:
-    path = make.write(tmp_path, "a.pdf", make.pdf([body(1), [], []], picture_only=[1]))
+    pages = [body(1), [], [], body(2)]
+    # The last has a picture beside its text.
+    path = make.write(tmp_path, "a.pdf", make.pdf(pages, picture_only=[1, 3]))
     document = read(path)
-    assert [section.health.is_image_only for section in document.sections] == [False, True, False]
+    image_only = [section.health.is_image_only for section in document.sections]
+    assert image_only == [False, True, False, False]
     scan = make.write(tmp_path, "scan.pdf", make.pdf([[], []], picture_only=[0, 1]))
     with pytest.raises(DocumentError, match=r"2 pages but no text.*extractor ocr.*Tesseract"):
         read(scan)
@@ -201,8 +215,28 @@ def test_recognition_by_tesseract(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     # Letter paper at 300 dots per inch, rounded up.
     assert document.sections[1].text == "header P5 2550 3301 255, languages deu"
     assert document.sections[1].health.extractor == "tesseract"
+    # Whoever asks for one page gets that page recognised, whatever text it has.
+    one = read(path, options=ReadOptions(page_extractors=("0:ocr",)))
+    assert one.sections[0].text == "header P5 2550 3301 255, languages deu"
+    assert not one.sections[1].text
+    program.write_bytes(b"#!/bin/sh\n")
+    with pytest.raises(DocumentError, match="1 page but no text, and Tesseract saw none either"):
+        read(path, options=replace(ocr, pages="2"))
     program.write_bytes(b"#!/bin/sh\necho broken >&2; exit 1\n")
     assert "text recognition failed" in read(path, options=ocr).sections[1].health.fault
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("tesseract") is None, reason="Tesseract is not installed")
+def test_a_scan_is_recognised(tmp_path: Path, samples: Path) -> None:
+    path = tmp_path / "scan.pdf"
+    pypdfium2.PdfDocument(samples / "observatory-handbook.pdf")[1].render(scale=2.5).to_pil().save(
+        path
+    )
+    document = read(path, options=ReadOptions(extractor="ocr"))
+    said = " ".join(document.sections[0].text.split())
+    assert "The main telescope is a reflector of 61 centimetres" in said
+    assert "recognised by Tesseract" in receipt(document, None)
 
 
 def test_the_other_extractor(tmp_path: Path) -> None:
@@ -272,5 +306,6 @@ def test_invisible_text_is_counted(tmp_path: Path) -> None:
 def test_page_numbers() -> None:
     assert page_numbers(None, 3) == [0, 1, 2]
     assert page_numbers("3, 1-2,2", 4) == [0, 1, 2]
+    assert page_numbers("1 \u2013 3", 4) == [0, 1, 2]
     assert "numbers and ranges" in page_numbers("{x}", 4)  # type: ignore[operator]
     assert str(page_numbers("{x}", 4)).format(name="a", total="b").count("(x)") == 1

@@ -48,6 +48,14 @@ def test_two_columns_by_a_typesetter(name: str) -> None:
     assert numbers == list(range(1, 25))
 
 
+def test_a_spreadsheet_of_before_2007() -> None:
+    document = read(DATA / "harbour.xls")
+    assert {section.label: section.text for section in document.sections} == {
+        "Ships": "Ship | Tons | Built\nDora | 1200 | 1931-05-04\nGröße | 90.5 | 1954-02-01",
+        "Notes": "none",
+    }
+
+
 def test_markdown_is_read_as_it_is() -> None:
     document = read(DATA / "harbour.md")
     assert document.sections[0].text == (DATA / "harbour.md").read_text()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from app.documents import Document, ReadOptions, read, receipt
+from app.documents import Document, Limits, ReadOptions, read, receipt
 from app.documents.language import language_of
 from app.documents.secrets import secret_by_name, secret_in_text
+from app.documents.selection import Entry, select
 from app.documents.tree import tree_header
 from mom_core.errors import DocumentError
 from tests.documents import make
@@ -121,6 +123,16 @@ def test_a_left_out_folder_of_very_many_files_is_not_walked_to_its_end(tmp_path:
     assert one.path == "node_modules/"
     assert one.reason == "installed packages (more than 2,000 files); tokens not counted"
     assert one.can_be_put_back
+
+
+def test_what_a_name_says_is_binary_is_not_opened() -> None:
+    def opens() -> BinaryIO:
+        raise AssertionError("it was opened")
+
+    entries = [Entry(f"a.{kind}", 9, opens) for kind in ("so", "PNG", "mp4", "sqlite3")]
+    selection = select(entries, ReadOptions(), Limits())
+    assert not selection.chosen
+    assert {one.reason for one in selection.skipped} == {"not text"}
 
 
 def test_include_and_exclude(tmp_path: Path) -> None:
