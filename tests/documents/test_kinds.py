@@ -180,7 +180,7 @@ def test_notebook_keeps_cells_and_their_output(tmp_path: Path) -> None:
 
 
 def test_notebook_output_is_what_a_terminal_shows(tmp_path: Path) -> None:
-    said = ["\x1b[31mred\x1b[0m\r\n", "\r 10%|#\r100%|####\r\n", "done"]
+    said = ["\x1b[31mred\x1b[0m\r\n", "\r 10%|#\r100%|####\r\n", "do\ud800ne"]
     cell = {"cell_type": "code", "source": "x", "outputs": [{"text": said}]}
     document = read(make.write(tmp_path, "a.ipynb", json.dumps({"cells": [cell]}).encode()))
     assert texts(document) == {"cell 1": "x\n\nOutput:\nred\n100%|####\ndone"}
