@@ -167,6 +167,16 @@ def test_limits_of_uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             uploads.place(number, "a")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["", "/a", "a/", "a//b", "../a", "a/../b", "a/./b", "..", "a\\b", "a\0b", "a" * 1025],
+)
+def test_names_that_no_dropped_file_has(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DocumentError, match="is not a name that a dropped file can have"):
+        Uploads(tmp_path).place(uuid.uuid4().hex, name)
+    assert not files_below(tmp_path)
+
+
 def test_what_a_killed_program_left_is_deleted_at_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

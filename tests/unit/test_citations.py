@@ -166,6 +166,14 @@ def test_the_marked_page_is_searched_first() -> None:
     assert (citation.mark, citation.section) == ("p. 2", "p. 2")
 
 
+def test_the_shape_of_marks_within_a_quotation_does_not_matter() -> None:
+    words = "He said: \u201cWe don\u2019t cut a well\u2011known rope\u201d, and went."
+    document = Document("a.txt", "text", (Section("a.txt", words),))
+    answer = '\u00abHe said: "We don\'t cut a well-known rope", and went.\u00bb'
+    (citation,) = find_citations(answer, [document])
+    assert (citation.section, citation.found) == ("a.txt", True)
+
+
 def test_short_quotations_are_paired_too() -> None:
     assert find_citations('The "dome" is near and the "tower" is old.', BOTH) == []
 

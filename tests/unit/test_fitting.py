@@ -38,6 +38,18 @@ def test_the_best_parts_are_kept_in_their_order() -> None:
     )
 
 
+def test_a_part_that_does_not_fit_is_left_out_whole_and_the_next_one_is_tried() -> None:
+    long = tokenized("one", "storm " * 50, "a storm of words and of more words")
+    (document,) = fit([long], "storm", 2 + 8).documents
+    assert [section.label for section in document.document.sections] == ["p. 2"]
+
+
+def test_room_is_not_filled_with_what_has_nothing_to_do_with_the_question() -> None:
+    fitted = fit([ONE, TWO], "storm", 4 + 18)
+    kept = [[s.label for s in document.document.sections] for document in fitted.documents]
+    assert kept == [["p. 3"], ["p. 1"]]
+
+
 def test_a_question_without_known_words_keeps_nothing() -> None:
     assert fit([ONE], "xylophone", 6).kept == 0
     assert fit([ONE], "", 6).kept == 0

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.documents import Chapter, Document, Health, Section
-from app.parts_view import parts_view, runs, unticked
+from app.parts_view import Cell, cells, parts_view, runs, unticked
+from app.prompt import TokenizedDocument
 from mom_core.errors import InvalidSetting
 
 
@@ -28,6 +29,18 @@ def test_a_hole_in_thousands_of_pages_is_three_numbers() -> None:
 def test_what_is_no_run_length_is_refused(lengths: list[Any]) -> None:
     with pytest.raises(InvalidSetting, match="The ticks cannot be read"):
         unticked(lengths)
+
+
+def test_cells_tell_what_goes_into_the_prompt() -> None:
+    document = Document(
+        "a", "pdf", (Section("p. 1", "a"), Section("p. 2", " "), Section("p. 3", "b"))
+    )
+    tokenized = TokenizedDocument(document, [0], [[1, 2], [3], [4, 5, 6]])
+    assert cells(tokenized, frozenset({2})) == [
+        Cell(2, is_chosen=True, has_text=True),
+        Cell(1, is_chosen=True, has_text=False),
+        Cell(3, is_chosen=False, has_text=True),
+    ]
 
 
 def test_parts_have_labels_chapters_and_doubts() -> None:

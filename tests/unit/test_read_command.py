@@ -10,13 +10,17 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pypdf
 import pytest
 
 from app import read_command
-from app.documents import DEFAULT_LIMITS, DEFAULT_OPTIONS, Document, Section
+from app.documents import DEFAULT_LIMITS, DEFAULT_OPTIONS, Document, Health, Section
+from app.prompt import TokenizedDocument
+from mom_core.errors import DocumentError
 from tests.documents import make
 from tests.documents.test_pdf import body
 
@@ -140,6 +144,55 @@ def test_mistakes_get_one_sentence(arguments: list[str], words: str) -> None:
     assert result.returncode == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_the_report_has_health_notes_and_sums() -> None:
+    health = Health("pypdf", undecodable_characters=2, fault="a fault")
+    document = Document("a", "pdf", (Section("p. 1", "abc", health=health),), notes=("A note.",))
+    counted = TokenizedDocument(document, [1], [[2, 3]])
+    report = read_command._report([(document, counted), (document, counted)], [])
+    assert report == {
+        "documents": [
+            {
+                "name": "a",
+                "kind": "pdf",
+                "sections": [
+                    {"label": "p. 1", "tokens": 2, "characters": 3, "health": asdict(health)}
+                ],
+                "tokens": 3,
+                "left_out": [],
+                "notes": ["A note."],
+            }
+        ]
+        * 2,
+        "tokens": 6,
+        "errors": [],
+    }
+
+
+def test_the_password_is_asked_for_in_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = pypdf.PdfWriter(clone_from=make.write(tmp_path, "a.pdf", make.pdf([body(1)])))
+    writer.encrypt("sesame", algorithm="RC4-128")
+    writer.write(tmp_path / "locked.pdf")
+    asked: list[str] = []
+
+    def prompt(words: str, *, hide_input: bool, err: bool) -> str:
+        assert hide_input
+        assert err
+        asked.append(words)
+        return "sesame"
+
+    monkeypatch.setattr("click.prompt", prompt)
+    path = tmp_path / "locked.pdf"
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    with pytest.raises(DocumentError, match="locked with a password"):
+        read_command.read_all((path,), DEFAULT_OPTIONS, DEFAULT_LIMITS, None)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    (document,) = read_command.read_all((path,), DEFAULT_OPTIONS, DEFAULT_LIMITS, None)
+    assert "alpha" in document.sections[0].text
+    assert asked == ["Password of locked.pdf"]
 
 
 def test_several_files_are_read_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,29 @@ def test_a_folder_keeps_its_paths_and_one_odd_name_stops_no_other(
     assert client("POST", f"/uploads/{BATCH}").json()["detail"].startswith("Nothing arrived")
 
 
+def test_what_is_long_is_shown_in_parts(client: Any, workspace: NoModel, tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    make.write(folder, "a.txt", b"words\n" * 200_000)
+    make.write(folder, ".env", b"TOKEN=1")
+    for number in range(201):
+        make.write(folder, f"{number:03}.png", b"")
+    client("POST", "/documents", json={"path": str(folder)})
+    settle(workspace)
+    where = f"/documents/{workspace.shelf.states()[0].id}"
+    text = client("GET", f"{where}/parts/0").json()
+    assert len(text["text"]) == 1_000_000
+    assert text["doubt"] == "The first 1,000,000 characters are shown."
+    first = client("GET", f"{where}/left_out").json()
+    assert (first["total"], len(first["entries"])) == (202, 200)
+    # Only what may come back has the path by which it can.
+    sentence, path = first["entries"][0]
+    assert sentence.startswith(".env (probable secret (by its name)")
+    assert path == ".env"
+    assert first["entries"][1] == ["000.png (not text)", ""]
+    rest = client("GET", f"{where}/left_out", params={"start": 200}).json()
+    assert [entry[0] for entry in rest["entries"]] == ["199.png (not text)", "200.png (not text)"]
+
+
 def test_choices_texts_and_refusals(client: Any, workspace: NoModel, tmp_path: Path) -> None:
     path = make.write(tmp_path, "a.pdf", make.pdf([body(n) for n in range(3)]))
     assert client("POST", "/documents", json={"path": str(path)}).status_code == 204

@@ -103,6 +103,8 @@ def test_what_the_model_sees_and_search(shelf: Shelf, tmp_path: Path) -> None:
     assert "line 1.0" in shelf.section("a", 1).text
     assert shelf.find("a", "LINE  2.3") == [2]
     assert shelf.find("a", " ") == []
+    # By what it is called, too.
+    assert shelf.find("a", "P. 3") == [2]
     assert shelf.place_of("a.pdf", "p. 2") == ("a", 1)
     assert shelf.place_of("a.pdf", "p. 9") is None
     name, tokens = shelf.largest_parts(1)[0]
