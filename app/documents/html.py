@@ -13,6 +13,10 @@ from mom_core.errors import DocumentError
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{2,40})""", re.IGNORECASE)
 _DECLARED_BYTES = 4096
 _SNIFFED_BYTES = 256 * 1024
+_SUPERSCRIPT = re.compile(r"<sup(?:\s[^<>]{0,200})?>(?!\s{0,9}</)", re.IGNORECASE)
+_ASIDE = "\ufdd0"
+# Within tables it keeps the columns apart.
+_ESCAPE = re.compile(r"\\(?!\|)")
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
@@ -37,13 +41,19 @@ def html_to_text(page: bytes | str) -> str:
         extract_metadata=False, skip_images=True, autolinks=False, strip_tags=["a"], bullets="-"
     )
     text = clean(page if isinstance(page, str) else _decode(page))
+    # The converter doubles some backslashes and puts others before what Markdown might mistake;
+    # ours are set aside, so that all that are left are its own.
+    text = text.replace(_ASIDE, "").replace("\\", _ASIDE)
+    # A power is no number with one digit more.
+    text = _SUPERSCRIPT.sub(r"\g<0>^", text)
     try:
         markdown = convert(text, options).content or ""
     except ConversionError as fault:
         raise DocumentError(
             f"The page of HTML cannot be read ({fault}). Save it as text, or as a PDF."
         ) from fault
-    return _BLANK_LINES.sub("\n\n", clean(markdown)).strip()
+    said = _ESCAPE.sub("", clean(markdown)).replace(_ASIDE, "\\")
+    return _BLANK_LINES.sub("\n\n", said).strip()
 
 
 def _decode(page: bytes) -> str:

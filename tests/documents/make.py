@@ -105,7 +105,8 @@ def word(last: str = "") -> bytes:
     return out.getvalue()
 
 
-def slides() -> bytes:
+def slides(raised: str = "") -> bytes:
+    """`raised`: the power of a ten on the slide."""
     import pptx
 
     presentation = pptx.Presentation()
@@ -117,6 +118,14 @@ def slides() -> bytes:
     table.cell(0, 0).text, table.cell(0, 1).text = "Port", "Height"
     group = slide.shapes.add_group_shape()
     group.shapes.add_textbox(0, 0, 100, 100).text_frame.text = "in a group"
+    if raised:
+        paragraph = group.shapes.add_textbox(0, 0, 100, 100).text_frame.paragraphs[0]
+        paragraph.add_run().text = "10"
+        run = paragraph.add_run()
+        run.text = raised
+        run.font._element.set("baseline", "30000")
+        paragraph.add_line_break()
+        paragraph.add_run().text = "second line"
     out = io.BytesIO()
     presentation.save(out)
     return out.getvalue()
@@ -156,15 +165,26 @@ _ODF = (
     'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
     'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0" '
     'xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0" '
+    'xmlns:style="urn:oasis:names:tc:opendocument:xmlns:style:1.0" '
     'xmlns:draw="urn:oasis:names:tc:opendocument:xmlns:drawing:1.0" '
     'xmlns:presentation="urn:oasis:names:tc:opendocument:xmlns:presentation:1.0"'
 )
 
 
-def opendocument(kind: str, body: str) -> bytes:
-    """`kind`: "text", "presentation" or "spreadsheet"; `body`: the XML inside it."""
+def opendocument(
+    kind: str, body: str, objects: dict[str, bytes | str] | None = None, styles: str = ""
+) -> bytes:
+    """A document of one kind.
+
+    Args:
+        kind: "text", "presentation" or "spreadsheet".
+        body: the XML inside it.
+        objects: more files of the package.
+        styles: the XML of its styles.
+    """
     content = (
-        f'<?xml version="1.0"?><office:document-content {_ODF}><office:body>'
+        f'<?xml version="1.0"?><office:document-content {_ODF}>'
+        f"<office:automatic-styles>{styles}</office:automatic-styles><office:body>"
         f"<office:{kind}>{body}</office:{kind}></office:body></office:document-content>"
     )
     return zipped(
@@ -172,6 +192,7 @@ def opendocument(kind: str, body: str) -> bytes:
             "mimetype": f"application/vnd.oasis.opendocument.{kind}",
             "content.xml": content,
             "META-INF/manifest.xml": "<manifest/>",
+            **(objects or {}),
         }
     )
 

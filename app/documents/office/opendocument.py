@@ -8,6 +8,7 @@ from typing import Any
 from app.documents.document import Section
 from app.documents.encoding import clean
 from app.documents.headings import Block, sections_of
+from app.documents.office.formulas import math_formula
 from app.documents.office.packages import package, parse_xml
 from app.documents.parts import Begun, Done, Job, Opened, Part
 from app.documents.tables import table_row
@@ -17,6 +18,9 @@ _TEXT = f"{{{_NS}text:1.0}}"
 _TABLE = f"{{{_NS}table:1.0}}"
 _DRAW = f"{{{_NS}drawing:1.0}}"
 _OFFICE = f"{{{_NS}office:1.0}}"
+_STYLE = f"{{{_NS}style:1.0}}"
+_HREF = "{http://www.w3.org/1999/xlink}href"
+_MATH = "{http://www.w3.org/1998/Math/MathML}math"
 _NOTES = f"{{{_NS}presentation:1.0}}notes"
 # What hangs beside the text and is not part of it.
 _ASIDE = {
@@ -54,8 +58,29 @@ def read_opendocument_slides(job: Job) -> Iterator[Part]:
 
 
 def _content(job: Job) -> Any:
+    """The root, its formulas, which lie in files of their own, and its powers as text."""
     with package(job) as archive:
-        return parse_xml(archive.read("content.xml"))
+        root = parse_xml(archive.read("content.xml"))
+        names = frozenset(archive.namelist())
+        for drawn in list(root.iter(f"{_DRAW}object")):
+            place = f"{drawn.get(_HREF, '').removeprefix('./').rstrip('/')}/content.xml"
+            if place in names:
+                formula = parse_xml(archive.read(place))
+                if formula.tag == _MATH:
+                    drawn.text = math_formula(formula)
+                    # As if it were a part of the paragraph's text.
+                    drawn.tag = f"{_TEXT}span"
+    raised = {
+        style.get(f"{_STYLE}name")
+        for style in root.iter(f"{_STYLE}style")
+        for how in style.iter(f"{_STYLE}text-properties")
+        if how.get(f"{_STYLE}text-position", "").startswith("super")
+    }
+    for span in root.iter(f"{_TEXT}span"):
+        # A power is no number with one digit more.
+        if span.text and span.get(f"{_TEXT}style-name") in raised:
+            span.text = f"^{span.text}"
+    return root
 
 
 def _blocks(parent: Any, depth: int = 0) -> Iterator[Block]:
@@ -67,8 +92,8 @@ def _blocks(parent: Any, depth: int = 0) -> Iterator[Block]:
                 level = min(6, int(given)) if given.isdigit() else 1
             text = _text(child).strip()
             if text:
-                is_item = any(a.tag == f"{_TEXT}list-item" for a in child.iterancestors())
-                yield Block(f"- {text}" if is_item and not level else text, level)
+                lists = sum(a.tag == f"{_TEXT}list-item" for a in child.iterancestors())
+                yield Block(f"{'  ' * (lists - 1)}- {text}" if lists and not level else text, level)
         elif child.tag == f"{_TABLE}table":
             rows = [_row(row) for row in child.iter(f"{_TABLE}table-row")]
             yield Block("\n".join(row for row in rows if row))
@@ -98,7 +123,8 @@ def _text(node: Any) -> str:
             pieces.append("\n")
         elif child.tag == f"{_TEXT}note":
             body = child.find(f"{_TEXT}note-body")
-            pieces.append("" if body is None else f" [Note: {''.join(body.itertext()).strip()}]")
+            said = [] if body is None else ["".join(p.itertext()) for p in body.iter(f"{_TEXT}p")]
+            pieces.append(f" [Note: {' '.join(said).strip()}]" if said else "")
         elif child.tag not in _ASIDE and isinstance(child.tag, str):
             pieces.append(_text(child))
         pieces.append(child.tail or "")

@@ -11,6 +11,8 @@ from app.documents.office.packages import package
 from app.documents.parts import Begun, Done, Job, Opened, Part
 from app.documents.tables import table_row
 
+_A = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
+
 
 def read_slides(job: Job) -> Iterator[Part]:
     """Yields the slides in their order."""
@@ -49,6 +51,19 @@ def _shapes(shapes: Iterable[Any], title_id: int | None) -> Iterator[str]:
                 yield table_row(cell.text for cell in row.cells)
         elif shape.has_text_frame:
             for paragraph in shape.text_frame.paragraphs:
-                # A line break within a paragraph is a vertical tab here.
-                if text := paragraph.text.replace("\v", "\n").strip():
+                if text := _text(paragraph).strip():
                     yield "  " * paragraph.level + text
+
+
+def _text(paragraph: Any) -> str:
+    pieces = []
+    for node in paragraph._p:
+        if node.tag == f"{_A}br":
+            pieces.append("\n")
+        elif (said := node.findtext(f"{_A}t")) and node.tag in (f"{_A}r", f"{_A}fld"):
+            how = node.find(f"{_A}rPr")
+            raised = "0" if how is None else how.get("baseline", "0")
+            # A power is no number with one digit more.
+            is_power = raised.isdigit() and int(raised) > 0
+            pieces.append(f"^{said}" if is_power else said)
+    return "".join(pieces)

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from app.documents.headings import Block, sections_of
+from app.documents.office.formulas import OMML, word_formula
 from app.documents.office.packages import package, parse_xml
 from app.documents.parts import Job, Part
 from app.documents.tables import table_row
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
-_MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
 _COMPATIBILITY = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 _HEADING = re.compile(r"^(?:heading|überschrift|titre)\s*([1-9])$", re.IGNORECASE)
+_DEPTH_MAX = 9
 _BREAKS = {f"{_W}tab": "\t", f"{_W}br": "\n", f"{_W}cr": "\n", f"{_W}noBreakHyphen": "-"}
+_SUPERSCRIPT = f"{_W}rPr/{_W}vertAlign[@{_W}val='superscript']"
 _NOTES = {f"{_W}footnoteReference": "footnotes", f"{_W}endnoteReference": "endnotes"}
 # What was moved away or deleted, and a second form of a drawing for old programs.
 _UNREAD = {f"{_W}moveFrom", f"{_W}del", f"{_COMPATIBILITY}Fallback"}
@@ -74,13 +76,21 @@ def _blocks(parent: Any, styles: _Styles, notes: _Notes) -> Iterator[Block]:
                 named = child.find(f"{_W}pPr/{_W}pStyle")
                 style = "" if named is None else named.get(f"{_W}val", "")
                 level = styles.levels.get(style, 0)
-                is_item = style in styles.lists or child.find(f"{_W}pPr/{_W}numPr") is not None
-                yield Block(f"- {text}" if is_item and not level else text, level)
+                listed = child.find(f"{_W}pPr/{_W}numPr")
+                if (style in styles.lists or listed is not None) and not level:
+                    depth = None if listed is None else listed.find(f"{_W}ilvl")
+                    text = _item(text, "0" if depth is None else depth.get(f"{_W}val", "0"))
+                yield Block(text, level)
         elif child.tag == f"{_W}tbl":
             rows = [_row(row, notes) for row in child.iter(f"{_W}tr")]
             yield Block("\n".join(row for row in rows if row))
         elif child.tag in (f"{_W}sdt", f"{_W}sdtContent", f"{_W}ins", f"{_W}customXml"):
             yield from _blocks(child, styles, notes)
+
+
+def _item(text: str, depth: str) -> str:
+    """Of a list within lists."""
+    return "  " * (min(int(depth), _DEPTH_MAX) if depth.isdigit() else 0) + f"- {text}"
 
 
 def _row(row: Any, notes: _Notes) -> str:
@@ -102,8 +112,12 @@ def _text(node: Any, notes: _Notes) -> str:
     """All text of a paragraph, that of text boxes on lines of its own, notes where they belong."""
     pieces = []
     for child in node:
-        if child.tag in (f"{_W}t", f"{_MATH}t"):
-            pieces.append(child.text or "")
+        if child.tag == f"{_W}t":
+            # A power is no number with one digit more.
+            mark = "^" if child.text and node.find(_SUPERSCRIPT) is not None else ""
+            pieces.append(mark + (child.text or ""))
+        elif child.tag == f"{OMML}oMath":
+            pieces.append(word_formula(child))
         elif child.tag in _BREAKS and node.tag == f"{_W}r":
             pieces.append(_BREAKS[child.tag])
         elif child.tag in _NOTES:
