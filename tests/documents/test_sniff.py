@@ -45,3 +45,28 @@ def test_the_mark_of_a_pdf_may_be_spoken_of(
 ) -> None:
     path = make.write(tmp_path, name, before + PDFS["a.pdf"])
     assert sniff(path, name) == kind
+
+
+@pytest.mark.parametrize(
+    ("member", "kind"),
+    [
+        ("word/document.xml", "docx"),
+        ("ppt/presentation.xml", "pptx"),
+        ("xl/workbook.xml", "xlsx"),
+        ("xl/workbook.bin", "xls"),
+        ("other/a.xml", "zip"),
+    ],
+)
+def test_office_files_by_what_is_in_them(tmp_path: Path, member: str, kind: str) -> None:
+    path = make.write(tmp_path, "a", make.zipped({"[Content_Types].xml": "<Types/>", member: ""}))
+    assert sniff(path, "a.txt") == kind
+
+
+@pytest.mark.parametrize("kind", ["text", "presentation", "spreadsheet"])
+@pytest.mark.parametrize("form", ["", "-template"])
+def test_opendocument_and_its_templates(tmp_path: Path, kind: str, form: str) -> None:
+    mimetype = f"application/vnd.oasis.opendocument.{kind}{form}"
+    path = make.write(tmp_path, "a", make.zipped({"mimetype": mimetype, "content.xml": ""}))
+    assert (
+        sniff(path, "a.zip") == {"text": "odt", "presentation": "odp", "spreadsheet": "ods"}[kind]
+    )
