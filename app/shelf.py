@@ -18,7 +18,6 @@ from typing import Any
 from app.documents import (
     DEFAULT_LIMITS,
     DEFAULT_OPTIONS,
-    UNITS,
     DiskCache,
     Document,
     DocumentLocked,
@@ -27,6 +26,7 @@ from app.documents import (
     ReadOptions,
     ReadProgress,
     Section,
+    extent,
     read,
     receipt,
 )
@@ -309,11 +309,10 @@ class Shelf:
             out = frozenset(n for n, label in enumerate(labels) if label in kept.unticked_labels)
             kept.choice += 1
             kept.unticked = out if len(out) < len(labels) else frozenset()
-        sections = count(len(document.sections), UNITS[document.kind])
         self._update(
             document_id,
             turn,
-            sections=sections,
+            sections=extent(document),
             extractor=options.extractor if document.kind == "pdf" else "",
             is_folder=document.kind == "code",
         )

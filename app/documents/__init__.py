@@ -8,7 +8,7 @@ from app.documents.document import UNITS, Chapter, Document, DocumentKind, Healt
 from app.documents.limits import DEFAULT_LIMITS, Limits, parse_limits
 from app.documents.options import DEFAULT_OPTIONS, EXTRACTORS, Extractor, ReadOptions
 from app.documents.read import DocumentLocked, ReadProgress, read, stream
-from app.documents.receipt import receipt
+from app.documents.receipt import extent, receipt
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -27,6 +27,7 @@ __all__ = [
     "ReadOptions",
     "ReadProgress",
     "Section",
+    "extent",
     "parse_limits",
     "read",
     "receipt",

@@ -21,9 +21,8 @@ def receipt(document: Document, tokens: int | None) -> str:
             is not here.
     """
     sections = document.sections
-    total = len(sections)
-    unit = UNITS[document.kind]
-    parts = [f"{total:,} of {count(total, unit)}"]
+    whole, unit = _whole(document)
+    parts = [f"{whole:,} of {extent(document)}"]
     parts += [] if tokens is None else [count(tokens, "token")]
     parts += ["nothing cut"]
     parts += _doubts(sections, unit)
@@ -38,6 +37,23 @@ def receipt(document: Document, tokens: int | None) -> str:
     if document.left_out:
         parts.append(f"{count(len(document.left_out), 'entry')} left out")
     return ", ".join([*parts, *document.notes])
+
+
+def extent(document: Document) -> str:
+    """ "8 pages", "3 files"; of a folder with a PDF of six pages "3 files in 8 parts"."""
+    total = len(document.sections)
+    whole, unit = _whole(document)
+    words = count(whole, UNITS[document.kind])
+    return words if whole == total else f"{words} in {count(total, unit)}"
+
+
+def _whole(document: Document) -> tuple[int, str]:
+    """How many pages or files it is made of, and what its sections are called."""
+    sections = document.sections
+    files = len({section.path for section in sections})
+    if document.kind == "code" and files < len(sections):
+        return files, "part"
+    return len(sections), UNITS[document.kind]
 
 
 def _doubts(sections: Sequence[Section], unit: str) -> list[str]:

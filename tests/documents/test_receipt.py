@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.documents import Document, Health, LeftOut, Section, receipt
+from app.documents import Document, Health, LeftOut, Section, extent, receipt
 
 
 def page(number: int, text: str = "some words", **health: object) -> Section:
@@ -36,3 +36,13 @@ def test_of_many_pages_some_are_named() -> None:
     assert "19 pages without text (p. 1, p. 2, p. 3, p. 4, p. 5, p. 6, p. 7, p. 8, …)" in receipt(
         document, None
     )
+
+
+def test_files_of_a_folder_are_not_their_pages() -> None:
+    pages = tuple(Section(f"a.pdf p. {n}", "x", "a.pdf", health=Health(fault="y")) for n in (1, 2))
+    document = Document("p", "code", (*pages, Section("b.py", "x", "b.py")))
+    assert extent(document) == "2 files in 3 parts"
+    assert receipt(document, None) == (
+        "2 of 2 files in 3 parts, nothing cut, 2 parts not readable (a.pdf p. 1, a.pdf p. 2)"
+    )
+    assert extent(Document("p", "code", (Section("b.py", "x", "b.py"),))) == "1 file"
