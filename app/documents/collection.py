@@ -136,7 +136,10 @@ def _read(
     except OSError as fault:
         yield LeftOut(entry.path, f"cannot be read: {fault.strerror or fault}")
         return
-    except (DocumentError, *BROKEN, RecursionError) as fault:
+    except DocumentError as fault:
+        yield LeftOut(entry.path, _why(entry.path, str(fault)))
+        return
+    except (*BROKEN, RecursionError) as fault:
         # One broken file hides no other.
         yield LeftOut(entry.path, f"cannot be read: {fault}")
         return
@@ -152,6 +155,11 @@ def _read(
         yield LeftOut(entry.path, reason, True, text if len(text) < _COUNTED_BYTES_MAX else None)
     else:
         yield Section(entry.path, text, entry.path, language_of(entry.path))
+
+
+def _why(path: str, sentence: str) -> str:
+    """A refusal without the name it begins with, which stands beside it."""
+    return sentence.removeprefix(f"{path} ")
 
 
 def _unwanted(job: Job, path: str, text: str) -> str | None:
@@ -188,7 +196,7 @@ def _read_inside(
         try:
             kind = sniff(place, entry.path)
         except DocumentError as fault:
-            yield LeftOut(entry.path, str(fault))
+            yield LeftOut(entry.path, _why(entry.path, str(fault)))
             return
         inner = replace(
             job,
@@ -226,7 +234,7 @@ def _read_inside(
                 case Note():
                     yield Note(f"{entry.path}: {part.sentence}")
                 case Refused():
-                    yield LeftOut(entry.path, part.sentence)
+                    yield LeftOut(entry.path, _why(entry.path, part.sentence))
                     return
         if not has_text:
             yield Note(f"{entry.path} has no text.")
@@ -259,7 +267,7 @@ def _of_archive(path: str, parts: Iterable[Part]) -> Iterator[Part]:
             case Note():
                 yield Note(f"{path}: {part.sentence}")
             case Refused():
-                yield LeftOut(path, part.sentence)
+                yield LeftOut(path, _why(path, part.sentence))
                 return
     if not has_text:
         yield Note(f"{path} has no text.")

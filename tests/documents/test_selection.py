@@ -167,7 +167,9 @@ def test_rich_text_among_files_is_no_text(tmp_path: Path) -> None:
     make.write(tmp_path, "b.txt", b"text")
     document = read(tmp_path)
     assert labels(document) == ["b.txt"]
-    assert "Save it as .docx" in left_out(document)["a.rtf"]
+    assert left_out(document)["a.rtf"] == (
+        "is a rich text (RTF) file, which mom-chat does not read. Save it as .docx, .odt or PDF."
+    )
 
 
 @pytest.mark.parametrize(
