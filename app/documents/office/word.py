@@ -18,10 +18,16 @@ _COMPATIBILITY = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 _HEADING = re.compile(r"^(?:heading|überschrift|titre)\s*([1-9])$", re.IGNORECASE)
 _DEPTH_MAX = 9
 _BREAKS = {f"{_W}tab": "\t", f"{_W}br": "\n", f"{_W}cr": "\n", f"{_W}noBreakHyphen": "-"}
-_SUPERSCRIPT = f"{_W}rPr/{_W}vertAlign[@{_W}val='superscript']"
+_RUN_STYLE, _RAISED, _VALUE = f"{_W}rPr", f"{_W}vertAlign", f"{_W}val"
 _NOTES = {f"{_W}footnoteReference": "footnotes", f"{_W}endnoteReference": "endnotes"}
-# What was moved away or deleted, and a second form of a drawing for old programs.
-_UNREAD = {f"{_W}moveFrom", f"{_W}del", f"{_COMPATIBILITY}Fallback"}
+# Looks, what was moved away or deleted, and a second form of a drawing for old programs.
+_UNREAD = {
+    _RUN_STYLE,
+    f"{_W}pPr",
+    f"{_W}moveFrom",
+    f"{_W}del",
+    f"{_COMPATIBILITY}Fallback",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +120,8 @@ def _text(node: Any, notes: _Notes) -> str:
     for child in node:
         if child.tag == f"{_W}t":
             # A power is no number with one digit more.
-            mark = "^" if child.text and node.find(_SUPERSCRIPT) is not None else ""
-            pieces.append(mark + (child.text or ""))
+            pieces.append("^" if child.text and _is_raised(node) else "")
+            pieces.append(child.text or "")
         elif child.tag == f"{OMML}oMath":
             pieces.append(word_formula(child))
         elif child.tag in _BREAKS and node.tag == f"{_W}r":
@@ -127,6 +133,12 @@ def _text(node: Any, notes: _Notes) -> str:
             text = _text(child, notes)
             pieces.append(f"\n{text}\n" if child.tag == f"{_W}p" and text else text)
     return "".join(pieces)
+
+
+def _is_raised(run: Any) -> bool:
+    how = run.find(_RUN_STYLE)
+    raised = None if how is None else how.find(_RAISED)
+    return raised is not None and raised.get(_VALUE) == "superscript"
 
 
 def _note(note: Any) -> str:
