@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.documents.document import DocumentKind, Section
 from app.documents.encoding import clean
-from app.documents.parts import Begun, Done, Job, Opened, Part
+from app.documents.parts import Begun, Done, Job, Note, Opened, Part
 
 _LABEL_CHARACTERS = 60
 _PARTS_MIN = 2
@@ -31,8 +31,17 @@ class Block:
         return "#" * self.level + " " + self.text if self.level else self.text
 
 
-def sections_of(job: Job, kind: DocumentKind, blocks: Iterable[Block]) -> Iterator[Part]:
-    """The parts of a document; one without headings is one section with the document's name."""
+def sections_of(
+    job: Job, kind: DocumentKind, blocks: Iterable[Block], comments: int = 0
+) -> Iterator[Part]:
+    """The parts of a document; one without headings is one section with the document's name.
+
+    Args:
+        job: what is asked.
+        kind: of document.
+        blocks: all of its text.
+        comments: how many stand in its margin, which are no part of the text.
+    """
     groups: list[tuple[str, list[str]]] = [(job.name, [])]
     blocks = list(blocks)
     outermost = min((block.level for block in blocks if block.level), default=0)
@@ -46,6 +55,8 @@ def sections_of(job: Job, kind: DocumentKind, blocks: Iterable[Block]) -> Iterat
     if has_parts and not texts[0][1]:
         texts.pop(0)
     yield Opened(kind, len(texts))
+    if comments:
+        yield Note(f"Comments in its margin were left out ({comments:,}).")
     seen: dict[str, int] = {}
     for unit in job.units(len(texts)):
         label, text = texts[unit]

@@ -8,6 +8,7 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+import docx
 import pytest
 
 from app.documents import Document, read
@@ -57,6 +58,18 @@ def test_word_text_is_read_once_and_whole(tmp_path: Path) -> None:
     )
     document = read(make.write(tmp_path, "a.docx", make.word(paragraph)))
     assert document.sections[-1].text.endswith("\n\nbeside\nin a box\na+b moved")
+    assert document.notes == ()
+
+
+def test_comments_of_word_are_left_out_and_said(tmp_path: Path) -> None:
+    file = docx.Document()
+    run = file.add_paragraph("Wind from the west.").runs[0]
+    file.add_comment(run, text="Is it so?", author="Ann")
+    file.add_comment(run, text="It is.", author="Bob")
+    file.save(str(tmp_path / "a.docx"))
+    document = read(tmp_path / "a.docx")
+    assert document.sections[0].text == "Wind from the west."
+    assert document.notes == ("Comments in its margin were left out (2).",)
 
 
 def test_slides_keep_title_table_and_notes(tmp_path: Path) -> None:
@@ -98,6 +111,7 @@ def test_opendocument_cells_that_repeat_and_words_beside_the_text(tmp_path: Path
         + "</table:table-row></table:table>"
     )
     document = read(make.write(tmp_path, "a.odt", make.opendocument("text", content)))
+    assert document.notes == ("Comments in its margin were left out (1).",)
     # Parts of one name are told apart, as they are cited by it.
     assert texts(document) == {
         "Notes": "# Notes\n\nSeen.",

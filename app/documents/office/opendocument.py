@@ -36,7 +36,8 @@ _DEPTH_MAX = 200
 def read_opendocument_text(job: Job) -> Iterator[Part]:
     """Yields the parts between the outermost headings."""
     body = _content(job).find(f"{_OFFICE}body/{_OFFICE}text")
-    yield from sections_of(job, "word", [] if body is None else _blocks(body))
+    comments = 0 if body is None else sum(1 for _ in body.iter(f"{_OFFICE}annotation"))
+    yield from sections_of(job, "word", [] if body is None else _blocks(body), comments)
 
 
 def read_opendocument_slides(job: Job) -> Iterator[Part]:

@@ -20,6 +20,7 @@ _DEPTH_MAX = 9
 _BREAKS = {f"{_W}tab": "\t", f"{_W}br": "\n", f"{_W}cr": "\n", f"{_W}noBreakHyphen": "-"}
 _RUN_STYLE, _RAISED, _VALUE = f"{_W}rPr", f"{_W}vertAlign", f"{_W}val"
 _NOTES = {f"{_W}footnoteReference": "footnotes", f"{_W}endnoteReference": "endnotes"}
+_COMMENTS = "word/comments.xml"
 # Looks, what was moved away or deleted, and a second form of a drawing for old programs.
 _UNREAD = {
     _RUN_STYLE,
@@ -63,7 +64,9 @@ def read_word(job: Job) -> Iterator[Part]:
             for note in parse_xml(archive.read(f"word/{name}.xml"))
         }
         blocks = list(_blocks(document.element.body, styles, notes))
-    yield from sections_of(job, "word", blocks)
+        has_comments = _COMMENTS in archive.namelist()
+        comments = len(parse_xml(archive.read(_COMMENTS))) if has_comments else 0
+    yield from sections_of(job, "word", blocks, comments)
 
 
 def _level(name: str, style_id: str) -> int:
