@@ -242,7 +242,8 @@ def most_of(sent_tokens: int, tokens: int) -> str:
 
 def chosen(reason: str, *, on_cpu: bool) -> str:
     """What auto chose and why."""
-    return " ".join(filter(None, (on_cpu and ON_CPU, reason and f"Chosen: {reason}.")))
+    words = [ON_CPU] if on_cpu else []
+    return " ".join([*words, f"Chosen: {reason}."] if reason else words)
 
 
 def fitted(prompt_tokens: int, sent_tokens: int, model: str) -> str:
