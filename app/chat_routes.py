@@ -49,10 +49,7 @@ def chat_routes(workspace: Workspace) -> APIRouter:
 
     @router.post("/chats/{chat_id}/ask")
     async def ask(chat_id: str, wanted: Question) -> Response:
-        if wanted.turn is None:
-            workspace.ask(wanted.question or "", chat_id)
-        else:
-            workspace.ask_again(wanted.turn, wanted.question, chat_id)
+        workspace.ask(wanted.question, chat_id, wanted.turn)
         return Response(status_code=204)
 
     @router.put("/chats/{chat_id}/run")

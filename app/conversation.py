@@ -151,34 +151,25 @@ class Conversations:
             if not self._all:
                 self.new()
 
-    def append(self, conversation_id: str, answered: Answered) -> None:
-        """Adds a turn; nothing if the chat was deleted meanwhile."""
+    def append(self, conversation_id: str, answered: Answered, turn: int | None = None) -> None:
+        """Adds a turn; nothing if the chat was deleted meanwhile.
+
+        Args:
+            conversation_id: the chat.
+            answered: the turn.
+            turn: its number, from 0; those from there on are dropped. None adds it at the end.
+        """
         with self._lock:
             conversation = self._all.get(conversation_id)
             if conversation is None:
                 return
+            if turn is not None:
+                del conversation.answered[turn:]
             if not conversation.answered and conversation.name == _NEW_NAME:
                 conversation.name = _name_of(answered.turn.question)
             conversation.answered.append(answered)
             conversation.revision += 1
             self._store(conversation_id)
-
-    def cut(self, conversation_id: str, turns: int) -> list[Answered]:
-        """Keeps the first turns of a chat, to go on from there.
-
-        Returns:
-            Those taken away.
-
-        Raises:
-            InvalidSetting: there is no such chat.
-        """
-        with self._lock:
-            conversation = self.find(conversation_id)
-            taken = conversation.answered[turns:]
-            del conversation.answered[turns:]
-            conversation.revision += 1
-            self._store(conversation_id)
-            return taken
 
     def _store(self, conversation_id: str) -> None:
         if self._folder is None:

@@ -15,6 +15,7 @@ from app.prompt import Prompt, PromptBuilder, Turn
 from app.settings import Settings
 from app.shelf import Shelf
 from app.token_map import token_map
+from app.ui.view_state import Asked
 from mom_core.errors import ContextTooLong, InvalidSetting
 
 if TYPE_CHECKING:
@@ -49,8 +50,12 @@ class NextQuestion:
         self._keeping = keeping
         self._lock = lock
 
-    def prompt(self, chat: Conversation, question: str) -> tuple[Prompt, str]:
+    def prompt(self, chat: Conversation, asked: Asked) -> tuple[Prompt, str]:
         """What is sent, and a sentence that has to stand beside the answer ("" if none).
+
+        Args:
+            chat: of which the turns before the question are told.
+            asked: the question and its place.
 
         Raises:
             InvalidSetting: there is no model.
@@ -62,7 +67,8 @@ class NextQuestion:
                 raise InvalidSetting(self._model.error)
             documents, settings = self._shelf.chosen(), self._settings()
             window, notice = engine.context_window_tokens, ""
-            turns = self._turns(builder, chat.answered)
+            turns = self._turns(builder, chat.answered[: asked.turn])
+            question = asked.question
             prompt = builder.build(documents, turns, question, settings.system)
             if len(prompt.token_ids) > window and settings.fits_best_parts:
                 others = len(prompt.token_ids) - sum(document.tokens for document in documents)

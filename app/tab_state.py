@@ -52,7 +52,7 @@ def tab_state(workspace: Workspace, chat_id: str | None = None) -> dict[str, obj
                 {"id": one.id, "name": one.name, "is_busy": runs.is_busy(one.id)}
                 for one in conversations
             ],
-            "turns": len(chat.answered),
+            "turns": len(workspace.shown(chat)),
             "revision": chat.revision,
             "can_change_model": runs.is_idle,
         }

@@ -124,21 +124,26 @@ class Workspace:
 
     # Questions.
 
-    def ask(self, question: str, chat_id: str | None = None) -> None:
+    def ask(
+        self, question: str | None, chat_id: str | None = None, turn: int | None = None
+    ) -> None:
         """Starts a run, or lines it up behind those of other conversations.
 
         Args:
-            question: of a person.
+            question: of a person; None asks that of `turn` again.
             chat_id: the conversation; the newest if None.
+            turn: the number of an earlier question that it takes the place of, from 0. That one
+                and what follows it are dropped once there is an answer, and not before. None asks
+                a new one.
 
         Raises:
             InvalidSetting: there is nothing to ask, or it cannot be asked now; a sentence says why.
             ContextTooLong: documents and conversation exceed the model's window.
         """
-        question = question.strip()
         with self.lock:
             chat = self._chat(chat_id)
-            if not question:
+            asked = _asked(chat, question, turn)
+            if not asked.question:
                 raise InvalidSetting(wording.EMPTY_QUESTION)
             if self.model.error:
                 raise InvalidSetting(self.model.error)
@@ -146,14 +151,14 @@ class Workspace:
                 raise InvalidSetting(wording.BUSY)
             if not self._is_preparing():
                 # Refused at once, while the question is still in its box.
-                self._next.prompt(chat, question)
+                self._next.prompt(chat, asked)
             settings = self._settings
 
             def run() -> Generator[Event | None, None, None]:
                 while self._is_preparing():
                     time.sleep(_WAIT_SECONDS)
                     yield None
-                prompt, self._notices[chat.id] = self._next.prompt(chat, question)
+                prompt, self._notices[chat.id] = self._next.prompt(chat, asked)
                 engine = self.model.engine
                 assert engine is not None
                 self.model.meter.reset_peak()
@@ -165,35 +170,7 @@ class Workspace:
                     self._generate(chat.id, engine, prompt, found, settings)
                 )
 
-            asked = view_state.Asked(question, len(chat.answered))
             self.runs.ask(chat.id, asked, run, lambda job: self._over(chat.id, job))
-
-    def ask_again(self, turn: int, question: str | None = None, chat_id: str | None = None) -> None:
-        """Answers a question anew, perhaps in other words; the turns after it are dropped.
-
-        Args:
-            turn: its number, from 0.
-            question: other words for it; None keeps them.
-            chat_id: the conversation; the newest if None.
-
-        Raises:
-            InvalidSetting: there is no such turn, or it cannot be asked now; all is as before.
-            ContextTooLong: documents and conversation exceed the model's window; the same.
-        """
-        with self.lock:
-            chat = self._chat(chat_id)
-            if not 0 <= turn < len(chat.answered):
-                raise InvalidSetting("There is no such question in this chat any more.")
-            if self.runs.is_busy(chat.id):
-                raise InvalidSetting(wording.BUSY)
-            words = chat.answered[turn].turn.question if question is None else question
-            taken = self.conversations.cut(chat.id, turn)
-            try:
-                self.ask(words, chat.id)
-            except BaseException:
-                for one in taken:
-                    self.conversations.append(chat.id, one)
-                raise
 
     def stop(self, chat_id: str | None = None) -> None:
         """Ends a conversation's run at its next event; nothing if there is none."""
@@ -274,7 +251,7 @@ class Workspace:
             turn = Turn(run.question, run.answer_ids, run.text)
             notice = self._notices.pop(chat_id, "")
             answered = Answered(turn, run.status, notice, citations, self.model.name)
-            self.conversations.append(chat_id, answered)
+            self.conversations.append(chat_id, answered, run.turn)
         self.touch()
         last = job.events()[-1:]
         engine = self.model.engine
@@ -328,6 +305,12 @@ class Workspace:
         for kept in (self._notices, self._foreseen, self.reading_spans, self.compared):
             kept.pop(chat_id, None)
 
+    def shown(self, chat: Conversation) -> list[Answered]:
+        """Its turns, without those whose places the run that is on is about to take."""
+        if not self.runs.is_busy(chat.id):
+            return list(chat.answered)
+        return chat.answered[: self.runs.view(chat.id).turn]
+
     def answered_turn(self, chat_id: str, turn: int) -> Answered:
         """A turn of a conversation.
 
@@ -379,3 +362,14 @@ class Workspace:
     def touch(self) -> None:
         """Something that the page shows may have changed."""
         self._changed_count += 1
+
+
+def _asked(chat: Conversation, question: str | None, turn: int | None) -> view_state.Asked:
+    """Raises `InvalidSetting` if the chat has no such turn."""
+    turns = len(chat.answered)
+    if turn is None:
+        return view_state.Asked((question or "").strip(), turns)
+    if not 0 <= turn < turns:
+        raise InvalidSetting("There is no such question in this chat any more.")
+    words = chat.answered[turn].turn.question if question is None else question
+    return view_state.Asked(words.strip(), turn)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from app.citations import Citation
-from app.conversation import Answered, Conversation
+from app.conversation import Answered
 from app.ui import wording
 from app.ui.markdown import code_ranges, plain_markdown, safe_markdown
 
@@ -22,10 +22,10 @@ _MARKED = re.compile(f"{_OPEN}([mq])(\\d+){_CLOSE}(.*?){_END}", re.DOTALL)
 _PRIVATE = re.compile(f"[{_OPEN}{_CLOSE}{_END}]")
 
 
-def messages(conversation: Conversation) -> list[dict[str, Any]]:
+def messages(answered: Sequence[Answered]) -> list[dict[str, Any]]:
     """Two for each turn."""
     shown: list[dict[str, Any]] = []
-    for turn, one in enumerate(conversation.answered):
+    for turn, one in enumerate(answered):
         edit = "\n\n" + _tools([(f"#edit-{turn}", wording.EDIT)])
         shown.append({"role": "user", "content": plain_markdown(one.turn.question) + edit})
         shown.append({"role": "assistant", "content": _answer(turn, one)})

@@ -98,9 +98,7 @@ def apply(view: RunView, event: JobEvent) -> RunView:
             figures = wording.figures(event)
             return replace(view, phase="idle", fraction=1.0, status=figures, figures=figures)
         case Stopped():
-            return replace(
-                view, phase="idle", was_stopped=True, status=wording.stopped(bool(view.text))
-            )
+            return replace(view, phase="idle", was_stopped=True, status=wording.stopped(view.phase))
         case Failed():
             return replace(view, phase="idle", status="", error=event.sentence)
 
@@ -122,6 +120,7 @@ def run_view(view: RunView) -> dict[str, Any]:
         "status": view.status,
         "error": view.error,
         "question": view.question,
+        "is_unanswered": view.was_stopped and not view.text,
         "layer": view.layer,
         "layers": view.layers,
         "at_tokens": view.at_tokens,

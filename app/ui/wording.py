@@ -90,8 +90,12 @@ def figures(event: Finished) -> str:
     )
 
 
-def stopped(has_text: bool) -> str:
-    return "Stopped; what was written is kept." if has_text else "Stopped while reading."
+def stopped(phase: str) -> str:
+    """By what was being done."""
+    return {
+        "waiting": "Stopped before its turn came.",
+        "answering": "Stopped; what was written is kept.",
+    }.get(phase, "Stopped while reading. Asked again, it goes on from there.")
 
 
 def being_read(done: int, units: int) -> str:

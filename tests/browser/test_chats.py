@@ -94,10 +94,11 @@ def test_an_answer_is_given_again_and_copied(page: Any, site: Site) -> None:
     wait_until_idle(page)
     before = site.workspace.conversations.newest.revision
     page.locator("#history a[href='#again-0']").click()
-    page.wait_for_function("document.documentElement.dataset.state !== 'idle'")
+    while site.workspace.conversations.newest.revision == before:
+        page.wait_for_timeout(50)
     wait_until_idle(page)
     chat = site.workspace.conversations.newest
-    assert chat.revision == before + 2
+    assert chat.revision == before + 1
     assert [turn.question for turn in chat.turns] == ["Name a town."]
     page.locator("#history a[href='#copy-0']").click()
     expect(page.locator("#history a[href='#copy-0']")).to_have_text("Copied")
@@ -120,6 +121,31 @@ def test_reading_is_paused_and_goes_on(page: Any, tmp_path: Path, samples: Path)
     expect(page.locator("#progress .line")).to_contain_text("Reading")
     wait_until_idle(page)
     expect(page.locator("#history .figures")).to_contain_text("tokens/s")
+
+
+def test_an_answer_stays_until_there_is_another(page: Any, tmp_path: Path, samples: Path) -> None:
+    limit_answers(page, 3)
+    ask(page, "Name a colour.")
+    wait_until_idle(page)
+    expect(page.locator("#history .figures")).to_have_count(1)
+    drop_by_chooser(page, long_document(tmp_path, samples))
+    wait_for_tokens(page)
+    for link, words in (("Answer again", ""), ("Edit", "Name a river.")):
+        page.locator("#history .tools a", has_text=link).dispatch_event("click")
+        if words:
+            expect(page.locator("#progress .note")).to_contain_text("Editing question 1")
+            ask(page, words)
+        expect(page.locator("#live .asked")).to_have_text(words or "Name a colour.")
+        expect(page.locator("#history .figures")).to_have_count(0)
+        expect(page.locator("#progress .line")).to_contain_text("Reading")
+        page.click("#stop")
+        wait_until_idle(page)
+        expect(page.locator("#history")).to_contain_text("Name a colour.")
+        expect(page.locator("#history .figures")).to_have_count(1)
+        expect(page.locator("#live .asked")).to_be_hidden()
+        expect(page.locator("#question textarea")).to_have_value(words)
+    # Still the edit that it was.
+    expect(page.locator("#progress .note")).to_contain_text("Editing question 1")
 
 
 def test_a_second_tab_waits_in_line(page: Any, site: Site) -> None:

@@ -158,7 +158,17 @@ def test_stop_while_reading(page: Any, tmp_path: Path, samples: Path) -> None:
     expect(page.locator("#progress .line")).to_contain_text("left")
     page.click("#stop")
     expect(page.locator("#stop")).to_be_disabled(timeout=2_500)
-    expect(page.locator("#progress .line")).to_have_text("Stopped while reading.")
+    expect(page.locator("#progress .line")).to_contain_text("Asked again, it goes on")
+    # The question is not lost: it is in its box again, and only once.
+    box = page.locator("#question textarea")
+    expect(box).to_have_value("When is honey ripe?")
+    box.fill("")
+    page.reload()
+    page.wait_for_selector("#send")
+    expect(box).to_have_value("When is honey ripe?")
+    box.fill("")
+    page.wait_for_timeout(600)
+    expect(box).to_have_value("")
 
 
 def test_stop_while_answering_then_go_on(page: Any) -> None:

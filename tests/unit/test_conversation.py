@@ -52,15 +52,14 @@ def test_deleting_the_last_chat_leaves_an_empty_one() -> None:
     assert [chat.answered for chat in chats] == [[]]
 
 
-def test_cutting_keeps_the_first_turns() -> None:
+def test_an_answer_takes_the_place_of_an_earlier_one() -> None:
     chats = Conversations()
     chat = chats.newest
     for number in range(3):
         chats.append(chat.id, answered(f"Question {number}"))
     before = chat.revision
-    taken = chats.cut(chat.id, 1)
-    assert [one.turn.question for one in taken] == ["Question 1", "Question 2"]
-    assert [turn.question for turn in chat.turns] == ["Question 0"]
+    chats.append(chat.id, answered("Other"), 1)
+    assert [turn.question for turn in chat.turns] == ["Question 0", "Other"]
     assert chat.revision > before
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.citations import find_citations
-from app.conversation import Answered, Conversation
+from app.conversation import Answered
 from app.documents import Document, Section
 from app.prompt import Turn
 from app.ui.messages import messages
@@ -20,7 +20,7 @@ DOCUMENT = Document(
 def shown(answer: str, question: str = "Why?") -> list[dict[str, Any]]:
     citations = tuple(find_citations(answer, [DOCUMENT]))
     one = Answered(Turn(question, (1,), answer), "fast", "", citations, "m")
-    return messages(Conversation("c", "n", [one]))
+    return messages([one])
 
 
 def test_marks_become_links_and_quotations_are_stamped() -> None:

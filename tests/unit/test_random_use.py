@@ -162,7 +162,7 @@ class Person:
 
     def edit(self) -> None:
         chat = self.workspace.conversations.find(self.chat())
-        self.workspace.ask_again(len(chat.answered) - 1, self._text(4), chat.id)
+        self.workspace.ask(self._text(4), chat.id, len(chat.answered) - 1)
 
     def new_chat(self) -> None:
         self.workspace.new_conversation()

@@ -68,7 +68,9 @@ def test_a_run_from_asking_to_its_figures() -> None:
 
 
 def test_stopped_and_failed() -> None:
-    assert fold(progress(0.5), Stopped()).status == "Stopped while reading."
+    assert fold(progress(0.5), Stopped()).status == (
+        "Stopped while reading. Asked again, it goes on from there."
+    )
     token = Token(token_id=1, text="a", index=0)
     assert fold(token, Stopped()).status == "Stopped; what was written is kept."
     failed = fold(Failed("No room."))

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from app.conversation import Conversations
 from app.library import Library
 from app.shelf import Source
+from app.tab_state import tab_state
 from app.workspace import Workspace
 from benchmarks.long_model import make_long_model
 from mom_core import Engine
-from mom_core.errors import InvalidSetting, ModelUnavailable
+from mom_core.errors import InvalidSetting, ModelUnavailable, MomError
 
 
 @pytest.fixture(scope="module")
@@ -60,19 +62,52 @@ def test_chats_share_what_was_read(workspace: Workspace, tmp_path: Path) -> None
 def test_a_question_is_asked_in_other_words(workspace: Workspace) -> None:
     for question in ("One?", "Two?", "Three?"):
         answer(workspace, question)
-    workspace.ask_again(1, "Other?")
+    workspace.ask("Other?", turn=1)
     until(lambda: not workspace.is_busy)
     chat = workspace.conversations.newest
     assert [turn.question for turn in chat.turns] == ["One?", "Other?"]
     with pytest.raises(InvalidSetting, match="no such question"):
-        workspace.ask_again(7)
+        workspace.ask(None, turn=7)
 
 
 def test_what_is_refused_leaves_the_turns(workspace: Workspace) -> None:
     answer(workspace, "One?")
     with pytest.raises(InvalidSetting, match="Write a question first"):
-        workspace.ask_again(0, "  ")
+        workspace.ask("  ", turn=0)
     assert [turn.question for turn in workspace.conversations.newest.turns] == ["One?"]
+
+
+def test_an_answer_is_dropped_only_once_there_is_another(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answer(workspace, "One?")
+    answer(workspace, "Two?")
+    chat = workspace.conversations.newest
+    before = list(chat.answered)
+    other = workspace.new_conversation()
+    workspace.configure(max_new_tokens=100_000)
+    workspace.ask("A long one.", other)
+    # In line behind it, and given up there.
+    workspace.ask("Another one?", chat.id, 0)
+    assert workspace.shown(chat) == []
+    assert tab_state(workspace, chat.id)["turns"] == 0
+    workspace.stop(chat.id)
+    assert workspace.shown(chat) == before
+    assert "its turn" in workspace.run(chat.id).status
+    workspace.stop(other)
+    until(lambda: not workspace.is_busy)
+
+    def fails(*_: Any) -> Any:
+        raise MomError("It failed.")
+
+    monkeypatch.setattr(workspace, "_generate", fails)
+    workspace.ask(None, chat.id, 1)
+    until(lambda: not workspace.is_busy)
+    assert workspace.run(chat.id).error == "It failed."
+    assert workspace.shown(chat) == before
+    # Nor is anything missing after a crash.
+    stored = Conversations(tmp_path / "chats").find(chat.id)
+    assert [turn.question for turn in stored.turns] == ["One?", "Two?"]
 
 
 def test_another_model_takes_the_place_of_the_first(workspace: Workspace, model: Path) -> None:

@@ -56,7 +56,7 @@ def chat_panel(workspace: Workspace) -> None:
     chat_id = gr.Textbox(visible=False)
     refresh = gr.Button("Refresh", elem_id="refresh")
     refresh.click(
-        lambda name: messages(workspace.conversations.known(name)),
+        lambda name: messages(workspace.shown(workspace.conversations.known(name))),
         chat_id,
         history,
         js="() => [document.documentElement.dataset.chat ?? '']",

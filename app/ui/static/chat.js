@@ -18,8 +18,9 @@ const paint = (now) => {
   state = now;
   paintHeader(); paintProgress(); paintButtons(); paintLive();
   citations(state.run.is_busy ? [] : state.citations);
-  const turns = `${state.chat} ${state.revision}`;
+  const turns = `${state.chat} ${state.revision} ${state.turns}`;
   if (shown !== turns) { shown = turns; $("#refresh")?.click(); }
+  giveBack(state.run);
 };
 
 const paintHeader = () => {
@@ -69,7 +70,7 @@ const paintLive = () => {
   const run = state.run, hasFailed = !run.is_busy && !!run.error && !!run.question;
   // Until the conversation above has drawn it.
   const isAbove = document.querySelectorAll("#history [data-testid=bot]").length > run.turn;
-  const shows = !isAbove && (run.is_busy || hasFailed || state.turns > run.turn && !!live.text);
+  const shows = !isAbove && (run.is_busy || hasFailed || state.turns > run.turn && live.run === run.id && !!live.text);
   asked.hidden = !shows; setText(asked, shows ? run.question : "");
   failed.hidden = !hasFailed; setText($("p", failed), hasFailed ? run.error : "");
   place.hidden = !(shows && live.text);
@@ -111,7 +112,7 @@ const citations = (list) => {
 
 // What a person does.
 
-let editing = null, said = "";
+let editing = null, said = "", sent = null, givenBack = "";
 const tell = (text) => { said = text ?? ""; $("#progress .note").classList.toggle("bad", !!said); if (state) paintProgress(); };
 const request = async (method, path, data) => {
   const fault = {};
@@ -120,6 +121,15 @@ const request = async (method, path, data) => {
   return fault.text ? undefined : body;
 };
 
+/* A question that was stopped before its first word is put back into its box. */
+const giveBack = (run) => {
+  if (run.is_busy || !run.is_unanswered || givenBack === run.id) return;
+  givenBack = run.id;
+  const isEdited = sent?.turn === run.turn;
+  if (box().value || editing !== null || (run.turn < state.turns && !isEdited)) return;
+  if (isEdited) editing = run.turn;
+  setQuestion(run.question); paintProgress();
+};
 const ask = async () => {
   const question = box().value;
   if (!state || state.run.is_busy || state.model.error) return;
@@ -128,8 +138,9 @@ const ask = async () => {
   setQuestion("");
   stuck = true;
   if (await request("POST", `./chats/${chatId()}/ask`, data) === undefined) setQuestion(question);
-  else { editing = null; paintProgress(); }
+  else { editing = null; sent = data; paintProgress(); }
 };
+const again = (turn, question) => { stuck = true; sent = null; request("POST", `./chats/${chatId()}/ask`, { turn, question }); };
 const control = (what) => request("PUT", `./chats/${chatId()}/run`, what);
 const edit = async (turn) => {
   const one = await request("GET", `./chats/${chatId()}/turns/${turn}`);
@@ -162,7 +173,7 @@ document.addEventListener("click", (e) => {
   if (match[1] === "cite") openCitation(turn, Number(match[3]));
   else if (match[1] === "edit") edit(turn);
   else if (match[1] === "copy") copy(turn, link);
-  else { stuck = true; request("POST", `./chats/${chatId()}/ask`, { turn }); }
+  else again(turn);
 }, true);
 
 // The reader's place: at the end the page follows the answer, elsewhere it stays put.
@@ -190,7 +201,10 @@ export const start = () => {
   $("#send").onclick = ask;
   $("#stop").onclick = () => control("stop");
   $("#pause").onclick = () => control(state.run.is_paused ? "resume" : "pause");
-  $("#live .failed button").onclick = () => { setQuestion(state.run.question); ask(); };
+  $("#live .failed button").onclick = () => {
+    const { turn, question } = state.run;
+    if (turn < state.turns) again(turn, question); else { setQuestion(question); ask(); }
+  };
   samples();
   on("state", paint);
   on("text", (d) => {
