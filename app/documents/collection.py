@@ -105,7 +105,7 @@ def _text_left_out(one: Skipped) -> str | None:
     texts = (
         (entry.path, _text_of_entry(entry))
         for entry in one.entries
-        if secret_by_name(entry.path.rpartition("/")[2]) is None
+        if secret_by_name(entry.path) is None
     )
     return "".join(
         f"[{path}]\n{text}\n\n"

@@ -89,9 +89,9 @@ _CONTENTS = (
 )
 
 
-def secret_by_name(name: str) -> str | None:
-    """Why a file of this name probably holds secrets, None if it does not."""
-    low = name.lower()
+def secret_by_name(path: str) -> str | None:
+    """Why a file with this name or path probably holds secrets, None if it does not."""
+    low = path.rpartition("/")[2].lower()
     if _HARMLESS.search(low):
         return None
     if _NAME.match(low):
@@ -109,8 +109,7 @@ def secret_in_text(text: str) -> str | None:
 
 def secret_in_section(document: Document, section: Section) -> str | None:
     """Why a section probably holds secrets, by the name of its file or by its text."""
-    name = (section.path or document.name).rpartition("/")[2]
-    return secret_by_name(name) or secret_in_text(section.text)
+    return secret_by_name(section.path or document.name) or secret_in_text(section.text)
 
 
 def holds_secret(document: Document) -> bool:

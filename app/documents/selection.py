@@ -220,9 +220,7 @@ class _Rules:
                 return Skipped(*found, True, [entry])
             if (reason := self._by_name(path, name)) is not None:
                 return Skipped(path, reason, True, [entry])
-        elif not is_named(path, self._options) and (
-            reason := secret_by_name(path.rpartition("/")[2])
-        ):
+        elif not is_named(path, self._options) and (reason := secret_by_name(path)):
             return Skipped(path, reason, True, [entry])
         if _BINARY.search(path):
             return Skipped(path, "not text", False, [entry])

@@ -13,7 +13,8 @@ from mom_core.sizes import size_text
 _AT_ONCE_SECONDS = 0.1
 # A prompt of fewer tokens is a question without documents or conversation.
 _BARE_TOKENS = 64
-_FULL_PERCENT = 90
+# Of the window: from here on it is shown as high, and as nearly full.
+_HIGH_PERCENT, _FULL_PERCENT = 75, 90
 CardState = Literal["loading", "failed", "counting", "ready", "misfit"]
 
 
@@ -116,7 +117,9 @@ def meter_view(parts: PromptParts) -> dict[str, Any]:
     """
     sent, documents = parts.sent - parts.conversation, f"{parts.documents:,}"
     used_percent = 100 * (parts.sent + parts.answer_room) / parts.window
-    level = "full" if used_percent >= _FULL_PERCENT else "high" if used_percent >= 75 else ""
+    level = (
+        "full" if used_percent >= _FULL_PERCENT else "high" if used_percent >= _HIGH_PERCENT else ""
+    )
     if parts.fitted is not None:
         documents, level = wording.most_of(sent, parts.documents), ""
     return {

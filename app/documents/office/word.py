@@ -83,12 +83,12 @@ def _blocks(parent: Any, styles: _Styles, notes: _Notes) -> Iterator[Block]:
             text = _text(child, notes).strip()
             if text:
                 named = child.find(f"{_W}pPr/{_W}pStyle")
-                style = "" if named is None else named.get(f"{_W}val", "")
+                style = "" if named is None else named.get(_VALUE, "")
                 level = styles.levels.get(style, 0)
                 listed = child.find(f"{_W}pPr/{_W}numPr")
                 if (style in styles.lists or listed is not None) and not level:
                     depth = None if listed is None else listed.find(f"{_W}ilvl")
-                    text = _item(text, "0" if depth is None else depth.get(f"{_W}val", "0"))
+                    text = _item(text, "0" if depth is None else depth.get(_VALUE, "0"))
                 yield Block(text, level)
         elif child.tag == f"{_W}tbl":
             rows = [_row(row, notes) for row in child.iter(f"{_W}tr")]

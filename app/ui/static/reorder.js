@@ -1,5 +1,5 @@
 /* Documents change places by drag: the head of a card is taken and dropped before or after another. */
-import { $, element, send } from "./core.js";
+import { element, send } from "./core.js";
 
 // A type of our own, so that no text and no file is taken for a card.
 const TYPE = "application/x-mom-document";
@@ -36,9 +36,9 @@ export const start = (list) => {
   list.addEventListener("drop", (e) => {
     if (!isCard(e) || !line.isConnected) return;
     e.preventDefault();
-    const id = e.dataTransfer.getData(TYPE), ids = cards().map((card) => card.dataset.id), before = [];
-    for (let one = line.previousSibling; one; one = one.previousSibling) if (one.dataset.id && one.dataset.id !== id) before.push(one);
-    if (ids.includes(id)) put(ids, id, before.length);
+    const id = e.dataTransfer.getData(TYPE), ids = cards().map((card) => card.dataset.id);
+    const isAbove = (card) => card.compareDocumentPosition(line) & Node.DOCUMENT_POSITION_FOLLOWING;
+    if (ids.includes(id)) put(ids, id, cards().filter((card) => card.dataset.id !== id && isAbove(card)).length);
     end();
   });
   list.addEventListener("dragleave", (e) => { if (!list.contains(e.relatedTarget)) line.remove(); });
