@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from app.documents.document import Document
-from app.prompt import shown_label
+from app.prompt.prompt import shown_label
 
 _MARK = re.compile(r"\[((?:[^\[\]\n]|\[[^\[\]\n]{0,300}\]){1,300})\]")
 _INNER_MARK = re.compile(r"\[([^\[\]\n]{1,300})\]")

@@ -41,8 +41,8 @@ import pypdf
 import pypdfium2
 
 from app.documents import ReadOptions, Section, read, stream
-from app.prompt import tokenize
-from app.tokenizer_files import load_encoder
+from app.prompt.prompt import tokenize
+from app.prompt.tokenizer_files import load_encoder
 
 RESULTS = Path(__file__).parent / "results" / "documents.jsonl"
 MANUALS = [

@@ -35,8 +35,8 @@ from unittest import mock
 
 import torch
 
-from app.keeping import Keeping
-from app.library import DocumentInfo, Library
+from app.library.library import DocumentInfo, Library
+from app.library.reuse import Keeping
 from benchmarks import record
 from mom_core import Engine, EngineConfig, Finished, Token
 from mom_core.kv.tiers import Tier

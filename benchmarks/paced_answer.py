@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 from unittest.mock import patch
 
-from app.workspace import Workspace
+from app.workspace.workspace import Workspace
 from mom_core.events import Event, Finished, PrefillProgress, Token
 
 _LAYERS = 32
@@ -98,7 +98,7 @@ def answering(workspace: Workspace, answer: PacedAnswer) -> Iterator[None]:
     """Runs of the workspace are this answer; nobody learns a machine's speed from them."""
     with (
         patch.object(workspace.model.engine, "generate", answer),
-        patch("app.workspace.learn", lambda engine, finished: None),
+        patch("app.workspace.workspace.learn", lambda engine, finished: None),
     ):
         yield
 

@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from app.asgi import App, Message, Receive, Scope, Send
-from app.conversation import Answered
-from app.prompt import Turn
-from app.workspace import Workspace
+from app.prompt.prompt import Turn
+from app.server.asgi import App, Message, Receive, Scope, Send
+from app.workspace.conversations import Answered
+from app.workspace.workspace import Workspace
 from benchmarks.paced_answer import PacedAnswer, answering, at_speed
 from benchmarks.record import append, describe_run
 from benchmarks.screenshots import SAMPLES, served
@@ -199,7 +199,7 @@ def measure(seconds: float) -> dict[str, dict[str, float]]:
 
 
 def _shelve(workspace: Workspace) -> None:
-    from app.shelf import Source
+    from app.workspace.documents import Source
 
     path = SAMPLES / "observatory-handbook.pdf"
     workspace.shelf.add("a" * 32, Source(path, path.name))

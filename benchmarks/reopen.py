@@ -23,8 +23,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.keeping import Keeping
-from app.library import Library
+from app.library.library import Library
+from app.library.reuse import Keeping
 from benchmarks.record import append, describe_run
 from benchmarks.workloads import make_workload
 from mom_core import Engine, Finished, Token

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.asgi import App
-from app.workspace import Workspace
+from app.server.asgi import App
+from app.workspace.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "assets" / "screenshots"
@@ -39,7 +39,7 @@ def served(wrap: Callable[[App], App] = lambda app: app) -> Iterator[tuple[str, 
 
     import uvicorn
 
-    from app.server import create_app
+    from app.server.serve import create_app
     from mom_core import Engine
 
     workspace = Workspace(Engine.load, "smollm2-135m")

@@ -27,9 +27,9 @@ from unittest import mock
 import torch
 import transformers
 
-import mom_core.model.hf_seam as hf_seam
+import mom_core.model.seam.decoder as hf_seam
 from app.documents import read
-from app.prompt import PromptBuilder
+from app.prompt.prompt import PromptBuilder
 from benchmarks import record
 from benchmarks.long_model import make_document, make_long_model
 from benchmarks.resident import reset_resident_peak, resident_bytes, resident_peak_bytes

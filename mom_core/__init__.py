@@ -30,9 +30,9 @@ if TYPE_CHECKING:
         UnsupportedModel,
     )
     from mom_core.events import Adapted, Event, Finished, MemorySample, PrefillProgress, Token
-    from mom_core.memory.meter import Meter
+    from mom_core.hardware.meter import Meter
     from mom_core.mini_sequence import memory_saving
-    from mom_core.model.hf_seam import mom_attention
+    from mom_core.model.seam.decoder import mom_attention
     from mom_core.verify import ExactnessReceipt
 
 _HOME = {

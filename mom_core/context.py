@@ -8,9 +8,9 @@ from torch import Tensor
 
 from mom_core.errors import InvalidSetting
 from mom_core.generate.lookup import PromptLookup
-from mom_core.generate.unfinished import Unfinished
+from mom_core.generate.resume import Unfinished
 from mom_core.kv.store import KVStore
-from mom_core.model.hf_seam import segment_cache
+from mom_core.model.seam.decoder import segment_cache
 
 
 class Context:

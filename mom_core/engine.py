@@ -18,6 +18,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from benchmarks.paper.simulate import RecurrentBytes, recurrent_bytes
 from mom_core.config import DecodeMode, EngineConfig, SamplingConfig, TierName
 from mom_core.context import Context, common_tokens
 from mom_core.errors import ContextTooLong, InvalidSetting, OutOfMemory, SnapshotUnusable
@@ -30,24 +31,8 @@ from mom_core.events import (
     ReadingEvent,
     Token,
 )
-from mom_core.generate.decode import Steps, decode
-from mom_core.generate.detokenize import StreamDetokenizer
-from mom_core.generate.keeping import ReadingKeeper
-from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
-from mom_core.generate.relief import DecodeRelief
-from mom_core.generate.sampling import Sampler
-from mom_core.generate.unfinished import PartialReading
-from mom_core.generate.work import layer_shapes
-from mom_core.kv.decode_kv import DecodeKV
-from mom_core.kv.mapped import MappedFiles
-from mom_core.kv.pressure import FullMemory, full_memory, give_back_caches
-from mom_core.kv.scratch import default_scratch_folder, sweep
-from mom_core.kv.snapshot import open_snapshot, read_manifest
-from mom_core.kv.store import KVStore, kv_bytes_per_token
-from mom_core.kv.tiers import Tier, device_tier, disk_tier, host_tier
-from mom_core.kv.transfer import HiddenStates, Lanes
-from mom_core.memory.allocator import keep_freed_memory
-from mom_core.memory.decide import (
+from mom_core.forecast.capacity import Room, free_disk_bytes
+from mom_core.forecast.choose import (
     Asked,
     Decision,
     Machine,
@@ -56,18 +41,33 @@ from mom_core.memory.decide import (
     longest_context_tokens,
     ranking,
 )
-from mom_core.memory.device import device_free_bytes
-from mom_core.memory.duration import rates_for
-from mom_core.memory.host import host_free_bytes, host_total_bytes, own_bytes
-from mom_core.memory.outlook import Outlook, outlook
-from mom_core.memory.placement import Room, free_disk_bytes
-from mom_core.memory.rates import Rates
-from mom_core.memory.shape import ModelShape
-from mom_core.memory.simulate import RecurrentBytes, recurrent_bytes
-from mom_core.memory.strategy import Strategy
+from mom_core.forecast.forecast import Outlook, outlook
+from mom_core.forecast.seconds import rates_for
+from mom_core.forecast.shape import ModelShape
+from mom_core.forecast.strategy import Strategy
+from mom_core.generate.checkpoint import ReadingKeeper
+from mom_core.generate.decode import Steps, decode
+from mom_core.generate.detokenize import StreamDetokenizer
+from mom_core.generate.oom_recovery import DecodeRelief
+from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
+from mom_core.generate.resume import PartialReading
+from mom_core.generate.sampling import Sampler
+from mom_core.hardware.device import device_free_bytes
+from mom_core.hardware.host import host_free_bytes, host_total_bytes, own_bytes
+from mom_core.hardware.known_rates import Rates
+from mom_core.kv.decode_kv import DecodeKV
+from mom_core.kv.mapped import MappedFiles
+from mom_core.kv.oom import FullMemory, full_memory, give_back_caches
+from mom_core.kv.scratch import default_scratch_folder, sweep
+from mom_core.kv.store import KVStore, kv_bytes_per_token
+from mom_core.kv.tiers import Tier, device_tier, disk_tier, host_tier
+from mom_core.kv.transfer import HiddenStates, Lanes
 from mom_core.model.extend import set_context_window
 from mom_core.model.fingerprint import difference, model_fingerprint
-from mom_core.model.hf_seam import HFSeam, segment_cache
+from mom_core.model.seam.decoder import HFSeam, segment_cache
+from mom_core.model.work import layer_shapes
+from mom_core.native.allocator import keep_freed_memory
+from mom_core.snapshot.write import open_snapshot, read_manifest
 from mom_core.verify import (
     TESTED_MODEL_TYPES,
     ExactnessReceipt,

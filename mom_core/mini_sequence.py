@@ -28,7 +28,7 @@ from mom_core.attention import Segment
 from mom_core.config import EngineConfig
 from mom_core.kv.store import KVStore, LayerKV
 from mom_core.kv.tiers import Tier, device_tier, host_tier
-from mom_core.model.hf_seam import HFSeam, is_empty_cache, refuse_padding, segment_cache
+from mom_core.model.seam.decoder import HFSeam, is_empty_cache, refuse_padding, segment_cache
 from mom_core.verify import (
     TESTED_MODEL_TYPES,
     ExactnessReceipt,

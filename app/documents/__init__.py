@@ -7,7 +7,7 @@ from app.documents.cache import DiskCache
 from app.documents.document import UNITS, Chapter, Document, DocumentKind, Health, LeftOut, Section
 from app.documents.limits import DEFAULT_LIMITS, Limits, parse_limits
 from app.documents.options import DEFAULT_OPTIONS, EXTRACTORS, Extractor, ReadOptions
-from app.documents.read import DocumentLocked, ReadProgress, read, stream
+from app.documents.parsing.read import DocumentLocked, ReadProgress, read, stream
 from app.documents.receipt import extent, receipt
 
 __all__ = [

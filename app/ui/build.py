@@ -20,7 +20,7 @@ from app.ui.panels.settings import settings_panel
 from app.ui.panels.token_map import token_map_panel
 from app.ui.panels.viewer import viewer_panel
 from app.ui.theme import theme
-from app.workspace import Workspace
+from app.workspace.workspace import Workspace
 
 _STYLES = ("page.css", "chat.css", "documents.css", "viewer.css", "memory.css")
 

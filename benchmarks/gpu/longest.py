@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.device import Device
 from benchmarks.gpu.models import random_ids, shape_of
 from benchmarks.paper.run_strategy import StrategyRun, run_strategy
-from mom_core.memory.decide import Machine, longest_context_tokens
-from mom_core.memory.shape import ModelShape
-from mom_core.memory.strategy import Strategy
+from mom_core.forecast.choose import Machine, longest_context_tokens
+from mom_core.forecast.shape import ModelShape
+from mom_core.forecast.strategy import Strategy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from mom_core.memory.shape import ModelShape
+from mom_core.forecast.shape import ModelShape
 from mom_core.model.catalogue import catalogue
-from mom_core.model.hf_seam import HFSeam
+from mom_core.model.seam.decoder import HFSeam
 
 MODEL = "llama-3-8b"
 # The same parts, for a dry run.

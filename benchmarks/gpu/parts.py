@@ -25,11 +25,11 @@ from benchmarks.gpu.session import Session, TimeUp
 from benchmarks.paper.run_strategy import STRATEGIES, engine_settings, run_strategy
 from mom_core import Engine, EngineConfig, PrefillProgress, Token
 from mom_core.config import DecodeMode
-from mom_core.memory.duration import forecast_duration
-from mom_core.memory.plan import forecast_memory
-from mom_core.memory.rates import measure_rates
-from mom_core.memory.shape import ModelShape
-from mom_core.memory.strategy import Strategy
+from mom_core.forecast.peak_bytes import forecast_memory
+from mom_core.forecast.seconds import forecast_duration
+from mom_core.forecast.shape import ModelShape
+from mom_core.forecast.strategy import Strategy
+from mom_core.hardware.known_rates import measure_rates
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

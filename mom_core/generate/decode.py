@@ -19,7 +19,7 @@ from mom_core.generate.detokenize import StreamDetokenizer
 from mom_core.generate.lookup import PromptLookup
 from mom_core.generate.sampling import Sampler
 from mom_core.kv.store import KVStore
-from mom_core.model.hf_seam import HFSeam
+from mom_core.model.seam.decoder import HFSeam
 
 
 @dataclass(slots=True)

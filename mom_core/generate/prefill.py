@@ -26,14 +26,14 @@ from torch import Tensor
 from mom_core.config import TierName
 from mom_core.errors import OutOfMemory
 from mom_core.events import Adapted, AdaptedWhat, PrefillProgress, ReadingEvent
-from mom_core.generate.unfinished import Checkpoints, PartialReading, Unfinished
-from mom_core.generate.work import LayerShape, chunk_flops
-from mom_core.kv.pressure import FullMemory, full_memory, give_back_caches, tier_below
+from mom_core.generate.resume import Checkpoints, PartialReading, Unfinished
+from mom_core.kv.oom import FullMemory, full_memory, give_back_caches, tier_below
 from mom_core.kv.state import LayerState, Parts
 from mom_core.kv.store import KVStore, LayerKV
 from mom_core.kv.tiers import Tier, device_tier
 from mom_core.kv.transfer import HiddenStates, Lanes, LayerStage, StageBuffer
-from mom_core.model.hf_seam import HFSeam, KVStored, LayerCall, segment_cache
+from mom_core.model.seam.decoder import HFSeam, KVStored, LayerCall, segment_cache
+from mom_core.model.work import LayerShape, chunk_flops
 
 # Rotary tables of so many tokens are kept between layers; of longer prompts they are made again
 # for each layer, so that nothing but hidden states and KV grows with the prompt.

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import filelock
 
-from mom_core.cache_folder import cache_folder
 from mom_core.errors import InvalidSetting
+from mom_core.files import cache_folder
 
 _PREFIX = "mom-chat-run-"
 _LOCK_NAME = "lock"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mom_core.cache_folder import cache_folder
 from mom_core.errors import ModelUnavailable
+from mom_core.files import cache_folder
 
 BUILTIN_NAME = "smollm2-135m"
 

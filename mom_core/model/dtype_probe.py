@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mom_core.memory.rates import passed_bytes, rates_here
+from mom_core.hardware.known_rates import passed_bytes, rates_here
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -10,7 +10,7 @@ Source: YaRN, arXiv:2309.00071, as transformers computes it; asked for by its `r
 from __future__ import annotations
 
 from mom_core.errors import InvalidSetting
-from mom_core.model.hf_seam import HFSeam
+from mom_core.model.seam.decoder import HFSeam
 
 
 def set_context_window(seam: HFSeam, name: str, context_tokens: int, *, by_yarn: bool) -> str:

@@ -21,11 +21,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufCo
 from transformers.utils import logging as transformers_logging
 
 from mom_core.errors import ModelUnavailable, MomError, OutOfMemory, UnsupportedModel
-from mom_core.kv.pressure import full_memory
+from mom_core.kv.oom import full_memory
 from mom_core.model.builtin import BUILTIN_NAME, ensure_builtin
 from mom_core.model.catalogue import catalogue
 from mom_core.model.dtype_probe import ModelSize, fastest_cpu_dtype
-from mom_core.model.hf_seam import move_all_but_layers
+from mom_core.model.seam.decoder import move_all_but_layers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

@@ -28,7 +28,7 @@ import filelock
 import torch
 from torch import Tensor
 
-from mom_core.cache_folder import cache_folder
+from mom_core.files import cache_folder
 
 _SOURCES = tuple(Path(__file__).with_name(name) for name in ("few_rows.c", "chunk_attention.c"))
 _FLAGS = (

@@ -13,14 +13,14 @@ ROOT = Path(__file__).parents[2]
 # Lower ranks know nothing of higher ones.
 RANKS = [
     ("mom_core.errors", 0),
-    ("mom_core.cache_folder", 0),
+    ("mom_core.files", 0),
     ("mom_core.sizes", 0),
     ("mom_core.config", 1),
     ("mom_core.events", 1),
-    *((f"mom_core.memory.{name}", 2) for name in ("meter", "card", "device", "host")),
-    *((f"mom_core.memory.{name}", 2) for name in ("allocator", "placement", "strategy")),
-    ("mom_core.memory.rates", 4),
-    ("mom_core.memory", 5),
+    *((f"mom_core.forecast.{name}", 2) for name in ("meter", "card", "device", "host")),
+    *((f"mom_core.forecast.{name}", 2) for name in ("allocator", "placement", "strategy")),
+    ("mom_core.hardware.known_rates", 4),
+    ("mom_core.forecast", 5),
     ("mom_core.attention", 3),
     ("mom_core.kv", 3),
     ("mom_core.native", 3),
@@ -36,8 +36,8 @@ RANKS = [
 FORBIDDEN = {
     "app/documents": {"torch", "transformers", "gradio"},
     "mom_core": {"gradio", "fastapi", "app"},
-    "app/jobs.py": {"gradio", "torch"},
-    "app/ui/view_state.py": {"gradio", "torch", "transformers"},
+    "app/workspace/jobs.py": {"gradio", "torch"},
+    "app/ui/views/run.py": {"gradio", "torch", "transformers"},
 }
 
 
@@ -81,7 +81,9 @@ def test_imports_point_one_way(path: Path) -> None:
                 assert name.split(".")[0] not in names, f"{relative}:{line} must not import {name}"
 
 
-@pytest.mark.parametrize("module", ["mom_core", "app.documents", "app.jobs", "app.ui.view_state"])
+@pytest.mark.parametrize(
+    "module", ["mom_core", "app.documents", "app.workspace.jobs", "app.ui.views.run"]
+)
 def test_light_imports(module: str) -> None:
     code = f"import {module}, sys; print('torch' in sys.modules, 'gradio' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from app.settings import Settings
-from app.tab_state import tab_state
-from app.workspace import Workspace
+from app.server.updates.tab_state import tab_state
+from app.workspace.settings import Settings
+from app.workspace.workspace import Workspace
 from mom_core.config import EngineConfig
 
 CHROMIUM = next(
@@ -50,7 +50,7 @@ def serving(model: str, config: EngineConfig | None = None) -> Iterator[Site]:
         warnings.simplefilter("ignore")
         import uvicorn
 
-        from app.server import create_app
+        from app.server.serve import create_app
 
         def load(source: str, config: Any) -> Any:
             from mom_core import Engine
@@ -150,8 +150,8 @@ def open_page(page: Any, site: Site) -> None:
 def put_answer(site: Site, answer: str) -> None:
     """An answer about the one document that is there, as if a model had given it."""
     from app.citations import find_citations
-    from app.conversation import Answered
-    from app.prompt import Turn
+    from app.prompt.prompt import Turn
+    from app.workspace.conversations import Answered
 
     (document,) = site.workspace.shelf.chosen()
     citations = tuple(find_citations(answer, [document.document]))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from app.library import DocumentInfo, Library
+from app.library.library import DocumentInfo, Library
 from tests.browser.conftest import Site
 
 

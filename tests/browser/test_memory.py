@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from app.ui import wording
+from app import wording
 from tests.browser.conftest import Site
 from tests.browser.test_page import (
     drop_by_chooser,

@@ -324,7 +324,7 @@ def test_a_page_at_rest_lets_the_browser_rest(page: Any, site: Site) -> None:
 
 
 def test_gradio_private_name_still_exists() -> None:
-    """The queue's pause between looks is set by a private name (see app/server.py)."""
+    """The queue's pause between looks is set by a private name (see app/server/serve.py)."""
     import gradio
 
     with gradio.Blocks() as demo:

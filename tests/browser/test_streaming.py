@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from app.conversation import Answered
-from app.memory_feeds import MemoryFeed, TimelineFeed
-from app.prompt import Turn
-from app.stream import Feed, feeds
-from app.workspace import Workspace
+from app.prompt.prompt import Turn
+from app.server.updates.feeds import MemoryFeed, TimelineFeed
+from app.server.updates.stream import Feed, feeds
+from app.workspace.conversations import Answered
+from app.workspace.workspace import Workspace
 from benchmarks.paced_answer import PacedAnswer, answering, at_speed
 from tests.browser.conftest import Site, empty
 
@@ -89,7 +89,7 @@ def test_bytes_do_not_grow_with_the_conversation(site: Site) -> None:
 
 def test_a_live_page_takes_less_than_5_kb_a_second(site: Site, samples: Any) -> None:
     """While a long document is read, with a document on the shelf, gauges and timeline drawn."""
-    from app.shelf import Source
+    from app.workspace.documents import Source
 
     workspace = site.workspace
     empty(workspace)

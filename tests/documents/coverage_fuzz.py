@@ -15,22 +15,22 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["app.documents", "email", "zipfile", "tarfile"]):
-    from app.documents import readers
+    from app.documents.parsing import readers
     from app.documents.parts import Job, Opened, Refused, Section, from_json, to_json
 
     # Each is imported on demand otherwise, and would escape being measured.
     with contextlib.suppress(ImportError):
-        import app.documents.archive
-        import app.documents.collection
         import app.documents.encoding
-        import app.documents.html
-        import app.documents.mail
-        import app.documents.notebook
-        import app.documents.office.book
-        import app.documents.office.opendocument
-        import app.documents.office.slides
-        import app.documents.office.word
-        import app.documents.text  # noqa: F401
+        import app.documents.folders.archive
+        import app.documents.folders.collection
+        import app.documents.formats.html
+        import app.documents.formats.mail
+        import app.documents.formats.notebook
+        import app.documents.formats.office.book
+        import app.documents.formats.office.opendocument
+        import app.documents.formats.office.slides
+        import app.documents.formats.office.word
+        import app.documents.formats.text  # noqa: F401
 
 from tests.documents.test_fuzz import SEEDS
 

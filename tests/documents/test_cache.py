@@ -25,13 +25,13 @@ from app.documents import (
 from app.documents import cache as cache_module
 from app.documents.cache import document_from_bytes, document_to_bytes, key_of
 from app.documents.parts import Job
-from app.prompt import tokenize
-from app.text_encoder import TextEncoder
+from app.prompt.prompt import tokenize
+from app.prompt.text_encoder import TextEncoder
 from tests.documents import make
 from tests.documents.test_pdf import body
 
 # The package names its function as its module.
-reading = sys.modules["app.documents.read"]
+reading = sys.modules["app.documents.parsing.read"]
 
 
 def count_readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -8,8 +8,8 @@ import pytest
 from lxml import etree
 
 from app.documents import read
-from app.documents.html import html_to_text
-from app.documents.office.formulas import OMML, math_formula, word_formula
+from app.documents.formats.html import html_to_text
+from app.documents.formats.office.formulas import OMML, math_formula, word_formula
 from tests.documents import make
 
 

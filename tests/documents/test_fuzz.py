@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from app.documents import Limits, read
 from app.documents.encoding import decode_text, find_encoding
+from app.documents.parsing.readers import read_job
 from app.documents.parts import Job, Opened, Refused, Section, from_json, to_json
-from app.documents.readers import read_job
 from mom_core.errors import DocumentError
 from tests.documents import make
 from tests.documents.test_kinds import ODP, ODT

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from app.documents import LeftOut, Limits, ReadOptions, Section, parse_limits, read, stream
-from app.documents.collection import read_entries
-from app.documents.folder import FOLDER_NOT_SENT, MANIFEST
+from app.documents.folders.collection import read_entries
+from app.documents.folders.folder import FOLDER_NOT_SENT, MANIFEST
+from app.documents.folders.selection import Entry
+from app.documents.parsing.readers import read_file, read_job
 from app.documents.parts import Job, Refused
-from app.documents.readers import read_file, read_job
-from app.documents.selection import Entry
 from mom_core.errors import DocumentError, InvalidSetting
 from tests.documents import make
 from tests.documents.make import Text
@@ -399,7 +399,7 @@ def test_a_process_that_dies_or_hangs_costs_one_page(
     """The reading goes on behind the page at which a parsing process died."""
     code = f"""
 import os, time
-import app.documents.pdf.pdfium as module
+import app.documents.formats.pdf.pdfium as module
 read_page = module.PdfiumFile.read_page
 module.PdfiumFile.read_page = lambda self, n: {act} if n == 3 else read_page(self, n)
 """
@@ -469,7 +469,7 @@ def test_time_is_limited_but_not_the_reader_s_own(tmp_path: Path) -> None:
 def test_long_documents_are_shared_and_stay_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading = sys.modules["app.documents.read"]
+    reading = sys.modules["app.documents.parsing.read"]
     starts: list[int] = []
     start = reading._Reading._start  # type: ignore[attr-defined]
 

@@ -12,13 +12,13 @@ import pypdfium2
 import pytest
 
 from app.documents import Document, DocumentLocked, Health, ReadOptions, Section, read, receipt
+from app.documents.formats.pdf.columns import find_columns
+from app.documents.formats.pdf.hyphens import text_of, vocabulary
+from app.documents.formats.pdf.lines import Line, PageLines
+from app.documents.formats.pdf.pdfium import Damaged, PdfiumFile
 from app.documents.pages import page_numbers
+from app.documents.parsing.readers import read_job
 from app.documents.parts import Job
-from app.documents.pdf.columns import find_columns
-from app.documents.pdf.hyphens import text_of, vocabulary
-from app.documents.pdf.lines import Line, PageLines
-from app.documents.pdf.pdfium import Damaged, PdfiumFile
-from app.documents.readers import read_job
 from mom_core.errors import DocumentError
 from tests.documents import make
 from tests.documents.make import Text

@@ -38,7 +38,7 @@ def test_no_temporary_file_stays(
 def make_crash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, condition: str) -> None:
     code = f"""
 import os
-import app.documents.pdf.pdfium as module
+import app.documents.formats.pdf.pdfium as module
 read_page = module.PdfiumFile.read_page
 def crash(self, n):
     return os._exit(139) if {condition} else read_page(self, n)

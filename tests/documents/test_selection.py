@@ -9,9 +9,9 @@ from typing import BinaryIO
 import pytest
 
 from app.documents import Document, Limits, ReadOptions, read, receipt
+from app.documents.folders.selection import Entry, select
 from app.documents.language import language_of
 from app.documents.secrets import secret_by_name, secret_in_text
-from app.documents.selection import Entry, select
 from app.documents.tree import tree_header
 from mom_core.errors import DocumentError
 from tests.documents import make

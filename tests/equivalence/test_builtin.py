@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from app.documents import read
-from app.prompt import PromptBuilder
+from app.prompt.prompt import PromptBuilder
 from mom_core import Engine, EngineConfig
 from mom_core.model.load import load_model
 from tests.equivalence.models import plain_greedy, plain_logits, relative_error

@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 import torch
 
-import mom_core.model.hf_seam as hf_seam
+import mom_core.model.seam.decoder as hf_seam
 from mom_core import Engine, EngineConfig
 from mom_core.generate.sampling import Sampler
 from mom_core.kv.state import LayerState

@@ -30,7 +30,7 @@ ERRORS = {
 @pytest.fixture(autouse=True)
 def quick_collection() -> Iterator[None]:
     """Collecting the garbage of all that tests have loaded takes longer than a whole run."""
-    with mock.patch("mom_core.kv.pressure.gc.collect"):
+    with mock.patch("mom_core.kv.oom.gc.collect"):
         yield
 
 

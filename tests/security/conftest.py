@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.server import Access
+from app.server.serve import Access
 from mom_core.errors import InvalidSetting
 
 HERE = "127.0.0.1:7860"
@@ -38,7 +38,7 @@ class Server:
         with warnings.catch_warnings():
             # Gradio's own imports warn of things to come.
             warnings.simplefilter("ignore")
-            from app.server import create_app
+            from app.server.serve import create_app
 
             async def build() -> Any:
                 return create_app(workspace, lambda: self.is_closing, access)
@@ -68,7 +68,7 @@ def workspace() -> Iterator[Any]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from app.workspace import Workspace
+        from app.workspace.workspace import Workspace
 
         workspace = Workspace(no_model, "smollm2-135m")
     yield workspace
@@ -101,7 +101,7 @@ def all_routes(app: Any) -> set[tuple[str, str]]:
 
     while not hasattr(app, "routes"):
         app = app._app
-    walk(app.routes, "")
+    walk(app.server.routes.router, "")
     return found
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.access_options import access_from
-from app.admission import Admission
-from app.server import Access
+from app.cli.access_options import access_from
+from app.server.admission import Admission
+from app.server.serve import Access
 from mom_core.errors import InvalidSetting
 from tests.security.conftest import Server, all_routes
 
@@ -151,7 +151,7 @@ def test_it_says_in_red_that_other_machines_can_reach_it(
 ) -> None:
     import click
 
-    import app.server as module
+    import app.server.serve as module
 
     def stop(*_: Any) -> Any:
         raise InvalidSetting("Far enough.")

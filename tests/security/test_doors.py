@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from app.request_limits import BODY_BYTES_MAX, RequestLimits, is_closed
+from app.server.request_limits import BODY_BYTES_MAX, RequestLimits, is_closed
 from tests.security.conftest import HERE, ROOT, Server, all_routes
 
 FOREIGN = {

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.server import Access
+from app.server.serve import Access
 from tests.security.conftest import Server
 
 CHROMIUM = next(
@@ -86,8 +86,8 @@ def tab() -> Iterator[Any]:
 
 def test_hostile_names_texts_and_answers_stay_text(workspace: Any, tab: Any) -> None:
     from app.citations import find_citations
-    from app.conversation import Answered
-    from app.prompt import Turn
+    from app.prompt.prompt import Turn
+    from app.workspace.conversations import Answered
 
     server = Server(workspace)
     batch = uuid.uuid4().hex

@@ -38,8 +38,8 @@ socket.getaddrinfo = watched_lookup
 WHOLE_RUN = """
 import sys, time, uuid
 from pathlib import Path
-from app.server import create_app
-from app.workspace import Workspace
+from app.server.serve import create_app
+from app.workspace.workspace import Workspace
 from tests.security.conftest import Server
 def load(source, config):
     from mom_core.engine import Engine

@@ -213,14 +213,24 @@ def _upper(node: ast.expr) -> bool:
 
 def outward() -> list[Path]:
     """Modules that take names from requests: those that know FastAPI, and what they hand on to."""
-    handed = ("app/shelf.py", "app/uploads.py", "app/guard.py", "app/admission.py")
+    handed = (
+        "app/workspace/documents.py",
+        "app/workspace/uploads.py",
+        "app/server/guard.py",
+        "app/server/admission.py",
+    )
     knows = [path for path in SOURCES if "fastapi" in path.read_text("utf-8")]
     return sorted({*knows, *(ROOT / name for name in handed)})
 
 
 def test_one_place_makes_paths_of_names_from_outside() -> None:
     names = {path.relative_to(ROOT).as_posix() for path in outward()}
-    assert {"app/routes.py", "app/document_routes.py", "app/uploads.py", "app/shelf.py"} <= names
+    assert {
+        "app/server/routes/router.py",
+        "app/server/routes/documents.py",
+        "app/workspace/uploads.py",
+        "app/workspace/documents.py",
+    } <= names
     assert [
         line for path in outward() for line in path_makers(path) if not _of_this_program(line)
     ] == []
@@ -251,8 +261,8 @@ def test_a_path_made_elsewhere_would_be_found(tmp_path: Path, code: str) -> None
 SWITCHES = """
 import os
 import app
-import app.cli
-import app.server
+import app.cli.main
+import app.server.serve
 import gradio.analytics
 import huggingface_hub.constants as hub
 assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"

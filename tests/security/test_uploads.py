@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-import app.uploads
-from app.uploads import Uploads, new_upload_folder
+import app.workspace.uploads
+from app.workspace.uploads import Uploads, new_upload_folder
 from mom_core.errors import DocumentError
 from tests.security.conftest import HERE, Server
 
@@ -146,20 +146,20 @@ def test_a_folder_of_10_000_files(server: Server) -> None:
 
 def test_limits_of_uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uploads = Uploads(tmp_path)
-    monkeypatch.setattr(app.uploads, "_BATCH_BYTES_MAX", 1024**3)
+    monkeypatch.setattr(app.workspace.uploads, "_BATCH_BYTES_MAX", 1024**3)
     batch = uuid.uuid4().hex
     uploads.place(batch, "a").write_bytes(b"x")
     uploads.count(batch, 1024**3)
     with pytest.raises(DocumentError, match="More than 1 GiB were dropped at once"):
         uploads.count(batch, 1)
-    monkeypatch.setattr(app.uploads, "_FILES_MAX", 1)
+    monkeypatch.setattr(app.workspace.uploads, "_FILES_MAX", 1)
     with pytest.raises(DocumentError, match="holds more than 1 files"):
         uploads.place(batch, "b")
-    monkeypatch.setattr(app.uploads, "_BATCHES_MAX", 1)
+    monkeypatch.setattr(app.workspace.uploads, "_BATCHES_MAX", 1)
     with pytest.raises(DocumentError, match="1 uploads have begun and not ended"):
         uploads.place(uuid.uuid4().hex, "a")
     # Those whose tab is long gone make room.
-    monkeypatch.setattr(app.uploads, "_IDLE_SECONDS_MAX", -1.0)
+    monkeypatch.setattr(app.workspace.uploads, "_IDLE_SECONDS_MAX", -1.0)
     uploads.place(uuid.uuid4().hex, "a")
     assert not files_below(tmp_path)
     for number in ("", "x" * 32, "A" * 32, "../" * 10 + "ab", "0" * 31):
@@ -205,7 +205,7 @@ def test_uploads_are_deleted_when_the_program_ends() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from app.workspace import Workspace
+        from app.workspace.workspace import Workspace
     from tests.security.conftest import no_model
 
     workspace = Workspace(no_model, "smollm2-135m")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.citations import find_citations
-from app.cli import _way_out
+from app.cli.main import _way_out
 from app.documents import Document, Section, read
 
 
@@ -22,7 +22,7 @@ def mom(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_needs_no_torch() -> None:
-    code = "import sys, app.cli; assert not {'torch', 'gradio', 'transformers'} & set(sys.modules)"
+    code = "import sys, app.cli.main; assert not {'torch', 'gradio', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert "ask" in mom("--help").stdout
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from app.citations import Citation
-from app.conversation import Answered, Conversations, export
-from app.prompt import Turn
+from app.prompt.prompt import Turn
+from app.workspace.conversations import Answered, Conversations, export
 from mom_core.errors import InvalidSetting
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-import mom_core.model.cpu_linear as cpu_linear
-import mom_core.model.hf_seam as hf_seam
+import mom_core.model.seam.decoder as hf_seam
+import mom_core.native.linear as cpu_linear
 from mom_core import Engine, EngineConfig
 from tests.equivalence.models import make_model, make_prompt, plain_logits
 

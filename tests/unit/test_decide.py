@@ -7,9 +7,10 @@ import functools
 import pytest
 from transformers import AutoConfig
 
+from benchmarks.paper.simulate import recurrent_bytes
 from mom_core import Engine, EngineConfig, OutOfMemory
-from mom_core.memory.compare import compare
-from mom_core.memory.decide import (
+from mom_core.forecast.capacity import Room
+from mom_core.forecast.choose import (
     DEVICE_SHARE,
     Asked,
     Candidate,
@@ -19,11 +20,10 @@ from mom_core.memory.decide import (
     decide,
     longest_context_tokens,
 )
-from mom_core.memory.placement import Room
-from mom_core.memory.plan import forecast_memory
-from mom_core.memory.shape import ModelShape
-from mom_core.memory.simulate import recurrent_bytes
-from mom_core.memory.strategy import Strategy
+from mom_core.forecast.compare import compare
+from mom_core.forecast.peak_bytes import forecast_memory
+from mom_core.forecast.shape import ModelShape
+from mom_core.forecast.strategy import Strategy
 from mom_core.model.catalogue import catalogue
 from tests.equivalence.models import make_model, make_prompt, plain_logits, relative_error
 

@@ -21,12 +21,12 @@ import pytest
 import torch
 
 from mom_core import Engine, EngineConfig, InvalidSetting, OutOfMemory
+from mom_core.forecast.capacity import Room
+from mom_core.forecast.choose import HOST_SHARE, Decision, Refusal
+from mom_core.forecast.peak_bytes import forecast_memory
+from mom_core.forecast.strategy import Strategy
+from mom_core.hardware.host import status_bytes
 from mom_core.kv.mapped import MappedFiles
-from mom_core.memory.decide import HOST_SHARE, Decision, Refusal
-from mom_core.memory.host import status_bytes
-from mom_core.memory.placement import Room
-from mom_core.memory.plan import forecast_memory
-from mom_core.memory.strategy import Strategy
 from tests.equivalence.models import (
     make_model,
     make_prompt,

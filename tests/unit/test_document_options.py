@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.testing import CliRunner
 
-from app.document_options import document_options
+from app.cli.document_options import document_options
 from app.documents import DEFAULT_LIMITS, DEFAULT_OPTIONS, Limits, ReadOptions
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from array import array
 
 from app.documents import Document, Section
-from app.fitting import fit
-from app.prompt import TokenizedDocument
+from app.prompt.fitting import fit
+from app.prompt.prompt import TokenizedDocument
 
 
 def tokenized(name: str, *texts: str) -> TokenizedDocument:

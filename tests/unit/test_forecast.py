@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from app.forecast import (
+from app.prompt.prompt import Span
+from app.server.updates.feeds import ForecastFeed, WorkFeed
+from app.ui.views.forecast import change, forecast_view, meter_view, work_view
+from app.workspace.forecasts import (
     AtWork,
     Compared,
     Forecast,
@@ -19,12 +22,9 @@ from app.forecast import (
     compare,
     place_at,
 )
-from app.memory_feeds import ForecastFeed, WorkFeed
-from app.prompt import Span
-from app.ui.forecast_view import change, forecast_view, meter_view, work_view
 from mom_core.events import Finished, PrefillProgress
-from mom_core.memory.outlook import Outlook
-from mom_core.memory.strategy import Strategy
+from mom_core.forecast.forecast import Outlook
+from mom_core.forecast.strategy import Strategy
 
 GIB = 2**30
 PARTS = PromptParts(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.guard import Guard
+from app.server.guard import Guard
 
 
 def ask(headers: dict[str, str], kind: str = "http") -> list[Any]:

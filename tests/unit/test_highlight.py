@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from app.ui.highlight import highlighted
+from app.ui.views.highlight import highlighted
 
 CODE = '# note\nclass Tide:\n    def rise(self):\n        return "up" + str(42)\n'
 

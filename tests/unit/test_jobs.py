@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 
-from app.jobs import Failed, Job, Stopped, Worker
+from app.workspace.jobs import Failed, Job, Stopped, Worker
 from mom_core.errors import MomError
 from mom_core.events import Event, PrefillProgress, Token
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from app.keeping import Keeping
-from app.library import DocumentInfo, Library
+from app.library.library import DocumentInfo, Library
+from app.library.reuse import Keeping
 from mom_core import Engine, EngineConfig, Finished, InvalidSetting, PrefillProgress, Token
 from tests.equivalence.models import make_prompt, plain_greedy, shared_model
 from tests.unit.test_snapshot import damage
@@ -75,7 +75,7 @@ def test_a_longer_prompt_takes_the_place_of_what_it_goes_on_with(keeping: Keepin
 def test_the_best_of_many_is_found_by_reading_the_ids_of_one(
     keeping: Keeping, monkeypatch: Any
 ) -> None:
-    from app import library as module
+    from app.library import library as module
 
     beginning = make_prompt(260)
     for common in (70, 200, 140):
@@ -230,7 +230,7 @@ def test_the_quota_evicts_what_was_used_least_recently(keeping: Keeping) -> None
 def test_clocks_that_jump_change_nothing(keeping: Keeping, monkeypatch: Any) -> None:
     import datetime
 
-    from app import library as module
+    from app.library import library as module
 
     class Jumps(datetime.datetime):
         @classmethod
@@ -265,7 +265,7 @@ def test_two_processes_share_a_library(tmp_path: Path) -> None:
     program = (
         "import sys, random\n"
         "from pathlib import Path\n"
-        "from app.library import Library\n"
+        "from app.library.library import Library\n"
         "from mom_core import InvalidSetting\n"
         "library, state = Library(Path(sys.argv[1])), random.Random(3)\n"
         "print('ready', flush=True)\n"
@@ -313,7 +313,7 @@ def test_foreign_files_in_the_folder_harm_nothing(keeping: Keeping) -> None:
 
 
 def test_what_cannot_be_kept_is_told_once(keeping: Keeping, monkeypatch: Any) -> None:
-    from mom_core.kv import snapshot
+    from mom_core.snapshot import write as snapshot
 
     def failing(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("the pages are mad")
@@ -346,7 +346,7 @@ def test_random_damage_never_gives_a_wrong_answer(tmp_path: Path) -> None:
 def test_the_command_lists_renames_verifies_and_forgets(tmp_path: Path) -> None:
     from click.testing import CliRunner
 
-    from app.cli import cli
+    from app.cli.main import cli
 
     answer(Keeping(Library(tmp_path)), make_prompt(200))
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from app.keeping import Keeping
-from app.library import Library
-from app.library_routes import library_routes
+from app.library.library import Library
+from app.library.reuse import Keeping
+from app.server.routes.library import library_routes
 from tests.equivalence.models import make_prompt
 from tests.unit.test_library import answer
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from app.shelf import Source
-from app.workspace import Workspace
+from app.workspace.documents import Source
+from app.workspace.workspace import Workspace
 from benchmarks.long_model import make_document, make_long_model
 from mom_core import Engine, EngineConfig
 from mom_core.events import Finished

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from app.memory_feeds import MemoryFeed, TimelineFeed, _row
-from app.memory_history import POINTS, MemoryHistory, Now
-from app.stream import TICK_SECONDS
+from app.server.updates.feeds import MemoryFeed, TimelineFeed, _row
+from app.server.updates.stream import TICK_SECONDS
+from app.workspace.memory_timeline import POINTS, MemoryHistory, Now
 from mom_core.events import Adapted, Event
 from tests.unit.test_view_state import sample
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from app.citations import find_citations
-from app.conversation import Answered
 from app.documents import Document, Section
-from app.prompt import Turn
-from app.ui.messages import messages
+from app.prompt.prompt import Turn
+from app.ui.views.messages import messages
+from app.workspace.conversations import Answered
 
 DOCUMENT = Document(
     "a.pdf",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mom_core import Engine, EngineConfig, Meter, Token
-from mom_core.memory.card import Card, MetalCard, find_card
+from mom_core.hardware.gpu import Card, MetalCard, find_card
 from tests.equivalence.models import make_prompt, shared_model
 
 GIB = 2**30

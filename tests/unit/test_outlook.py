@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from mom_core import Engine, EngineConfig
-from mom_core.memory import rates
-from mom_core.memory.outlook import Outlook
-from mom_core.memory.placement import Room
-from mom_core.memory.rates import Rates
+from mom_core.forecast import rates
+from mom_core.forecast.capacity import Room
+from mom_core.forecast.forecast import Outlook
+from mom_core.hardware.known_rates import Rates
 from tests.equivalence.models import shared_model
 
 RATES = Rates(

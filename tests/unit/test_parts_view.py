@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.documents import Chapter, Document, Health, Section
-from app.parts_view import Cell, cells, parts_view, runs, unticked
-from app.prompt import TokenizedDocument
+from app.prompt.prompt import TokenizedDocument
+from app.workspace.parts import Cell, cells, parts_view, runs, unticked
 from mom_core.errors import InvalidSetting
 
 

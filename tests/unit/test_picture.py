@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.documents.pdf.picture import Request, draw
+from app.documents.formats.pdf.picture import Request, draw
 from mom_core.errors import DocumentError
 from tests.documents import make
 from tests.documents.make import Text

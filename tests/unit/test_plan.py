@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, PretrainedConfig
 
-from mom_core.memory.plan import forecast_memory
-from mom_core.memory.shape import ModelShape
-from mom_core.memory.simulate import RecurrentBytes, recurrent_bytes, simulate
-from mom_core.memory.strategy import STRATEGY_NAMES, Strategy
+from benchmarks.paper.simulate import RecurrentBytes, recurrent_bytes, simulate
+from mom_core.forecast.peak_bytes import forecast_memory
+from mom_core.forecast.shape import ModelShape
+from mom_core.forecast.strategy import STRATEGY_NAMES, Strategy
 from mom_core.model.catalogue import catalogue
 
 # Four layers of a model show all that a layer takes, and its KV and weights count for more than

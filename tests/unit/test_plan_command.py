@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from app.cli import cli
+from app.cli.main import cli
 from mom_core.errors import MomError
 from mom_core.model.catalogue import catalogue
 
@@ -99,7 +99,7 @@ def test_a_config_file_will_do(tmp_path: Path) -> None:
 
 
 def test_without_sizes_it_is_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_core.memory.host.host_free_bytes", lambda *_: 7 * 2**30)
+    monkeypatch.setattr("mom_core.hardware.host.host_free_bytes", lambda *_: 7 * 2**30)
     text = mom_plan("--model", "smollm2-135m", "--tokens", "1000")
     assert "no GPU: the device is the host, host 7.0 GiB free, disk " in text.splitlines()[1]
     assert "Minutes are not told" not in text
@@ -142,7 +142,7 @@ def test_mistakes_get_one_sentence(arguments: list[str], words: str) -> None:
 def test_every_recommended_model_says_what_its_config_says() -> None:
     from transformers import AutoConfig
 
-    from mom_core.memory.shape import ModelShape
+    from mom_core.forecast.shape import ModelShape
 
     for name, entry in catalogue().items():
         shape = ModelShape.of_config(AutoConfig.for_model(**entry.config), name)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.documents import Document, Section
-from app.prompt import PromptBuilder, Turn
+from app.prompt.prompt import PromptBuilder, Turn
 
 pytestmark = pytest.mark.builtin
 MARKS = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from app.library import Library
-from app.stream import Feed, feeds
-from app.uploads import Uploads
-from app.workspace import Workspace
+from app.library.library import Library
+from app.server.updates.stream import Feed, feeds
+from app.workspace.uploads import Uploads
+from app.workspace.workspace import Workspace
 from benchmarks.long_model import make_long_model
 from mom_core import Context, Engine, EngineConfig, MomError
 from mom_core.kv.store import LayerKV

@@ -17,9 +17,9 @@ from typing import Any
 import pypdf
 import pytest
 
-from app import read_command
+from app.cli import read as read_command
 from app.documents import DEFAULT_LIMITS, DEFAULT_OPTIONS, Document, Health, Section
-from app.prompt import TokenizedDocument
+from app.prompt.prompt import TokenizedDocument
 from mom_core.errors import DocumentError
 from tests.documents import make
 from tests.documents.test_pdf import body
@@ -27,10 +27,10 @@ from tests.documents.test_pdf import body
 NO_TORCH = """
 import sys
 import time
-import app.cli
+import app.cli.main
 sys.argv = ["mom", "read", *sys.argv[1:]]
 try:
-    app.cli.main()
+    app.cli.main.main()
 finally:
     assert not {"torch", "transformers", "gradio"} & set(sys.modules), "mom read drags in torch"
 """
@@ -97,8 +97,8 @@ def test_what_was_left_out_is_told_with_secrets_first(tmp_path: Path) -> None:
 def test_tokens_are_those_of_the_prompt(samples: Path, builtin_engine: object) -> None:
 
     from app.documents import read
-    from app.prompt import PromptBuilder, tokenize
-    from app.tokenizer_files import load_encoder
+    from app.prompt.prompt import PromptBuilder, tokenize
+    from app.prompt.tokenizer_files import load_encoder
 
     engine: Any = builtin_engine
     document = read(samples / "observatory-handbook.pdf")
@@ -215,7 +215,7 @@ def test_several_files_are_read_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
 def test_interrupting_ends_it_at_once(tmp_path: Path) -> None:
     code = b"""
 import time
-import app.documents.pdf.pdfium as module
+import app.documents.formats.pdf.pdfium as module
 read_page = module.PdfiumFile.read_page
 module.PdfiumFile.read_page = lambda self, n: time.sleep(99) if n == 40 else read_page(self, n)
 """

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from app.chat_routes import chat_routes
-from app.document_routes import document_routes
-from app.library_routes import library_routes
-from app.refusals import Route
-from app.routes import routes
+from app.server.routes.chats import chat_routes
+from app.server.routes.documents import document_routes
+from app.server.routes.library import library_routes
+from app.server.routes.refusals import Route
+from app.server.routes.router import routes
 from tests.documents import make
 from tests.documents.test_pdf import body
 from tests.unit.test_shelf import Words
@@ -26,7 +26,7 @@ class NoModel:
     """As much of a workspace as the routes need."""
 
     def __init__(self, folder: Path) -> None:
-        from app.shelf import Shelf
+        from app.workspace.documents import Shelf
 
         self.folder = folder
         self.shelf = Shelf(folder, lambda: None)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.asgi import Message
-from app.server import bind
-from app.ui.early_script import EarlyScript
+from app.server.asgi import Message
+from app.server.early_script import EarlyScript
+from app.server.serve import bind
 from mom_core.errors import InvalidSetting
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.settings import PRESETS, Settings
+from app.workspace.settings import PRESETS, Settings
 from mom_core.config import EngineConfig
 from mom_core.errors import InvalidSetting
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from app.documents import Document, Limits
-from app.prompt import TokenizedDocument
-from app.shelf import Shelf, Source
+from app.prompt.prompt import TokenizedDocument
+from app.workspace.documents import Shelf, Source
 from mom_core.errors import InvalidSetting
 from tests.documents import make
 from tests.documents.test_pdf import body

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from app.interrupts import sigterm_is_an_exception
-from app.library import Library
+from app.library.library import Library
 from benchmarks.long_model import make_document, make_long_model
 
 TOKENS = 60_000

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from mom_core.memory.simulate import Moment, Simulation, simulate, track
-from mom_core.memory.strategy import STRATEGY_NAMES, Strategy
+from benchmarks.paper.simulate import Moment, Simulation, simulate, track
+from mom_core.forecast.strategy import STRATEGY_NAMES, Strategy
 from tests.equivalence.models import make_model
 
 # Covered: grouped heads; a recurrent state; windows, soft-caps (dense scores), sinks and experts, a

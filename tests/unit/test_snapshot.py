@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from mom_core import Engine, EngineConfig, PrefillProgress, SnapshotUnusable
-from mom_core.generate.keeping import ReadingKeeper
-from mom_core.kv.snapshot import MANIFEST, block_digests, check_files, read_manifest
+from mom_core.generate.checkpoint import ReadingKeeper
 from mom_core.kv.store import LayerKV
+from mom_core.snapshot.write import MANIFEST, block_digests, check_files, read_manifest
 from tests.equivalence.models import make_model, make_prompt, plain_greedy, shared_model
 from tests.equivalence.test_unfinished import contents
 
@@ -211,7 +211,7 @@ def test_saving_goes_on_while_the_context_changes(tmp_path: Path, monkeypatch: A
     """The writer is slowed down, and everything happens to the context meanwhile."""
     import threading
 
-    from mom_core.kv import snapshot
+    from mom_core.snapshot import write as snapshot
 
     may_write = threading.Event()
     write = snapshot.write_tensors
@@ -237,7 +237,7 @@ def test_saving_goes_on_while_the_context_changes(tmp_path: Path, monkeypatch: A
 
 
 def test_a_full_disk_costs_only_the_keeping(tmp_path: Path, monkeypatch: Any) -> None:
-    from mom_core.kv import tensor_file
+    from mom_core.snapshot import tensor_file
 
     engine = Engine(shared_model("llama"), config=CONFIG)
     prompt = make_prompt(64)
@@ -274,8 +274,8 @@ def test_any_failure_of_keeping_is_told_and_costs_only_the_keeping(
     error: Exception, words: str, fails: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """In the thread that writes, and in the reading's own that writes a checkpoint."""
-    from mom_core.generate import keeping
-    from mom_core.kv import snapshot
+    from mom_core.generate import checkpoint as keeping
+    from mom_core.snapshot import write as snapshot
 
     def failing(*args: Any, **kwargs: Any) -> Any:
         raise error
@@ -311,11 +311,11 @@ def test_checkpoints_cost_a_hundredth_of_the_reading(tmp_path: Path, monkeypatch
     """Of a long reading by a clock of our own, on a disk whose speed changes."""
     from types import SimpleNamespace
 
-    from mom_core.generate import keeping
-    from mom_core.kv.snapshot import SnapshotWriter
+    from mom_core.generate import checkpoint as keeping
     from mom_core.kv.store import KVStore
     from mom_core.kv.tiers import device_tier
     from mom_core.kv.transfer import HiddenStates, Lanes
+    from mom_core.snapshot.write import SnapshotWriter
 
     cpu, layers = torch.device("cpu"), 300
     now, spent, written_at = [0.0], [0.0], list[int]()

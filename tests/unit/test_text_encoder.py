@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import app.text_encoder as module
+import app.prompt.text_encoder as module
 from app.documents import DiskCache, Document, Section
-from app.prompt import tokenize
-from app.text_encoder import TextEncoder
+from app.prompt.prompt import tokenize
+from app.prompt.text_encoder import TextEncoder
 
 pytestmark = pytest.mark.builtin
 

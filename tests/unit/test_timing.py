@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from app import timing
 from mom_core import Engine
 from mom_core.events import Finished
-from mom_core.memory import rates
-from mom_core.memory.decide import Asked, Decision, Machine, decide, ranking
-from mom_core.memory.duration import corrected, forecast_duration, rates_for
-from mom_core.memory.plan import forecast_memory
-from mom_core.memory.strategy import Strategy
+from mom_core.forecast import learn as timing
+from mom_core.forecast import rates
+from mom_core.forecast.choose import Asked, Decision, Machine, decide, ranking
+from mom_core.forecast.peak_bytes import forecast_memory
+from mom_core.forecast.seconds import corrected, forecast_duration, rates_for
+from mom_core.forecast.strategy import Strategy
 from tests.equivalence.models import shared_model
 
 CPU = torch.device("cpu")

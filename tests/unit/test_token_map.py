@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from app.prompt import Span
-from app.shelf import Cell
-from app.token_map import CELLS_MAX, token_map
+from app.prompt.prompt import Span
+from app.workspace.documents import Cell
+from app.workspace.token_map import CELLS_MAX, token_map
 
 
 def spans(*pieces: tuple[int, int]) -> list[Span]:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from mom_core.memory.plan import forecast_memory
-from mom_core.memory.shape import ModelShape
-from mom_core.memory.simulate import simulate, track
-from mom_core.memory.strategy import STRATEGY_NAMES, Strategy
-from mom_core.model.hf_seam import HFSeam
+from benchmarks.paper.simulate import simulate, track
+from mom_core.forecast.peak_bytes import forecast_memory
+from mom_core.forecast.shape import ModelShape
+from mom_core.forecast.strategy import STRATEGY_NAMES, Strategy
+from mom_core.model.seam.decoder import HFSeam
 
 
 def small_model(layers: int = 3) -> LlamaForCausalLM:

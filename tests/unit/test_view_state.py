@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from app.jobs import Failed, Stopped
-from app.ui import view_state, wording
-from app.ui.markdown import plain_markdown, safe_markdown
-from app.ui.view_state import Asked, DocumentState, RunView, apply, waiting
+from app import wording
+from app.ui.views import run as view_state
+from app.ui.views.markdown import plain_markdown, safe_markdown
+from app.ui.views.run import Asked, DocumentState, RunView, apply, waiting
+from app.workspace.jobs import Failed, Stopped
 from mom_core.events import Finished, MemorySample, PrefillProgress, Token
 
 GIB = 2**30

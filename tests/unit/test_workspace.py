@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from app.conversation import Conversations
-from app.library import Library
-from app.shelf import Source
-from app.tab_state import tab_state
-from app.workspace import Workspace
+from app.library.library import Library
+from app.server.updates.tab_state import tab_state
+from app.workspace.conversations import Conversations
+from app.workspace.documents import Source
+from app.workspace.workspace import Workspace
 from benchmarks.long_model import make_long_model
 from mom_core import Engine
 from mom_core.errors import InvalidSetting, ModelUnavailable, MomError

@@ -7,8 +7,8 @@ from typing import Any
 import gradio as gr
 
 from app.ui.component import markup
-from app.ui.messages import messages
-from app.workspace import Workspace
+from app.ui.views.messages import messages
+from app.workspace.workspace import Workspace
 
 _QUICK: dict[str, Any] = {
     "queue": False,

@@ -8,9 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from app.settings import OFFLOADS, PRESETS, Settings
 from app.ui.component import markup
-from app.workspace import Workspace
+from app.workspace.settings import OFFLOADS, PRESETS, Settings
+from app.workspace.workspace import Workspace
 from mom_core.errors import MomError
 
 # Only what goes through Gradio's queue can show a warning.

@@ -162,7 +162,7 @@ const openCitation = async (turn, number) => {
   else if (one) tell(words.NOT_THERE);
 };
 
-// Links in finished answers are ours, known by their addresses (see app/ui/messages.py).
+// Links in finished answers are ours, known by their addresses (see app/ui/views/messages.py).
 const LINK = /^#(cite|edit|copy|again)-(\d+)(?:-(\d+))?$/;
 document.addEventListener("click", (e) => {
   const link = e.target.closest?.("#history a[href]");

@@ -1,5 +1,5 @@
 /* Every word that the page's scripts say, in one place. Those that depend on figures of the engine
-   come from app/ui/wording.py. */
+   come from app/wording.py. */
 export const MODEL_FAILED = "could not be loaded: choose another";
 export const PAUSE = "Pause";
 export const RESUME = "Go on";

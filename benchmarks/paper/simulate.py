@@ -1,0 +1,620 @@
+"""Simulation: the engine's real code, and plain transformers, on tensors without contents.
+
+Under `FakeTensorMode` every operation gives a tensor of the right shape and none of the bytes, so
+a prefill of 455,000 tokens through an 8B model runs in seconds on any machine, without weights and
+without a GPU. `MemoryTracker`, a dispatch mode, sees each storage come and go and keeps the bytes
+by tier (device, host, disk) and kind (weights, KV, hidden, activations, logits), with peaks and a
+timeline. On which tier a storage lies is a property the tracker gives it, not `tensor.device`:
+fake tensors of a GPU cannot be made without one. `track` does the same with real tensors.
+
+Not counted: what an allocator rounds up or leaves unused, the CUDA context, libraries' own
+workspaces. Kernels count as what they return (flash attention: output and log-sum-exp).
+
+Source: ours.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers.cache_utils import Cache, DynamicCache
+
+from mom_core.attention import attention_as_on
+from mom_core.config import TierName
+from mom_core.forecast.strategy import Strategy
+from mom_core.forecast.tier_bytes import TierBytes
+from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
+from mom_core.kv.decode_kv import DecodeKV
+from mom_core.kv.store import KVStore
+from mom_core.kv.tiers import Tier
+from mom_core.kv.transfer import LayerStage
+from mom_core.mini_sequence import saving
+from mom_core.model.seam.decoder import HFSeam, LayerCall, StateCacheLayer, segment_cache
+from mom_core.model.work import layer_shapes
+from mom_core.native import without_kernels
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+Kind = Literal["weights", "KV", "hidden", "activations", "logits", "ids"]
+Phase = Literal["load", "prefill", "decode"]
+BytesByKind = dict[Kind, int]
+
+# Answer tokens after the prompt: the first still sees prefill's leftovers, the second does not.
+_DECODE_STEPS = 2
+# Long enough that what grows with the chunk is what counts.
+_RECURRENT_CHUNKS = (1024, 2048)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment(TierBytes[Kind]):
+    """The highest use within one step of a run, each tier's when that tier held most.
+
+    Args:
+        phase: of the run.
+        layer: that was running, None between layers.
+    """
+
+    phase: Phase
+    layer: int | None
+
+
+@dataclass(slots=True)
+class _Storage:
+    n_bytes: int
+    tier: TierName
+    kind: Kind
+    watch: weakref.ref[Any]
+
+
+class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
+    """Bytes of all storages that come into being inside, until they are gone."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._storages: dict[int, _Storage] = {}
+        self._now: dict[TierName, BytesByKind] = {place: {} for place in get_args(TierName)}
+        self._total: dict[TierName, int] = dict.fromkeys(get_args(TierName), 0)
+        self._high: dict[TierName, int] = dict(self._total)
+        self._high_by_kind: dict[TierName, BytesByKind] = {
+            place: {} for place in get_args(TierName)
+        }
+        self._place: tuple[TierName, Kind] = ("device", "activations")
+        self._phase: Phase = "load"
+        self._layer: int | None = None
+        self.timeline: list[Moment] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(value, Tensor):
+                self._add(value)
+        return result
+
+    def step(self, phase: Phase, layer: int | None = None) -> None:
+        """What follows belongs to this phase and layer; what came before is one `Moment`."""
+        self.timeline.append(
+            Moment(
+                phase=self._phase,
+                layer=self._layer,
+                device=self._high_by_kind["device"],
+                host=self._high_by_kind["host"],
+                disk=self._high_by_kind["disk"],
+            )
+        )
+        self._phase, self._layer = phase, layer
+        for tier, now in self._now.items():
+            self._high[tier] = self._total[tier]
+            self._high_by_kind[tier] = dict(now)
+
+    @contextmanager
+    def creating(self, tier: TierName, kind: Kind) -> Iterator[None]:
+        """New storages inside lie on this tier and are of this kind."""
+        before, self._place = self._place, (tier, kind)
+        try:
+            yield
+        finally:
+            self._place = before
+
+    def label(self, tensor: Tensor, kind: Kind, tier: TierName | None = None) -> None:
+        """A storage's kind, and its tier if it is given, are these from now on."""
+        self._add(tensor)
+        storage = self._storages[tensor.untyped_storage()._cdata]
+        self._count(storage.tier, storage.kind, -storage.n_bytes)
+        storage.kind, storage.tier = kind, tier or storage.tier
+        self._count(storage.tier, storage.kind, storage.n_bytes)
+
+    def adopt(self, model: torch.nn.Module, tier: TierName = "device") -> None:
+        """Counts a model's parameters and buffers as weights."""
+        for tensor in [*model.parameters(), *model.buffers()]:
+            self.label(tensor, "weights", tier)
+
+    @property
+    def phase(self) -> Phase:
+        """What is running."""
+        return self._phase
+
+    def spike(self, device_bytes: int) -> None:
+        """Counts activations that come and go at once, known from a step that was run before."""
+        self._count("device", "activations", device_bytes)
+        self._count("device", "activations", -device_bytes)
+
+    @property
+    def device_bytes(self) -> int:
+        """On the device now."""
+        return self._total["device"]
+
+    @property
+    def device_high_bytes(self) -> int:
+        """The most on the device since the last `step`."""
+        return self._high["device"]
+
+    def _add(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._storages:
+            return
+        tier, kind = self._place
+
+        def gone(_: object) -> None:
+            known = self._storages.pop(key)
+            self._count(known.tier, known.kind, -known.n_bytes)
+
+        n_bytes = storage.nbytes()
+        self._storages[key] = _Storage(n_bytes, tier, kind, weakref.ref(storage, gone))
+        self._count(tier, kind, n_bytes)
+
+    def _count(self, tier: TierName, kind: Kind, n_bytes: int) -> None:
+        now = self._now[tier]
+        now[kind] = now.get(kind, 0) + n_bytes
+        self._total[tier] += n_bytes
+        # At the same height the newest snapshot counts: kinds are told after the bytes are there.
+        if self._total[tier] >= self._high[tier]:
+            self._high[tier] = self._total[tier]
+            self._high_by_kind[tier] = dict(now)
+
+
+@dataclass(frozen=True, slots=True)
+class _TrackedTier(Tier):
+    """A tier whose tensors the tracker knows to lie there."""
+
+    tracker: MemoryTracker = field(kw_only=True)
+    kind: Kind = field(kw_only=True)
+
+    def empty(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        with self.tracker.creating(self.name, self.kind):
+            return torch.empty(shape, dtype=dtype, device=self.device)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """What a run would hold, step by step.
+
+    Args:
+        strategy: how it ran.
+        tokens: S, of the prompt.
+        timeline: the highest use of every step, in order.
+    """
+
+    strategy: Strategy
+    tokens: int
+    timeline: Sequence[Moment]
+
+    def device_peak(self, *phases: Phase) -> Moment:
+        """The moment the device held most; of all phases if none is named."""
+        return max(self._of(phases), key=lambda moment: moment.device_bytes)
+
+    def disk_peak(self, *phases: Phase) -> Moment:
+        """The moment the disk held most; of all phases if none is named."""
+        return max(self._of(phases), key=lambda moment: moment.disk_bytes)
+
+    def host_peak(self, *phases: Phase) -> Moment:
+        """The moment the host held most; of all phases if none is named."""
+        return max(self._of(phases), key=lambda moment: moment.host_bytes)
+
+    def _of(self, phases: tuple[Phase, ...]) -> Iterator[Moment]:
+        return (m for m in self.timeline if not phases or m.phase in phases)
+
+
+def simulate(
+    config: PretrainedConfig, tokens: int, strategy: Strategy, *, dtype: torch.dtype | None = None
+) -> Simulation:
+    """Reads a prompt and answers two tokens, on fake tensors.
+
+    Args:
+        config: of any model the engine takes.
+        tokens: S, at least one.
+        strategy: how.
+        dtype: of the weights; bf16 if None.
+
+    Raises:
+        UnsupportedModel: the engine cannot run such a model.
+    """
+    with FakeTensorMode(), torch.no_grad():
+        model = model_without_weights(config, dtype or torch.bfloat16)
+        return _tracked(model, tokens, strategy)
+
+
+def track(model: PreTrainedModel, tokens: int, strategy: Strategy) -> Simulation:
+    """The same with a real model: the bytes its tensors really take.
+
+    Args:
+        model: on the CPU.
+        tokens: S, of a prompt of token 0.
+        strategy: how; its `device_type` must be "cpu".
+    """
+    with torch.no_grad():
+        return _tracked(model, tokens, strategy)
+
+
+def model_without_weights(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """A model for a configuration, inside a mode or on a device where tensors cost nothing."""
+    from transformers import AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
+
+    with no_init_weights():
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+    # Without initialisation nothing is tied yet.
+    model.tie_weights()
+    return model
+
+
+def _tracked(model: PreTrainedModel, tokens: int, strategy: Strategy) -> Simulation:
+    tracker = MemoryTracker()
+    run = _Run(model, tokens, strategy, tracker)
+    is_fake = isinstance(model.get_input_embeddings().weight, FakeTensor)
+    once = _recurrent_layers_run_once(model, tracker) if is_fake else nullcontext()
+    with tracker, once, without_kernels(), attention_as_on(strategy.device_type):
+        tracker.adopt(model)
+        try:
+            run.all()
+            tracker.step("decode")
+        finally:
+            # Not counted: the model is put back as it was.
+            tracker.step("load")
+            run.close()
+    return Simulation(
+        strategy=strategy,
+        tokens=tokens,
+        timeline=[m for m in tracker.timeline if m.phase != "load"],
+    )
+
+
+class _Run:
+    """One strategy's prefill and the first steps of its answer."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokens: int, strategy: Strategy, tracker: MemoryTracker
+    ) -> None:
+        self.model = model
+        self.tokens = tokens
+        self.strategy = strategy
+        self.tracker = tracker
+        self._seam: _TracedSeam | None = None
+
+    def all(self) -> None:
+        if self.strategy.name == "layer-streaming":
+            self._engine()
+        else:
+            self.tracker.step("prefill")
+            self._transformers()
+
+    def close(self) -> None:
+        """Puts streamed weights back."""
+        if self._seam is not None:
+            self._seam.stream_weights(None)
+
+    def _tier(self, name: TierName, kind: Kind) -> Tier:
+        is_remote = name != "device" and self.strategy.device_type == "cuda"
+        return _TrackedTier(
+            name,
+            torch.device("cpu"),
+            is_pinned=is_remote and name == "host",
+            is_remote=is_remote,
+            tracker=self.tracker,
+            kind=kind,
+        )
+
+    def _engine(self) -> None:
+        seam, strategy = _TracedSeam(self.model, self.tracker), self.strategy
+        self._seam = seam
+        if strategy.weights == "stream":
+            seam.stream_weights(self._tier(strategy.weights_home, "weights"))
+        self.tracker.step("prefill")
+        store = KVStore(len(seam.layers), self._tier(strategy.kv, "KV"), seam.recurrent_layers)
+        store.reserve(self.tokens + self.strategy.reserved_tokens)
+        reading = prefill(
+            seam,
+            store,
+            [0] * self.tokens,
+            reused_tokens=0,
+            plan=PrefillPlan(
+                chunk_tokens=self.strategy.chunk_tokens,
+                hidden_tier=self._tier(self.strategy.hidden, "hidden"),
+                stages_kv=self.strategy.stages_kv,
+            ),
+            shapes=layer_shapes(seam),
+            working=WorkingBytes(),
+        )
+        _exhaust(reading)
+        self.tracker.step("decode")
+        windows = [seam.window_of_layer(index) for index in range(len(seam.layers))]
+        kv = DecodeKV(store, strategy.decode, seam.device, windows, strategy.reserved_tokens)
+        self._label_copies(kv)
+        cache = segment_cache(kv.layers)
+        step = seam.stepper(cache)
+        for i in range(_DECODE_STEPS):
+            self.tracker.step("decode")
+            self.tracker.label(step([0], self.tokens + i), "logits")
+            store.advance_states(self.tokens + i + 1)
+        kv.close()
+
+    def _label_copies(self, kv: DecodeKV) -> None:
+        """What came back to the device for the answer is KV."""
+        for layer in kv.layers:
+            if isinstance(layer, LayerStage):
+                for segment in layer.segments():
+                    self.tracker.label(segment.keys, "KV")
+                    self.tracker.label(segment.values, "KV")
+
+    def _transformers(self) -> None:
+        """Plain transformers, with the paper's parts as the strategy says."""
+        strategy, tracker = self.strategy, self.tracker
+        ids = torch.zeros(1, self.tokens + _DECODE_STEPS, dtype=torch.long)
+        tracker.label(ids, "ids", "host")
+        cache: Cache | None = None
+        with self._method(), _watched(self.model, tracker):
+            chunk = strategy.chunk_tokens if strategy.name == "chunked" else self.tokens
+            ends = [*range(chunk, self.tokens, chunk), self.tokens]
+            start = 0
+            for end in [*ends, *range(self.tokens + 1, self.tokens + _DECODE_STEPS + 1)]:
+                if end > self.tokens:
+                    tracker.step("decode")
+                cache = self._forward(ids[:, start:end], cache)
+                start = end
+
+    def _forward(self, ids: Tensor, cache: Cache | None) -> Cache:
+        is_plain = self.strategy.name in ("standard", "chunked")
+        if cache is None and is_plain:
+            cache = DynamicCache(config=self.model.config)
+        if is_plain and cache is not None:
+            _label_updates(cache, self.tracker)
+        # The ids travel to the device.
+        output = self.model(
+            input_ids=ids.clone(),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=0 if self.strategy.logits == "all" else 1,
+        )
+        used: Cache = output.past_key_values
+        return used
+
+    def _method(self) -> Any:
+        strategy = self.strategy
+        if strategy.name in ("standard", "chunked"):
+            return nullcontext()
+        is_split = strategy.name in ("mini-sequence", "mom")
+        return saving(
+            HFSeam(self.model),
+            self._tier(strategy.kv, "KV"),
+            chunk_tokens=strategy.chunk_tokens if is_split else self.tokens,
+            returns_to=self._tier("device", "KV") if strategy.decode == "device" else None,
+        )
+
+
+def _exhaust(reading: Generator[Any, None, Tensor]) -> Tensor:
+    while True:
+        try:
+            next(reading)
+        except StopIteration as end:
+            logits: Tensor = end.value
+            return logits
+
+
+def _label_updates(cache: Cache, tracker: MemoryTracker) -> None:
+    """What the cache's layers hold after an update is KV."""
+    for layer in cache.layers:
+        if "update" in vars(layer) or not hasattr(layer, "update"):
+            continue
+
+        def update(*args: Any, original: Any = layer.update, **kwargs: Any) -> Any:
+            states = original(*args, **kwargs)
+            for held in states:
+                tracker.label(held, "KV")
+            return states
+
+        layer.update = update
+
+
+@contextmanager
+def _watched(model: PreTrainedModel, tracker: MemoryTracker) -> Iterator[None]:
+    """Steps of the timeline by layer, and the kinds of what layers and head give."""
+    seam_layers = HFSeam(model).layers
+    head = model.get_output_embeddings()
+
+    def before(layer: int) -> Any:
+        def hook(module: Any, args: Any) -> None:
+            tracker.step(tracker.phase, layer)
+
+        return hook
+
+    def hidden(module: Any, args: Any, output: Any) -> None:
+        tracker.label(output[0] if isinstance(output, tuple) else output, "hidden")
+
+    def logits(module: Any, args: Any, output: Tensor) -> None:
+        tracker.label(output, "logits")
+
+    hooks = [
+        model.get_input_embeddings().register_forward_hook(hidden),
+        head.register_forward_pre_hook(lambda module, args: tracker.step(tracker.phase)),
+        head.register_forward_hook(logits),
+    ]
+    for index, layer in enumerate(seam_layers):
+        hooks += [
+            layer.register_forward_pre_hook(before(index)),
+            layer.register_forward_hook(hidden),
+        ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class _TracedSeam(HFSeam):
+    """The seam, telling the tracker where a prefill is and what is KV."""
+
+    def __init__(self, model: PreTrainedModel, tracker: MemoryTracker) -> None:
+        super().__init__(model)
+        self._tracker = tracker
+
+    def embed(
+        self, input_ids: Tensor, start: int, cache: Cache, total_tokens: int
+    ) -> tuple[Tensor, list[LayerCall]]:
+        self._tracker.label(input_ids, "ids", "host")
+        return super().embed(input_ids, start, cache, total_tokens)
+
+    def run_layer(self, index: int, hidden: Tensor, call: LayerCall) -> Tensor:
+        self._tracker.step("prefill", index)
+        try:
+            return super().run_layer(index, hidden, call)
+        finally:
+            for block in [] if self.weights is None else self.weights.device_blocks:
+                self._tracker.label(block, "weights")
+            kv = getattr(call.kwargs["past_key_values"].layers[index], "kv", None)
+            if isinstance(kv, LayerStage):
+                for segment in kv.segments():
+                    self._tracker.label(segment.keys, "KV")
+                    self._tracker.label(segment.values, "KV")
+
+    def head(self, hidden: Tensor, token_id: int, position: int, cache: Cache) -> Tensor:
+        self._tracker.step("prefill")
+        logits = super().head(hidden, token_id, position, cache)
+        self._tracker.label(logits, "logits")
+        return logits
+
+
+@dataclass(frozen=True, slots=True)
+class _LayerRun:
+    """What one run of a recurrent layer did to memory, to be counted again.
+
+    Args:
+        spike_bytes: the most it held beyond what was there before.
+        parts: the state it left, by the cache layer's attribute.
+    """
+
+    spike_bytes: int
+    parts: dict[str, dict[int, Any]]
+
+
+@contextmanager
+def _recurrent_layers_run_once(model: PreTrainedModel, tracker: MemoryTracker) -> Iterator[None]:
+    """Runs each kind of step of recurrent layers once, and counts its bytes where it recurs.
+
+    The reference code of such a layer is a loop over the tokens, slow on fake tensors too. What
+    it allocates depends on the length of the chunk and on whether there is a state before it.
+    """
+    seam = HFSeam(model)
+    known: dict[object, _LayerRun] = {}
+    layers = [seam.layers[index] for index in sorted(seam.recurrent_layers)]
+
+    def forward(index: int, original: Any, hidden: Tensor, *args: Any, **kw: Any) -> Any:
+        state = kw["past_key_values"].layers[index]
+        is_last = index + 1 == len(seam.layers)
+        key = (hidden.shape[1], bool(state.has_previous_state[0]), is_last, tracker.phase)
+        if key in known:
+            tracker.spike(known[key].spike_bytes)
+            for name, values in known[key].parts.items():
+                held = getattr(state, name)
+                for i, value in values.items():
+                    is_tensor = isinstance(value, Tensor)
+                    if not (is_tensor and isinstance(held.get(i), Tensor)):
+                        held[i] = torch.empty_like(value) if is_tensor else value
+            return torch.empty_like(hidden)
+        before = tracker.device_bytes
+        output = original(hidden, *args, **kw)
+        known[key] = _LayerRun(
+            tracker.device_high_bytes - before,
+            {name: dict(getattr(state, name)) for name in StateCacheLayer.PARTS},
+        )
+        return output
+
+    for index in seam.recurrent_layers:
+        layer = seam.layers[index]
+        layer.forward = partial(forward, index, layer.forward)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.__dict__["forward"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecurrentBytes:
+    """What one recurrent layer holds beyond its input, taken from simulated runs of it.
+
+    Args:
+        state_bytes: of its state.
+        first: bytes it works with at most over a chunk at the beginning of a sequence: a fixed
+            part, and a part for each token of the chunk.
+        further: the same over a chunk with a state before it.
+    """
+
+    state_bytes: int
+    first: tuple[float, float]
+    further: tuple[float, float]
+
+    def working_bytes(self, tokens: int, *, is_first: bool) -> int:
+        """The most it works with over a chunk of so many tokens."""
+        fixed, per_token = self.first if is_first else self.further
+        return round(fixed + per_token * tokens)
+
+
+def recurrent_bytes(
+    config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16
+) -> RecurrentBytes | None:
+    """Of a model's recurrent layers, in transformers' reference code; None if it has none.
+
+    Chunks of two lengths tell what grows with the chunk and what does not.
+    """
+    with FakeTensorMode(), torch.no_grad():
+        model = model_without_weights(config, dtype)
+        recurrent = HFSeam(model).recurrent_layers
+        if not recurrent:
+            return None
+        short, long = (_recurrent_run(model, min(recurrent), n) for n in _RECURRENT_CHUNKS)
+    (short_tokens, long_tokens), lines = _RECURRENT_CHUNKS, []
+    for low, high in zip(short[:2], long[:2], strict=True):
+        per_token = (high - low) / (long_tokens - short_tokens)
+        lines.append((low - short_tokens * per_token, per_token))
+    return RecurrentBytes(state_bytes=short[2], first=lines[0], further=lines[1])
+
+
+def _recurrent_run(model: PreTrainedModel, index: int, tokens: int) -> tuple[int, int, int]:
+    """The most one layer works with over a first and a second chunk; the bytes of its state."""
+    tracker = MemoryTracker()
+    seam = HFSeam(model)
+    store = KVStore(len(seam.layers), Tier("device", torch.device("cpu")), seam.recurrent_layers)
+    cache = segment_cache(store.layers)
+    peaks = []
+    with tracker, without_kernels():
+        tracker.adopt(model)
+        ids = torch.zeros(1, tokens, dtype=torch.long)
+        hidden, calls = seam.embed(ids, 0, cache, 2 * tokens)
+        for _ in range(2):
+            tracker.step("prefill", index)
+            before = tracker.device_bytes
+            seam.run_layer(index, hidden, calls[index])
+            peaks.append(tracker.device_high_bytes - before)
+    return peaks[0], peaks[1], store.states[0].state_bytes

@@ -1,0 +1,414 @@
+""" "Auto", decided: the settings of a run from what a machine has free, or a refusal in a sentence.
+
+A pure function of a model's shape, a length and free bytes. Of all settings whose forecast fits,
+the fastest is taken: KV on the device before the host before the disk, large chunks before small
+ones, weights on the device before weights that are streamed.
+
+Source: ours.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from benchmarks.paper.simulate import RecurrentBytes
+from mom_core.config import TierName
+from mom_core.forecast.peak_bytes import MemoryForecast, forecast_memory
+from mom_core.forecast.seconds import run_seconds
+from mom_core.forecast.shape import ModelShape
+from mom_core.forecast.strategy import DecodeWay, Strategy
+from mom_core.hardware.known_rates import Rates
+from mom_core.kv.mapped import KEPT_FREE_BYTES
+from mom_core.model.work import chunk_flops
+from mom_core.sizes import size_text
+
+# What an allocator, the GPU's context and other programs may take beside a forecast's bytes.
+DEVICE_SHARE = 0.95
+HOST_SHARE = 0.9
+_CUDA_CHUNKS = (4096, 2048, 1024, 512, 256)
+# A chunk of one layer on a CPU should take no longer than a person waits for Stop.
+_CPU_CHUNK_FLOPS = 5e10
+_CPU_CHUNK_RANGE = (64, 2048)
+# Beyond any context that a model is made for; the search for the longest one ends here.
+_LONGEST_TOKENS = 1 << 26
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What may be taken.
+
+    Args:
+        device_bytes: of the GPU; None without one, where the device is the host.
+        host_bytes: of CPU memory.
+        disk_bytes: where the files of the disk tier lie.
+        taken_bytes: of CPU memory, what this program takes beside what a forecast counts, where
+            a person's cap has to hold it, too; `host_bytes` is what it leaves.
+    """
+
+    device_bytes: int | None
+    host_bytes: int
+    disk_bytes: int
+    taken_bytes: int = 0
+
+    @property
+    def device_type(self) -> Literal["cuda", "cpu"]:
+        """What the device is."""
+        return "cpu" if self.device_bytes is None else "cuda"
+
+    def has_room_for(self, forecast: MemoryForecast) -> bool:
+        """Whether a run fits, with a margin."""
+        return not self.missing(forecast)
+
+    def missing(self, forecast: MemoryForecast) -> dict[TierName, int]:
+        """Bytes that a run needs beyond what there is, by tier, where it needs more."""
+        needed: dict[TierName, int] = {
+            "device": forecast.device_peak_bytes,
+            "host": forecast.host_peak_bytes,
+            "disk": forecast.disk_bytes,
+        }
+        room: dict[TierName, float] = {
+            "device": DEVICE_SHARE * (self.device_bytes or 0),
+            "host": HOST_SHARE * self.host_bytes,
+            "disk": max(0, self.disk_bytes - KEPT_FREE_BYTES),
+        }
+        if self.device_bytes is None:
+            # One memory: what the device holds, the host does.
+            needed["host"], needed["device"] = forecast.one_memory_peak_bytes, 0
+        return {
+            tier: round(needed[tier] - room[tier]) for tier in needed if needed[tier] > room[tier]
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Settings that a person has chosen; None leaves one to the decision.
+
+    Args:
+        chunk_tokens: C.
+        kv: where keys and values live.
+        hidden: where hidden states wait.
+        decode: how keys and values that live off the device are attended to while answering.
+        weights: whether weights are streamed.
+    """
+
+    chunk_tokens: int | None = None
+    kv: TierName | None = None
+    hidden: TierName | None = None
+    decode: DecodeWay | None = None
+    weights: Literal["device", "stream"] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Settings that fit.
+
+    Args:
+        strategy: layer-streaming with its settings.
+        forecast: of its memory.
+        reason: why these, in one line.
+    """
+
+    strategy: Strategy
+    forecast: MemoryForecast
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Nothing fits.
+
+    Args:
+        forecast: of the settings that need least.
+        sentence: what is needed, what there is, and the nearest thing that fits.
+    """
+
+    forecast: MemoryForecast
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that might be used instead."""
+
+    shape: ModelShape
+    recurrent: RecurrentBytes | None
+
+
+def decide(
+    shape: ModelShape,
+    recurrent: RecurrentBytes | None,
+    tokens: int,
+    machine: Machine,
+    *,
+    asked: Asked | None = None,
+    seconds: Callable[[Strategy], float] | None = None,
+    others: Callable[[], Sequence[Candidate]] = tuple,
+) -> Decision | Refusal:
+    """The fastest settings that fit.
+
+    Args:
+        shape: of the model.
+        recurrent: of its recurrent layers, if it has any.
+        tokens: S, of the prompt.
+        machine: what may be taken.
+        asked: what a person has chosen.
+        seconds: that a run takes; None takes the usual order of what is fast.
+        others: gives models to name in a refusal; only asked for then.
+    """
+    asked = asked or Asked()
+    ways = list(_from_fast_to_small(shape, tokens, machine, asked))
+    if seconds is not None:
+        # Of ways that are equally fast the first stays before the others.
+        ways.sort(key=seconds)
+    smallest = min(way.chunk_tokens for way in ways)
+    # Of a prompt of many chunks, smaller ones never take more.
+    is_monotone = tokens >= 2 * max(way.chunk_tokens for way in ways)
+    hopeless: set[Strategy] = set()
+    least: MemoryForecast | None = None
+    for way in ways:
+        leanest = replace(way, chunk_tokens=smallest) if is_monotone else way
+        if leanest in hopeless:
+            continue
+        for strategy in (leanest, way):
+            forecast = forecast_memory(shape, recurrent, tokens, strategy)
+            if not machine.has_room_for(forecast):
+                break
+        else:
+            return Decision(strategy=way, forecast=forecast, reason=_reason(way, machine))
+        if strategy is leanest:
+            hopeless.add(leanest)
+        if least is None or _lack(machine, forecast) < _lack(machine, least):
+            least = forecast
+    if least is None:
+        raise ValueError("no settings to choose from")
+    return Refusal(
+        forecast=least,
+        sentence=_refusal(shape, recurrent, least, machine, asked, others),
+    )
+
+
+def ranking(
+    shape: ModelShape, tokens: int, machine: Machine, rates: Rates | None
+) -> Callable[[Strategy], float] | None:
+    """What `decide` ranks ways by where rates are known: seconds of reading and an answer.
+
+    Without a GPU the usual order is that of the seconds, and needs no rates.
+    """
+    if rates is None or machine.device_bytes is None:
+        return None
+    return run_seconds(shape, tokens, rates)
+
+
+def longest_context_tokens(
+    shape: ModelShape,
+    recurrent: RecurrentBytes | None,
+    machine: Machine,
+    strategy: Strategy | None = None,
+    asked: Asked | None = None,
+    most: int = _LONGEST_TOKENS,
+) -> int:
+    """The longest prompt that fits; 0 if none does.
+
+    Args:
+        shape: of the model.
+        recurrent: of its recurrent layers, if it has any.
+        machine: what may be taken.
+        strategy: with fixed settings; None for whatever `decide` finds.
+        asked: what a person has chosen, for `decide`.
+        most: tokens that are looked at.
+    """
+    leanest = asked or Asked()
+    if leanest.decode is None:
+        # Keys and values that stay where they lie take least.
+        leanest = replace(leanest, decode="host")
+
+    def ways(tokens: int) -> list[Strategy]:
+        if strategy is not None:
+            return [strategy]
+        found = _from_fast_to_small(shape, tokens, machine, leanest)
+        return sorted(found, key=lambda way: way.chunk_tokens)
+
+    def fits(index: int, tokens: int) -> bool:
+        # On a CPU the chunk depends on the length.
+        at_length = at_first if machine.device_bytes is not None else ways(tokens)
+        return index < len(at_length) and machine.has_room_for(
+            forecast_memory(shape, recurrent, tokens, at_length[index])
+        )
+
+    at_first = ways(1)
+    smallest, largest = at_first[0].chunk_tokens, at_first[-1].chunk_tokens
+    longest = 0
+    # One way after the other, each only asked whether it goes further than those before.
+    for index, way in enumerate(at_first):
+        if way.chunk_tokens > smallest and longest >= 2 * largest:
+            # Of a prompt of many chunks, smaller ones never take more.
+            break
+        low, high = longest, longest + 1
+        while high < most and fits(index, high):
+            low, high = high, min(8 * high, most)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(index, middle) else (low, middle)
+        longest = low
+    return longest
+
+
+def _lack(machine: Machine, forecast: MemoryForecast) -> tuple[bool, int]:
+    """How far a run is from fitting: what the device has no room for cannot be made up for."""
+    missing = machine.missing(forecast)
+    return "device" in missing, sum(missing.values())
+
+
+def cpu_chunk_tokens(shape: ModelShape, tokens: int) -> int:
+    """C on a CPU: as large as Stop can wait for, attention to half of all tokens counted in.
+
+    Args:
+        shape: of the model.
+        tokens: that the context comes to.
+
+    Returns:
+        A power of two.
+    """
+    middle = tokens // 2
+    largest = max(
+        chunk_flops(layer, middle, middle + 1, is_last_layer=False) for layer in shape.layers
+    )
+    wanted = _CPU_CHUNK_FLOPS / max(1.0, largest)
+    low, high = _CPU_CHUNK_RANGE
+    return 1 << (int(min(max(wanted, low), high)).bit_length() - 1)
+
+
+def _from_fast_to_small(
+    shape: ModelShape, tokens: int, machine: Machine, asked: Asked
+) -> Iterator[Strategy]:
+    if asked.chunk_tokens is not None:
+        chunks: tuple[int, ...] = (asked.chunk_tokens,)
+    elif machine.device_bytes is None:
+        largest = cpu_chunk_tokens(shape, tokens)
+        chunks = tuple(c for c in (largest, largest // 4) if c >= _CPU_CHUNK_RANGE[0])
+    else:
+        chunks = _CUDA_CHUNKS
+    # On one memory the host is no other place than the device.
+    places: tuple[TierName, ...] = (
+        ("device", "disk") if machine.device_bytes is None else ("device", "host", "disk")
+    )
+    kv_places = places if asked.kv is None else (asked.kv,)
+    for weights, home in _weights_ways(machine, asked):
+        for kv in kv_places:
+            # Beside a device that has no room for all KV, hidden states cost nothing on the host:
+            # they come up while the chunk before is computed.
+            hidden_places = places if kv == "device" else tuple(p for p in places if p != "device")
+            for chunk, hidden, decode in itertools.product(
+                chunks,
+                hidden_places if asked.hidden is None else (asked.hidden,),
+                _decode_ways(kv, machine, asked),
+            ):
+                yield Strategy.named(
+                    "layer-streaming",
+                    chunk_tokens=chunk,
+                    kv=kv,
+                    hidden=hidden,
+                    decode=decode,
+                    weights=weights,
+                    weights_home=home,
+                    device_type=machine.device_type,
+                )
+
+
+def _weights_ways(
+    machine: Machine, asked: Asked
+) -> list[tuple[Literal["device", "stream"], TierName]]:
+    """Whether weights are streamed, and from where."""
+    ways: list[tuple[Literal["device", "stream"], TierName]] = []
+    if asked.weights != "stream":
+        ways.append(("device", "host"))
+    # Without a GPU they are where they are needed.
+    if asked.weights == "stream" or (asked.weights is None and machine.device_bytes is not None):
+        ways += [("stream", "host"), ("stream", "disk")]
+    return ways
+
+
+def _decode_ways(kv: TierName, machine: Machine, asked: Asked) -> tuple[DecodeWay, ...]:
+    """How an answer attends to keys and values, the fastest first."""
+    if kv == "device":
+        return ("device",)
+    if asked.decode is not None:
+        return (asked.decode,)
+    return ("host",) if machine.device_bytes is None else ("device", "host", "stream")
+
+
+def _reason(strategy: Strategy, machine: Machine) -> str:
+    if machine.device_bytes is None:
+        kept = {
+            "device": "everything fits in this machine's memory",
+            "host": "keys and values are kept apart as asked",
+            "disk": "keys and values do not fit in memory and lie on the disk",
+        }[strategy.kv]
+    else:
+        kept = {
+            "device": "keys and values of all layers fit on the device",
+            "host": "keys and values of one layer fit on the device, those of all in host memory",
+            "disk": "keys and values of one layer fit on the device, those of all only on the disk",
+        }[strategy.kv]
+    if strategy.kv != "device" and machine.device_bytes is not None:
+        kept += {
+            "device": "; they come back to the device for the answer",
+            "host": "; for the answer the CPU attends to them where they lie",
+            "stream": "; for the answer they come layer by layer",
+        }[strategy.decode]
+    if strategy.weights == "stream":
+        kept += f"; weights come layer by layer from the {strategy.weights_home}"
+    return f"{kept}; chunks of {strategy.chunk_tokens:,} tokens"
+
+
+def _refusal(
+    shape: ModelShape,
+    recurrent: RecurrentBytes | None,
+    least: MemoryForecast,
+    machine: Machine,
+    asked: Asked,
+    others: Callable[[], Sequence[Candidate]],
+) -> str:
+    terms = least.by_tier(is_one_memory=machine.device_bytes is None)
+    room = {
+        "device": machine.device_bytes or 0,
+        "host": machine.host_bytes,
+        "disk": machine.disk_bytes,
+    }
+    names = {"device": "on the device", "host": "in host memory", "disk": "on the disk"}
+    needs = []
+    for tier in machine.missing(least):
+        parts = sorted(terms[tier].items(), key=lambda item: -item[1])[:3]
+        told = ", ".join(f"{name} {size_text(n)}" for name, n in parts if n)
+        there = f"of {size_text(room[tier])} there"
+        if tier == "host" and machine.taken_bytes:
+            there += (
+                f" (what is allowed, less {size_text(machine.taken_bytes)} that the program itself "
+                "takes)"
+            )
+        needs.append(f"{size_text(sum(terms[tier].values()))} {names[tier]} ({told}), {there}")
+    sentence = (
+        f"{least.tokens:,} tokens of {shape.name} do not fit: even with the settings that come "
+        f"nearest they take {' and '.join(needs)}."
+    )
+    longest = longest_context_tokens(shape, recurrent, machine, asked=asked, most=least.tokens)
+    ways = [f"a document of at most {longest:,} tokens"] if longest else []
+    fitting = [
+        other.shape
+        for other in others()
+        if other.shape.kv_bytes_per_token < shape.kv_bytes_per_token
+        and isinstance(decide(other.shape, other.recurrent, least.tokens, machine), Decision)
+    ]
+    if fitting:
+        # The largest of them is nearest to what was wanted.
+        other_shape = max(fitting, key=lambda shape: shape.weights_bytes)
+        ways.append(
+            f"the model {other_shape.name} ({other_shape.kv_bytes_per_token // 1024} KiB of keys "
+            f"and values a token instead of {shape.kv_bytes_per_token // 1024})"
+        )
+    if not ways:
+        return f"{sentence} Choose a smaller model."
+    return f"{sentence} What fits: {' or '.join(ways)}."
