@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from app.citations import Citation
     from app.documents import Health, LeftOut
-    from app.ui.views.run import DocumentState
 
 # A speed over less than this says nothing.
 _SPEED_FROM_SECONDS = 2.0
@@ -96,21 +95,6 @@ def stopped(phase: str) -> str:
         "waiting": "Stopped before its turn came.",
         "answering": "Stopped; what was written is kept.",
     }.get(phase, "Stopped while reading. Asked again, it goes on from there.")
-
-
-def being_read(done: int, units: int) -> str:
-    return f"{done:,} of {units:,}" if units else ""
-
-
-def document_facts(document: DocumentState, window_tokens: int | None) -> str:
-    """ "8 pages · 4,120 tokens · 50 % of the context"."""
-    if not document.sections:
-        return f"being read … {being_read(*document.progress)}".rstrip()
-    if document.tokens is None:
-        return f"{document.sections} · tokens are counted once the model is loaded …"
-    share = f" · {document.tokens / window_tokens:.0%} of the context" if window_tokens else ""
-    unticked = f" · {document.unticked:,} unticked" if document.unticked else ""
-    return f"{document.sections} · {document.tokens:,} tokens{share}{unticked}"
 
 
 def left_out(entry: LeftOut) -> str:

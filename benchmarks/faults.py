@@ -35,7 +35,8 @@ from unittest import mock
 
 import torch
 
-from app.library.library import DocumentInfo, Library
+from app.library.entry import DocumentInfo
+from app.library.library import Library
 from app.library.reuse import Keeping
 from benchmarks import record
 from mom_core import Engine, EngineConfig, Finished, Token

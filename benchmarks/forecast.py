@@ -23,7 +23,7 @@ from benchmarks.workloads import distinct_text
 from mom_core import Engine, EngineConfig, Finished
 from mom_core.forecast.choose import Decision
 from mom_core.forecast.seconds import forecast_duration, rates_for
-from mom_core.hardware.known_rates import Rates, measure_rates
+from mom_core.hardware.rates import Rates, measure_rates
 
 MODEL = "smollm2-135m"
 _RUNS = 3

@@ -19,7 +19,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mom_core.model.load import quiet
+from mom_core.model.checkpoint import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -98,7 +98,7 @@ def answering(workspace: Workspace, answer: PacedAnswer) -> Iterator[None]:
     """Runs of the workspace are this answer; nobody learns a machine's speed from them."""
     with (
         patch.object(workspace.model.engine, "generate", answer),
-        patch("app.workspace.workspace.learn", lambda engine, finished: None),
+        patch("mom_core.engine.Engine.learn", lambda engine, finished: None),
     ):
         yield
 

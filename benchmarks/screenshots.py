@@ -39,7 +39,7 @@ def served(wrap: Callable[[App], App] = lambda app: app) -> Iterator[tuple[str, 
 
     import uvicorn
 
-    from app.server.serve import create_app
+    from app.server.app import create_app
     from mom_core import Engine
 
     workspace = Workspace(Engine.load, "smollm2-135m")

@@ -27,7 +27,6 @@ from unittest import mock
 import torch
 import transformers
 
-import mom_core.model.seam.decoder as hf_seam
 from app.documents import read
 from app.prompt.prompt import PromptBuilder
 from benchmarks import record
@@ -40,6 +39,8 @@ from mom_core.generate.sampling import Sampler
 from mom_core.kv.store import LayerKV
 from mom_core.kv.transfer import HiddenStates
 from mom_core.model.load import load_model
+from mom_core.model.seam import attention
+from mom_core.model.seam.decoder import HFSeam
 
 NEW_TOKENS = 16
 CHUNK_TOKENS = 1024
@@ -48,10 +49,10 @@ CHUNK_TOKENS = 1024
 _STEPS: list[tuple[object, str, str]] = [
     (Engine, "_check_ids", "check ids"),
     (Context, "common_prefix_tokens", "common prefix"),
-    (hf_seam, "segment_attention", "attention"),
-    (hf_seam.HFSeam, "embed", "embeddings and positions"),
-    (hf_seam.HFSeam, "run_layer", "layers without attention"),
-    (hf_seam.HFSeam, "head", "head"),
+    (attention, "segment_attention", "attention"),
+    (HFSeam, "embed", "embeddings and positions"),
+    (HFSeam, "run_layer", "layers without attention"),
+    (HFSeam, "head", "head"),
     (LayerKV, "append", "write keys and values"),
     (HiddenStates, "write", "write hidden states"),
     (Sampler, "__init__", "make sampler"),

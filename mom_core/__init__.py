@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mom_core.events import Adapted, Event, Finished, MemorySample, PrefillProgress, Token
     from mom_core.hardware.meter import Meter
     from mom_core.mini_sequence import memory_saving
-    from mom_core.model.seam.decoder import mom_attention
+    from mom_core.model.seam.attention import mom_attention
     from mom_core.verify import ExactnessReceipt
 
 _HOME = {
@@ -47,7 +47,7 @@ _HOME = {
     "Finished": "events",
     "InvalidSetting": "errors",
     "MemorySample": "events",
-    "Meter": "memory.meter",
+    "Meter": "hardware.meter",
     "ModelUnavailable": "errors",
     "MomError": "errors",
     "OutOfMemory": "errors",
@@ -57,7 +57,7 @@ _HOME = {
     "Token": "events",
     "UnsupportedModel": "errors",
     "memory_saving": "mini_sequence",
-    "mom_attention": "model.hf_seam",
+    "mom_attention": "model.seam.attention",
 }
 
 __all__ = [

@@ -29,7 +29,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mom_core.native import FEW_ROWS, Kernels, kernels, needs_gradients
+from mom_core.native import kernels
+from mom_core.native.library import FEW_ROWS, Kernels, needs_gradients
 
 Partial = tuple[Tensor, Tensor]
 

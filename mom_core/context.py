@@ -10,7 +10,7 @@ from mom_core.errors import InvalidSetting
 from mom_core.generate.lookup import PromptLookup
 from mom_core.generate.resume import Unfinished
 from mom_core.kv.store import KVStore
-from mom_core.model.seam.decoder import segment_cache
+from mom_core.model.seam.cache import segment_cache
 
 
 class Context:

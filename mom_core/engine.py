@@ -18,7 +18,6 @@ import psutil
 import torch
 from torch import Tensor
 
-from benchmarks.paper.simulate import RecurrentBytes, recurrent_bytes
 from mom_core.config import DecodeMode, EngineConfig, SamplingConfig, TierName
 from mom_core.context import Context, common_tokens
 from mom_core.errors import ContextTooLong, InvalidSetting, OutOfMemory, SnapshotUnusable
@@ -31,17 +30,18 @@ from mom_core.events import (
     ReadingEvent,
     Token,
 )
-from mom_core.forecast.capacity import Room, free_disk_bytes
+from mom_core.forecast.capacity import Machine, Room
 from mom_core.forecast.choose import (
     Asked,
     Decision,
-    Machine,
     Refusal,
     decide,
     longest_context_tokens,
     ranking,
 )
 from mom_core.forecast.forecast import Outlook, outlook
+from mom_core.forecast.learn import learn
+from mom_core.forecast.recurrent import RecurrentBytes, recurrent_bytes
 from mom_core.forecast.seconds import rates_for
 from mom_core.forecast.shape import ModelShape
 from mom_core.forecast.strategy import Strategy
@@ -52,27 +52,29 @@ from mom_core.generate.oom_recovery import DecodeRelief
 from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
 from mom_core.generate.resume import PartialReading
 from mom_core.generate.sampling import Sampler
-from mom_core.hardware.device import device_free_bytes
-from mom_core.hardware.host import host_free_bytes, host_total_bytes, own_bytes
-from mom_core.hardware.known_rates import Rates
+from mom_core.hardware.gpu import device_free_bytes
+from mom_core.hardware.host import free_disk_bytes, host_free_bytes, host_total_bytes, own_bytes
+from mom_core.hardware.rates import Rates
 from mom_core.kv.decode_kv import DecodeKV
 from mom_core.kv.mapped import MappedFiles
-from mom_core.kv.oom import FullMemory, full_memory, give_back_caches
+from mom_core.kv.oom import FullMemory, full_memory, give_back_caches, memory_errors_as_sentences
 from mom_core.kv.scratch import default_scratch_folder, sweep
 from mom_core.kv.store import KVStore, kv_bytes_per_token
 from mom_core.kv.tiers import Tier, device_tier, disk_tier, host_tier
 from mom_core.kv.transfer import HiddenStates, Lanes
 from mom_core.model.extend import set_context_window
 from mom_core.model.fingerprint import difference, model_fingerprint
-from mom_core.model.seam.decoder import HFSeam, segment_cache
+from mom_core.model.seam.cache import segment_cache
+from mom_core.model.seam.decoder import HFSeam
+from mom_core.model.seam.plain import plain_next_logits
 from mom_core.model.work import layer_shapes
 from mom_core.native.allocator import keep_freed_memory
-from mom_core.snapshot.write import open_snapshot, read_manifest
+from mom_core.snapshot.manifest import read_manifest
+from mom_core.snapshot.open import open_snapshot
 from mom_core.verify import (
     TESTED_MODEL_TYPES,
     ExactnessReceipt,
     made_up_tokens,
-    plain_next_logits,
     receipt,
     refuse_unless_exact,
 )
@@ -278,7 +280,7 @@ class Engine:
         # Files are mapped on the host; they go to a GPU when the context is used.
         context = self._new_context(self._tier(name if is_cpu or name != "device" else "host"))
         context._store.reserve(self._reserved_tokens(manifest.tokens))
-        with _memory_errors_as_sentences():
+        with memory_errors_as_sentences():
             opened = open_snapshot(folder, manifest, context._store, self.device)
         if (progress := manifest.progress) is None:
             context._token_ids = opened.token_ids
@@ -287,7 +289,7 @@ class Engine:
         assert opened.hidden is not None
         context._token_ids = opened.token_ids[: progress.past]
         strategy = self._strategy(manifest.tokens, context._store)
-        with _memory_errors_as_sentences():
+        with memory_errors_as_sentences():
             hidden = HiddenStates(
                 self._tier(strategy.hidden),
                 self.device,
@@ -531,7 +533,7 @@ class Engine:
         relief = DecodeRelief(self.device)
         while reason is None:
             full: FullMemory | None = None
-            with _memory_errors_as_sentences():
+            with memory_errors_as_sentences():
                 try:
                     with self._decode_kv(context, most - len(new_ids), relief) as cache:
                         answer = decode(
@@ -758,7 +760,7 @@ class Engine:
         store = self._context._store
         if wanted == store.tier.name:
             return
-        with _memory_errors_as_sentences():
+        with memory_errors_as_sentences():
             if wanted == "disk":
                 self._files.require(store.used_bytes)
             store.move_to(self._tier(wanted))
@@ -823,7 +825,7 @@ class Engine:
         for part in (token_ids[:resumed], token_ids[resumed:]):
             if not part:
                 continue
-            with _memory_errors_as_sentences():
+            with memory_errors_as_sentences():
                 logits = yield from prefill(
                     self._seam,
                     store,
@@ -867,7 +869,7 @@ class Engine:
         if not self._seam.recurrent_layers:
             return frozenset()
         if self._state_bytes is None:
-            with _memory_errors_as_sentences():
+            with memory_errors_as_sentences():
                 self._state_bytes = self._measured_state_bytes()
         per_token = max(1, self.kv_bytes_per_token)
         spacing = max(_STATE_SPACING_TOKENS, int(self._state_bytes / (_STATE_SHARE * per_token)))
@@ -1018,6 +1020,12 @@ class Engine:
             device=self.device,
         )
 
+    def learn(self, finished: Finished) -> None:
+        """Corrects later forecasts of this model's speed by what the last run took."""
+        if self.last_decision is not None:
+            strategy = self.last_decision.forecast.strategy
+            learn(finished, self.shape, strategy, dtype=self.dtype, device=self.device)
+
     def longest_prompt_tokens(self, config: EngineConfig | None = None) -> int:
         """The longest prompt that this machine has room for and the model reads; 0 if none.
 
@@ -1124,7 +1132,7 @@ class Engine:
         elif seam.weights is None:
             if chosen.weights_home == "disk":
                 self._prepare_files(sum(self.shape.layers_bytes))
-            with _memory_errors_as_sentences():
+            with memory_errors_as_sentences():
                 seam.stream_weights(self._tier(chosen.weights_home))
 
     # Files.
@@ -1149,27 +1157,3 @@ def _weights_bytes(model: PreTrainedModel) -> int:
     for tensor in [*model.parameters(), *model.buffers()]:
         seen[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
     return sum(seen.values())
-
-
-@contextmanager
-def _memory_errors_as_sentences() -> Iterator[None]:
-    """Out of memory, on the device or the host, as a `MomError`."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(
-            "The GPU's memory is full. Keep keys, values and hidden states on the host "
-            '(offload "KV + hidden to host"), choose a smaller chunk size, or leave out '
-            "documents."
-        ) from error
-    except (MemoryError, RuntimeError) as error:
-        if full_memory(error) is None:
-            raise
-        raise _host_is_full() from error
-
-
-def _host_is_full() -> OutOfMemory:
-    return OutOfMemory(
-        "This machine's memory is full. Leave out documents, close other programs, or choose a "
-        "smaller model."
-    )

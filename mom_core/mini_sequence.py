@@ -28,12 +28,14 @@ from mom_core.attention import Segment
 from mom_core.config import EngineConfig
 from mom_core.kv.store import KVStore, LayerKV
 from mom_core.kv.tiers import Tier, device_tier, host_tier
-from mom_core.model.seam.decoder import HFSeam, is_empty_cache, refuse_padding, segment_cache
+from mom_core.model.seam.attention import refuse_padding
+from mom_core.model.seam.cache import is_empty_cache, segment_cache
+from mom_core.model.seam.decoder import HFSeam
+from mom_core.model.seam.plain import plain_next_logits
 from mom_core.verify import (
     TESTED_MODEL_TYPES,
     ExactnessReceipt,
     made_up_tokens,
-    plain_next_logits,
     receipt,
     refuse_unless_exact,
 )

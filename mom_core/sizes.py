@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+from mom_core.errors import InvalidSetting
+
 
 def size_text(size_bytes: float) -> str:
     """Such as "17.2 GiB", "880 MiB", "3.4 MiB" or "29 KiB"."""
@@ -11,3 +15,40 @@ def size_text(size_bytes: float) -> str:
         return f"{size_bytes / 2**10:,.0f} KiB"
     size = size_bytes / 2**20
     return f"{size:,.0f} MiB" if abs(size) >= 10 or not size else f"{size:,.1f} MiB"
+
+
+_UNITS = {
+    **{f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", 1)},
+    **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)},
+    # Without a unit, what memory is counted in.
+    "": 1024**3,
+}
+
+
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([a-z]*)")
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size; a bare number counts GiB.
+
+    Raises:
+        InvalidSetting: it is not a size, or nothing.
+    """
+    match = _SIZE.fullmatch(text.strip().lower())
+    factor = _UNITS.get(match[2]) if match else None
+    size_bytes = int(float(match[1]) * factor) if match and factor else 0
+    if not size_bytes:
+        raise InvalidSetting(
+            f"{text!r} is not a size of memory; write a number above 0 with a unit, such as 24GiB, "
+            "24GB or 512MiB. Without a unit it counts GiB."
+        )
+    return size_bytes
+
+
+def parse_quota(text: str) -> int:
+    """Bytes of a size that may be nothing: "0" is 0 bytes.
+
+    Raises:
+        InvalidSetting: it is not a size.
+    """
+    return 0 if text.strip() == "0" else parse_size(text)

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from mom_core.errors import UnsupportedModel
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 # Configurations of these types have a place in the tests, so a loaded model of theirs is not
 # tried anew. tests/equivalence/models.py has a family for each.
@@ -108,23 +104,6 @@ def receipt(plain: Tensor, ours: list[Tensor], tokens: int, dtype: torch.dtype) 
         largest_difference=float(torch.tensor(differences).max()),
         tolerance=_TOLERANCE.get(dtype, _HALF_TOLERANCE),
     )
-
-
-@torch.no_grad()
-def plain_next_logits(model: PreTrainedModel, token_ids: list[int]) -> Tensor:
-    """Next-token logits `[V]` of plain transformers, as the model is between our calls."""
-    config = model.get_decoder().config
-    before = config._attn_implementation_internal
-    if getattr(config, "attn_logit_softcapping", None) is not None:
-        # torch's own attention has no soft-cap, and some versions drop it without a word.
-        config._attn_implementation_internal = "eager"
-    try:
-        device = model.get_input_embeddings().weight.device
-        ids = torch.tensor([token_ids], device=device)
-        logits: Tensor = model(ids, use_cache=False, logits_to_keep=1).logits[0, -1]
-        return logits
-    finally:
-        config._attn_implementation_internal = before
 
 
 def refuse_unless_exact(verify: Callable[[], ExactnessReceipt], name: str, kind: str) -> None:

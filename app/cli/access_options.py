@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
+from app.server.access import Access, is_loopback
 from app.server.admission import new_token
-from app.server.serve import Access, is_loopback
 from mom_core.errors import InvalidSetting
 
 _VARIABLE = "MOM_PASSWORD"

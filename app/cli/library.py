@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from app.sizes import parse_quota
-from mom_core.sizes import size_text
+from mom_core.sizes import parse_quota, size_text
 
 if TYPE_CHECKING:
-    from app.library.library import Entry, Library
+    from app.library.entry import Entry
+    from app.library.library import Library
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -7,30 +7,31 @@ imports the page.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, fields
+from collections.abc import Generator, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from app.cli.document_options import document_options
+from app.cli.engine_options import (
+    DEFAULT_MODEL,
+    TIERS,
+    chunk_tokens_option,
+    engine_options,
+    size_option,
+)
 from app.cli.library import home_option, library
 from app.cli.read import left_out_lines, read, read_all
-from app.sizes import parse_size
+from app.cli.status import Interrupted, Status, memory_text, peak_text, write_out
 from mom_core.config import (
-    DecodeMode,
     EngineConfig,
-    Extension,
-    KVTier,
     SamplingConfig,
-    Weights,
 )
 from mom_core.errors import ContextTooLong, InvalidSetting, MomError
 
@@ -40,91 +41,6 @@ if TYPE_CHECKING:
     from app.prompt.prompt import Prompt, TokenizedDocument
     from mom_core.engine import Engine
     from mom_core.events import Adapted, Event, Finished, MemorySample, PrefillProgress
-
-DEFAULT_MODEL = "smollm2-135m"
-_STATUS_EVERY_SECONDS = 0.2
-_PLAIN_STATUS_EVERY_SECONDS = 5.0
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def _chunk_tokens(ctx: click.Context, param: click.Parameter, value: str) -> int | Literal["auto"]:
-    if value == "auto":
-        return "auto"
-    try:
-        return int(value)
-    except ValueError:
-        raise click.BadParameter(
-            f'{value!r} is neither a whole number of at least 1 nor "auto".', ctx, param
-        ) from None
-
-
-def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    return None if value is None else parse_size(value)
-
-
-_TIERS = click.Choice(get_args(KVTier))
-_ENGINE_SETTINGS = [field.name for field in fields(EngineConfig)]
-
-
-def _engine_options(command: _Command) -> _Command:
-    """What a person may say about memory and context, alike for every command that runs a model.
-
-    The command gets it as `config`, with what its own options say of the engine's settings.
-    """
-    for option in (
-        click.option(
-            "--extend",
-            type=click.Choice(get_args(Extension)),
-            default="off",
-            show_default=True,
-            help="How the model reads more than it was made for; answers change.",
-        ),
-        click.option(
-            "--context-tokens",
-            type=click.IntRange(min=1),
-            help="The longest context. More than the model was made for needs --extend.",
-        ),
-        click.option(
-            "--scratch-folder",
-            type=click.Path(file_okay=False, path_type=Path),
-            help="Where the files of the tier disk lie. Default: in your cache folder.",
-        ),
-        click.option(
-            "--device-memory",
-            metavar="SIZE",
-            callback=_size,
-            help="Of the GPU, at most; such as 24GiB. Default: what is free.",
-        ),
-        click.option(
-            "--host-memory",
-            metavar="SIZE",
-            callback=_size,
-            help="Of this machine, at most; what does not fit goes to the disk.",
-        ),
-        click.option(
-            "--decode",
-            type=click.Choice(get_args(DecodeMode)),
-            default="auto",
-            show_default=True,
-            help="Where keys and values that left the GPU are attended to while answering.",
-        ),
-        click.option(
-            "--weights",
-            type=click.Choice(get_args(Weights)),
-            default="auto",
-            show_default=True,
-            help="On the device, or brought there layer by layer.",
-        ),
-    ):
-        command = option(command)
-
-    @functools.wraps(command)
-    def run(**arguments: Any) -> Any:
-        chosen = {name: arguments.pop(name) for name in _ENGINE_SETTINGS if name in arguments}
-        return command(config=EngineConfig(**chosen), **arguments)
-
-    # click keeps a command's options on the function; `wraps` has copied them.
-    return cast("_Command", run)
 
 
 class _Group(click.Group):
@@ -161,7 +77,7 @@ def cli() -> None:
 @click.option("--no-cache", is_flag=True, help="Neither use nor keep texts and tokens on disk.")
 @home_option
 @click.option("--no-save", is_flag=True, help="Keep neither chats nor prepared documents.")
-@_engine_options
+@engine_options
 def chat(
     port: int | None,
     host: str,
@@ -212,21 +128,21 @@ cli.add_command(library)
 @click.option(
     "--chunk-tokens",
     metavar="N|auto",
-    callback=_chunk_tokens,
+    callback=chunk_tokens_option,
     default="auto",
     show_default=True,
     help="Tokens per mini-sequence.",
 )
 @click.option(
     "--kv",
-    type=_TIERS,
+    type=TIERS,
     default="auto",
     show_default=True,
     help="Where keys and values are kept.",
 )
 @click.option(
     "--hidden",
-    type=_TIERS,
+    type=TIERS,
     default="auto",
     show_default=True,
     help="Where hidden states wait between layers.",
@@ -238,7 +154,7 @@ cli.add_command(library)
 @home_option
 @click.option("--no-save", is_flag=True, help="Neither use nor keep prepared documents.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-@_engine_options
+@engine_options
 def ask(
     paths: tuple[Path, ...],
     question: str,
@@ -265,7 +181,7 @@ def ask(
     cache = DiskCache() if keeps_cache else None
     documents = read_all(paths, options, limits, cache)
 
-    status = _Status()
+    status = Status()
     status.line(f"Loading {model} …")
     from app.prompt.prompt import PromptBuilder
     from mom_core.engine import Engine
@@ -314,9 +230,11 @@ def ask(
     help="A short name such as llama-3-8b or qwen3.5-9b, a config.json, or as for `mom ask`.",
 )
 @click.option(
-    "--device-memory", callback=_size, help="Of the GPU, such as 24GiB. Default: what is free."
+    "--device-memory",
+    callback=size_option,
+    help="Of the GPU, such as 24GiB. Default: what is free.",
 )
-@click.option("--host-memory", callback=_size, help="Such as 64GiB. Default: what is free.")
+@click.option("--host-memory", callback=size_option, help="Such as 64GiB. Default: what is free.")
 @click.option(
     "--scratch-folder",
     type=click.Path(file_okay=False, path_type=Path),
@@ -340,7 +258,7 @@ def plan(
     print_plan(request, as_json=as_json)
 
 
-def _keeping(home: Path | None, status: _Status) -> Keeping | None:
+def _keeping(home: Path | None, status: Status) -> Keeping | None:
     """The library, None if it cannot be used: a question is answered all the same."""
     from app.library.library import Library
     from app.library.reuse import Keeping
@@ -356,7 +274,7 @@ class _Run:
     """Draws one answer's events, streaming text and keeping people informed."""
 
     def __init__(
-        self, engine: Engine, status: _Status, keeping: Keeping | None, *, streams: bool
+        self, engine: Engine, status: Status, keeping: Keeping | None, *, streams: bool
     ) -> None:
         from mom_core.hardware.meter import Meter
 
@@ -378,7 +296,6 @@ class _Run:
     ) -> tuple[str, Finished]:
         from app.interrupts import interrupts
         from mom_core.events import Adapted, Finished, PrefillProgress, Token
-        from mom_core.forecast.learn import learn
 
         pieces, finished, progress = [], None, 0.0
         events = self._events(prompt, documents, max_new_tokens, sampling)
@@ -396,20 +313,20 @@ class _Run:
                             self._status.clear()
                         pieces.append(event.text)
                         if self._streams:
-                            _write(event.text)
+                            write_out(event.text)
                     elif isinstance(event, Finished):
                         finished = event
                     if asked.signal_number is not None:
                         break
             if self._streams and pieces:
-                _write("\n")
+                write_out("\n")
             self._keep()
             if finished is None and asked.signal_number is not None:
                 kept = "" if self._keeping is None else f"; the reading is kept at {progress:.0%}"
-                raise _Ended(asked.signal_number, f"Stopped{kept}.")
+                raise Interrupted(asked.signal_number, f"Stopped{kept}.")
         assert finished is not None, "an engine's run ends with Finished"
         self._status.line(self._summary(finished))
-        learn(self._engine, finished)
+        self._engine.learn(finished)
         return "".join(pieces), finished
 
     def _events(
@@ -454,7 +371,7 @@ class _Run:
         eta = "" if event.eta_seconds is None else f", {event.eta_seconds:.0f} s left"
         sample = self._meter.sample()
         tokens = event.prompt_tokens - event.reused_tokens
-        return f"Reading {tokens:,} tokens: {event.fraction:.0%}{eta}; {_memory(sample)}"
+        return f"Reading {tokens:,} tokens: {event.fraction:.0%}{eta}; {memory_text(sample)}"
 
     def _summary(self, event: Finished) -> str:
         # What is said here and what --json has are one figure.
@@ -466,7 +383,7 @@ class _Run:
             f"wrote {event.new_tokens:,} in {event.decode_seconds:.1f} s "
             f"({event.decode_tokens_per_second:.1f} tokens/s, {event.tokens_per_step:.1f} a step), "
             f"{reason}; "
-            f"peak {_peak(sample)}"
+            f"peak {peak_text(sample)}"
         )
 
 
@@ -541,67 +458,6 @@ def _adapted(event: Adapted) -> str:
     return f"{full} was full: {what} {before} -> {after}, continued."
 
 
-class _Ended(Exception):
-    """A signal ended the program; what was done is kept."""
-
-    def __init__(self, signal_number: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.signal_number = signal_number
-
-
-def _memory(sample: MemorySample) -> str:
-    host = f"host {sample.host_used_bytes / 2**30:.2f} GiB"
-    if sample.disk_used_bytes:
-        host += f", disk {sample.disk_used_bytes / 2**30:.2f} GiB"
-    if sample.device_name is None or sample.device_used_bytes is None:
-        return f"memory: {host}"
-    return f"memory: GPU {sample.device_used_bytes / 2**30:.2f} GiB, {host}"
-
-
-def _peak(sample: MemorySample) -> str:
-    host = f"host {sample.host_peak_bytes / 2**30:.2f} GiB"
-    if sample.device_peak_bytes is None:
-        return host
-    return f"GPU {sample.device_peak_bytes / 2**30:.2f} GiB, {host}"
-
-
-class _Status:
-    """Progress on stderr: one line rewritten in a terminal, now and then a line elsewhere."""
-
-    def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
-        self._next_at = time.monotonic()
-        self._is_open = False
-
-    def line(self, text: str) -> None:
-        self.clear()
-        click.echo(text, err=True)
-
-    def update(self, text: Any) -> None:
-        now = time.monotonic()
-        if now < self._next_at:
-            return
-        every = _STATUS_EVERY_SECONDS if self._is_terminal else _PLAIN_STATUS_EVERY_SECONDS
-        self._next_at = now + every
-        if self._is_terminal:
-            sys.stderr.write(f"\r\x1b[2K{text()}")
-            sys.stderr.flush()
-            self._is_open = True
-        else:
-            click.echo(text(), err=True)
-
-    def clear(self) -> None:
-        if self._is_open:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
-            self._is_open = False
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
 @contextlib.contextmanager
 def _sentences() -> Iterator[None]:
     """Errors a person can cause end the program with one sentence."""
@@ -610,7 +466,7 @@ def _sentences() -> Iterator[None]:
     except MomError as fault:
         click.echo(f"mom: {fault}", err=True)
         sys.exit(2)
-    except _Ended as ended:
+    except Interrupted as ended:
         click.echo(f"\n{ended}", err=True)
         sys.exit(128 + ended.signal_number)
     except (KeyboardInterrupt, click.Abort):

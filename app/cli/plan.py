@@ -18,7 +18,8 @@ from mom_core.sizes import size_text
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from mom_core.forecast.choose import Candidate, Machine
+    from mom_core.forecast.capacity import Machine
+    from mom_core.forecast.choose import Candidate
     from mom_core.forecast.compare import Comparison
     from mom_core.forecast.seconds import Duration
     from mom_core.forecast.strategy import StrategyName
@@ -56,12 +57,13 @@ def plan(request: PlanRequest, *, as_json: bool) -> None:
     """
     import torch
 
-    from benchmarks.paper.simulate import recurrent_bytes
     from mom_core.forecast.choose import Candidate
     from mom_core.forecast.compare import compare
+    from mom_core.forecast.recurrent import recurrent_bytes
     from mom_core.forecast.seconds import corrected, rates_for
     from mom_core.forecast.shape import ModelShape
-    from mom_core.model.load import find_config, without_warnings
+    from mom_core.model.checkpoint import without_warnings
+    from mom_core.model.load import find_config
 
     tokens, is_estimate = _tokens(request)
     config, name = find_config(request.model)
@@ -143,9 +145,8 @@ def _machine(request: PlanRequest) -> tuple[Machine, bool]:
     import psutil
     import torch
 
-    from mom_core.forecast.capacity import free_disk_bytes
-    from mom_core.forecast.choose import Machine
-    from mom_core.hardware.host import host_free_bytes, host_total_bytes
+    from mom_core.forecast.capacity import Machine
+    from mom_core.hardware.host import free_disk_bytes, host_free_bytes, host_total_bytes
     from mom_core.kv.scratch import default_scratch_folder
 
     device = request.device_memory
@@ -174,8 +175,8 @@ def _others(name: str, dtype: Any) -> list[Candidate]:
     """The recommended models, to name one if nothing fits."""
     from transformers import AutoConfig
 
-    from benchmarks.paper.simulate import recurrent_bytes
     from mom_core.forecast.choose import Candidate
+    from mom_core.forecast.recurrent import recurrent_bytes
     from mom_core.forecast.shape import ModelShape
     from mom_core.model.catalogue import catalogue
 

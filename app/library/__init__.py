@@ -1,0 +1,1 @@
+"""Prepared documents on disk, so that nothing is read twice."""

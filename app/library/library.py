@@ -1,11 +1,11 @@
-"""The library: what was read before, kept on disk, so that nothing is read twice.
+"""The library: prepared documents on disk, so that nothing is read twice.
 
-One folder, no index: every entry is a folder with its manifest (`mom_core.snapshot.write`) and a small
-file with its name and when it was last used. A reading that is not over is an entry, too; its
-folder begins with `.partial-` until it is whole. Any number of processes may share a library: each
-marks what it uses with a lock file that the system frees however the process ends. What is used
-least recently goes first when the quota is reached, by a counter and not by the clock, which may
-jump; what is in use stays.
+It is one folder without an index. Every entry is a folder with its manifest
+(`mom_core.snapshot`) and a small file with its name and when it was last used. An unfinished
+reading is an entry too; its folder begins with `.partial-` until it is whole. Any number of
+processes may share a library: each marks what it uses with a lock file, which the system frees
+however the process ends. When the quota is reached, the least recently used entry goes first, by
+a counter and not by the clock, which may jump. What is in use stays.
 """
 
 from __future__ import annotations
@@ -18,31 +18,43 @@ import os
 import shutil
 import uuid
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import filelock
 
+from app.library.entry import (
+    ENTRY_FILE,
+    NAME_CHARACTERS,
+    PARTIAL,
+    DocumentInfo,
+    Entry,
+    Match,
+    Quota,
+    documents_of,
+    entry_id,
+    file_bytes,
+    fraction_read,
+    is_entry,
+    small_file,
+    whole_number,
+)
+from app.library.in_use import Mark, is_held
 from mom_core.errors import InvalidSetting, SnapshotUnusable
-from mom_core.snapshot.write import (
+from mom_core.files import flush_folder, write_aside
+from mom_core.snapshot.manifest import (
     BLOCK_TOKENS,
     MANIFEST,
     Manifest,
     block_digests,
-    check_files,
-    flush_folder,
     read_manifest,
-    read_token_ids,
-    write_aside,
 )
+from mom_core.snapshot.open import check_files, read_token_ids
 
-PARTIAL = ".partial-"
-_ENTRY, _SETTINGS, _LOCKS = "entry.json", "settings.json", ".locks"
+_SETTINGS, _LOCKS = "settings.json", ".locks"
 _DEFAULT_QUOTA_BYTES = 20 * 2**30
 _DEFAULT_DISK_SHARE = 0.1
 _LOCK_SECONDS = 60
-_NAME_CHARACTERS = 120
 
 
 def library_home(home: Path | None = None) -> Path:
@@ -54,90 +66,6 @@ def library_home(home: Path | None = None) -> Path:
     import platformdirs
 
     return platformdirs.user_data_path("mom-chat", appauthor=False)
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentInfo:
-    """A document of an entry.
-
-    Args:
-        name: of the file.
-        digest: SHA-256 of its text, hexadecimal.
-    """
-
-    name: str
-    digest: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One prepared document, or several that were read together.
-
-    Args:
-        id: its folder's name without what marks it as unfinished.
-        folder: with its files.
-        name: shown to people; no two are alike.
-        model: that read it.
-        tokens: it has.
-        size_bytes: on the disk.
-        created_at: ISO 8601, UTC.
-        used_at: the same, of the last use by the clock there was then.
-        used_number: grows with every use in the library.
-        documents: what was read.
-        fraction: of its layers and the tokens of the one that ran; 1.0 when it is whole.
-        problem: why it cannot be used, as a sentence; "" if it can.
-        manifest: None if it cannot be read.
-    """
-
-    id: str
-    folder: Path
-    name: str
-    model: str = ""
-    tokens: int = 0
-    size_bytes: int = 0
-    created_at: str = ""
-    used_at: str = ""
-    used_number: int = 0
-    documents: tuple[DocumentInfo, ...] = ()
-    fraction: float = 1.0
-    problem: str = ""
-    manifest: Manifest | None = field(default=None, repr=False)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the reading was over."""
-        return not self.folder.name.startswith(PARTIAL)
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """What the library may take, and takes.
-
-    Args:
-        limit_bytes: at most; 0 keeps nothing.
-        used_bytes: of all entries.
-    """
-
-    limit_bytes: int
-    used_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """An entry that begins like a prompt.
-
-    Args:
-        entry: found.
-        common_tokens: at the beginning of both.
-    """
-
-    entry: Entry
-    common_tokens: int
-
-    @property
-    def worth(self) -> float:
-        """Tokens whose reading it saves; those of an unfinished reading count in part."""
-        return self.common_tokens * self.entry.fraction
 
 
 class Library:
@@ -199,9 +127,9 @@ class Library:
             InvalidSetting: there is no such entry, or the new name is empty, long, or taken.
         """
         new_name = " ".join(new_name.split())
-        if not new_name or len(new_name) > _NAME_CHARACTERS or not new_name.isprintable():
+        if not new_name or len(new_name) > NAME_CHARACTERS or not new_name.isprintable():
             raise InvalidSetting(
-                f"The new name has {len(new_name)} characters; it needs 1 to {_NAME_CHARACTERS} "
+                f"The new name has {len(new_name)} characters; it needs 1 to {NAME_CHARACTERS} "
                 "that can be shown."
             )
         with self._guarded():
@@ -225,7 +153,7 @@ class Library:
                 raise InvalidSetting(
                     f'"{entry.name}" is being read right now. Stop that first, then forget it.'
                 )
-            if not _is_ours(entry.folder):
+            if not is_entry(entry.folder):
                 raise InvalidSetting(
                     f"{entry.folder} was not made by mom-chat, so it is not deleted. If you do not "
                     "need it, delete it yourself."
@@ -303,7 +231,7 @@ class Library:
         for entry in reversed(entries):
             if used_bytes + wanted_bytes <= limit_bytes:
                 break
-            if entry.id != keeping and _is_ours(entry.folder) and not self.is_in_use(entry.id):
+            if entry.id != keeping and is_entry(entry.folder) and not self.is_in_use(entry.id):
                 gone.append(entry)
                 used_bytes -= entry.size_bytes
         return tuple(gone)
@@ -384,26 +312,26 @@ class Library:
             wanted = ", ".join(document.name for document in documents[:3]) or "Conversation"
             if len(documents) > 3:
                 wanted += f" and {len(documents) - 3} more"
-            wanted = wanted[: _NAME_CHARACTERS - 8]
+            wanted = wanted[: NAME_CHARACTERS - 8]
             name, number = wanted, 2
             while name in taken:
                 name, number = f"{wanted} ({number})", number + 1
-            self._write_entry(self._used(Entry(id=_id(folder), folder=folder, name=name)))
+            self._write_entry(self._used(Entry(id=entry_id(folder), folder=folder, name=name)))
 
     def place(self, folder: Path, superseded: Sequence[Entry] = ()) -> None:
         """Makes a folder that is whole now an entry, in the place of others it goes beyond."""
         with self._guarded():
-            placed = self.folder / _id(folder)
+            placed = self.folder / entry_id(folder)
             folder.replace(placed)
             flush_folder(self.folder)
             gone = [e for e in superseded if e.is_whole or not self.is_in_use(e.id)]
-            names = [_kept(entry.folder / _ENTRY).get("name") for entry in gone]
+            names = [small_file(entry.folder / ENTRY_FILE).get("name") for entry in gone]
             for entry in gone:
                 self._delete(entry.folder)
             if name := next((name for name in names if isinstance(name, str)), ""):
                 # A person may have given it.
                 self._write_entry(replace(self._entry(placed), name=name))
-        self.make_room(0, keeping=_id(folder))
+        self.make_room(0, keeping=entry_id(folder))
 
     def touch(self, entry: Entry) -> None:
         """The entry is used now."""
@@ -420,24 +348,24 @@ class Library:
                 yield path
 
     def _entry(self, folder: Path) -> Entry:
-        kept = _kept(folder / _ENTRY)
+        kept = small_file(folder / ENTRY_FILE)
         entry = Entry(
-            id=_id(folder),
+            id=entry_id(folder),
             folder=folder,
-            name=str(kept.get("name") or _id(folder)),
+            name=str(kept.get("name") or entry_id(folder)),
             used_at=str(kept.get("used_at", "")),
-            used_number=_whole(kept.get("used_number")),
+            used_number=whole_number(kept.get("used_number")),
         )
         try:
             manifest = self._manifest(folder)
         except SnapshotUnusable as error:
             # What was not made here is named, but neither counted nor deleted.
-            ours = folder.glob("*") if _is_ours(folder) else ()
-            size_bytes = sum(_size(path) or 0 for path in ours)
+            ours = folder.glob("*") if is_entry(folder) else ()
+            size_bytes = sum(file_bytes(path) or 0 for path in ours)
             return replace(entry, problem=str(error), size_bytes=size_bytes)
         problem = ""
         for name, written in manifest.files.items():
-            if _size(folder / name) != written.bytes:
+            if file_bytes(folder / name) != written.bytes:
                 problem = (
                     f"{name} of the prepared document in {folder} is damaged, so it is not used. "
                     "Forget it; the document is read again when it is asked about."
@@ -449,8 +377,8 @@ class Library:
             tokens=manifest.tokens,
             size_bytes=manifest.size_bytes,
             created_at=manifest.created_at,
-            documents=_documents(manifest.extra.get("documents")),
-            fraction=_fraction(manifest),
+            documents=documents_of(manifest.extra.get("documents")),
+            fraction=fraction_read(manifest),
             problem=problem,
             manifest=manifest,
         )
@@ -466,7 +394,10 @@ class Library:
         return self._manifests[key]
 
     def _used(self, entry: Entry) -> Entry:
-        numbers = [_whole(_kept(folder / _ENTRY).get("used_number")) for folder in self._folders()]
+        numbers = [
+            whole_number(small_file(folder / ENTRY_FILE).get("used_number"))
+            for folder in self._folders()
+        ]
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return replace(entry, used_number=max(numbers, default=0) + 1, used_at=now)
 
@@ -477,7 +408,7 @@ class Library:
             "used_number": entry.used_number,
             "used_at": entry.used_at,
         }
-        write_aside(entry.folder / _ENTRY, json.dumps(words).encode())
+        write_aside(entry.folder / ENTRY_FILE, json.dumps(words).encode())
 
     def _delete(self, folder: Path) -> None:
         # First out of sight: whatever happens on the way, nobody finds half of it.
@@ -487,7 +418,7 @@ class Library:
             shutil.rmtree(hidden, ignore_errors=True)
 
     def _limit_bytes(self) -> int:
-        kept = _kept(self.folder / _SETTINGS).get("quota_bytes")
+        kept = small_file(self.folder / _SETTINGS).get("quota_bytes")
         if isinstance(kept, int) and kept >= 0:
             return kept
         disk_bytes = shutil.disk_usage(self.folder).total
@@ -503,98 +434,20 @@ class Library:
 
     def is_in_use(self, entry_id: str) -> bool:
         """Whether a process that lives uses an entry, this one included."""
-        return any(_is_held(path) for path in (self.folder / _LOCKS).glob(f"{entry_id}.*.lock"))
+        return any(is_held(path) for path in (self.folder / _LOCKS).glob(f"{entry_id}.*.lock"))
 
     def _sweep(self) -> None:
         """Removes what ended processes left that is of no use; places what is whole."""
         with self._guarded():
             for path in (self.folder / _LOCKS).glob("*.lock"):
-                _is_held(path)
+                is_held(path)
             for path in self.folder.glob(".deleted-*"):
                 shutil.rmtree(path, ignore_errors=True)
             for folder in self._folders():
-                if not folder.name.startswith(PARTIAL) or self.is_in_use(_id(folder)):
+                if not folder.name.startswith(PARTIAL) or self.is_in_use(entry_id(folder)):
                     continue
                 try:
                     if read_manifest(folder).progress is None:
-                        folder.replace(self.folder / _id(folder))
+                        folder.replace(self.folder / entry_id(folder))
                 except SnapshotUnusable:
                     shutil.rmtree(folder, ignore_errors=True)
-
-
-class Mark:
-    """Says that this process uses an entry.
-
-    Args:
-        folder: of the lock files.
-        entry_id: whose.
-    """
-
-    def __init__(self, folder: Path, entry_id: str) -> None:
-        self._path = folder / f"{entry_id}.{uuid.uuid4().hex}.lock"
-        self._lock = filelock.FileLock(self._path, mode=0o600, thread_local=False)
-        self._lock.acquire()
-
-    def release(self) -> None:
-        """It does not any more."""
-        self._lock.release()
-        self._path.unlink(missing_ok=True)
-
-
-def _is_held(path: Path) -> bool:
-    """Whether a living process holds the lock; one that nobody holds is removed."""
-    lock = filelock.FileLock(path, mode=0o600)
-    try:
-        lock.acquire(blocking=False)
-    except (filelock.Timeout, OSError):
-        return True
-    lock.release()
-    path.unlink(missing_ok=True)
-    return False
-
-
-def _is_ours(folder: Path) -> bool:
-    return (folder / MANIFEST).exists() or (folder / _ENTRY).exists()
-
-
-def _size(path: Path) -> int | None:
-    """Bytes of a file; None where there is none (any more)."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
-
-
-def _fraction(manifest: Manifest) -> float:
-    progress = manifest.progress
-    if progress is None:
-        return 1.0
-    of_layer = (progress.position - progress.past) / max(1, manifest.tokens - progress.past)
-    return (progress.layer + of_layer) / max(1, len(manifest.layers))
-
-
-def _id(folder: Path) -> str:
-    return folder.name.removeprefix(PARTIAL)
-
-
-def _kept(path: Path) -> dict[str, Any]:
-    """A small file's content; what is not there or damaged says nothing."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _whole(value: object) -> int:
-    return value if isinstance(value, int) and value >= 0 else 0
-
-
-def _documents(value: object) -> tuple[DocumentInfo, ...]:
-    if not isinstance(value, list):
-        return ()
-    return tuple(
-        DocumentInfo(str(item.get("name", "")), str(item.get("digest", "")))
-        for item in value
-        if isinstance(item, dict)
-    )

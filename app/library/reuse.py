@@ -13,7 +13,9 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from app.library.library import PARTIAL, DocumentInfo, Entry, Library, Mark, Match
+from app.library.entry import PARTIAL, DocumentInfo, Entry, Match
+from app.library.in_use import Mark
+from app.library.library import Library
 from mom_core.config import SamplingConfig
 from mom_core.errors import OutOfMemory, SnapshotUnusable
 from mom_core.events import Event
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from app.prompt.prompt import Prompt
     from mom_core.engine import Engine
     from mom_core.generate.checkpoint import ReadingKeeper
-    from mom_core.snapshot.write import Manifest
+    from mom_core.snapshot.manifest import Manifest
 
 # Reading so little again takes no longer than looking for it.
 MIN_TOKENS = 128

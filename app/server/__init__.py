@@ -1,0 +1,1 @@
+"""The web server: access, routes, and updates to open tabs."""

@@ -22,7 +22,7 @@ _FORM_BYTES_MAX = 4096
 _WRONG_WAIT_SECONDS = 0.5
 _WRONG_WAIT_SECONDS_MAX = 8.0
 _LOGIN_PATH = "/login"
-_PAGE = (Path(__file__).parent / "ui" / "login.html").read_text("utf-8")
+_PAGE = (Path(__file__).parents[1] / "ui" / "login.html").read_text("utf-8")
 
 
 class Admission:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import socket
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,113 +14,14 @@ import click
 from app.documents import DEFAULT_LIMITS, DiskCache, Limits
 from app.interrupts import sigterm_is_an_exception
 from app.library.library import Library, library_home
-from app.server.admission import PASSWORD_CHARACTERS_MIN
-from app.server.guard import LOOPBACK_NAMES
+from app.server.access import ADDRESS, Access
+from app.server.app import create_app
 from app.workspace.workspace import Workspace
 from mom_core.config import EngineConfig
 from mom_core.errors import InvalidSetting
 
-ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 7860
 _PORTS_TRIED = 50
-_EVERYWHERE = ("0.0.0.0", "::")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Access:
-    """From where the page can be reached, and by whom.
-
-    Args:
-        host: address or name to listen at.
-        token: without it nobody gets in; None asks for none.
-        password: likewise; None asks for none.
-
-    Raises:
-        InvalidSetting: other machines could reach it without a password, or it is too short.
-    """
-
-    host: str = ADDRESS
-    token: str | None = None
-    password: str | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        if not self.is_local and self.password is None:
-            raise InvalidSetting(
-                f"--host {self.host} lets other machines in, so a password is needed: give "
-                "--password-file FILE, set MOM_PASSWORD, or start mom in a terminal, which asks."
-            )
-        if self.password is not None and len(self.password) < PASSWORD_CHARACTERS_MIN:
-            raise InvalidSetting(
-                f"The password has {len(self.password)} characters; it must have at least "
-                f"{PASSWORD_CHARACTERS_MIN}."
-            )
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
-        return is_loopback(self.host)
-
-    @property
-    def host_names(self) -> frozenset[str]:
-        """Names under which the page may be opened."""
-        if self.is_local:
-            return LOOPBACK_NAMES | {self.host}
-        own = socket.gethostname()
-        return LOOPBACK_NAMES | {self.host, own, f"{own}.local", socket.getfqdn()}
-
-    def url(self, port: int) -> str:
-        """What a person opens."""
-        name = socket.gethostname() if self.host in _EVERYWHERE else self.host
-        shown = f"[{name}]" if ":" in name else name
-        token = "" if self.token is None else f"/?token={self.token}"
-        return f"http://{shown}:{port}{token}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address or name leads to this machine alone."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def create_app(
-    workspace: Workspace,
-    is_closing: Any = lambda: False,
-    access: Access | None = None,
-) -> Any:
-    """The whole server as an ASGI app: guard, admission, limits, our routes, Gradio's page.
-
-    Args:
-        workspace: what the page shows.
-        is_closing: tells the streams to end.
-        access: from where it can be reached, and by whom.
-    """
-    import fastapi
-    import gradio
-
-    from app.server.admission import Admission
-    from app.server.asgi import App
-    from app.server.early_script import EarlyScript
-    from app.server.guard import Guard
-    from app.server.request_limits import RequestLimits
-    from app.server.routes.router import routes
-    from app.ui.build import build, mount_options
-
-    app = fastapi.FastAPI(openapi_url=None)
-    app.include_router(routes(workspace, is_closing))
-    demo = build(workspace)
-    demo.queue()
-    # Gradio's queue looks for work a thousand times a second; twenty are enough here.
-    demo._queue.sleep_when_free = 0.05
-    page: App = gradio.mount_gradio_app(app, demo, path="/", **mount_options())
-    page = RequestLimits(EarlyScript(page, "static/frames.js"))
-    access = access or Access()
-    if access.token is not None or access.password is not None:
-        page = Admission(page, token=access.token, password=access.password)
-    return Guard(page, access.host_names, any_address=not access.is_local)
 
 
 def bind(port: int | None, host: str = ADDRESS) -> socket.socket:

@@ -1,0 +1,1 @@
+"""The state behind the page: documents, chats, settings, model and runs."""

@@ -38,7 +38,7 @@ from app.documents.pages import page_numbers
 from app.documents.wording import count
 from app.outside_names import stored
 from app.prompt.prompt import PromptBuilder, TokenizedDocument
-from app.ui.views.run import DocumentState
+from app.workspace.document_state import DocumentState
 from app.workspace.parts import Cell, cells, parts_view
 from mom_core.errors import InvalidSetting, MomError
 

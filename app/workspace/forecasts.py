@@ -6,18 +6,16 @@ done in a thread of its own, once nothing has changed for a moment and no run is
 
 from __future__ import annotations
 
-import bisect
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.prompt.prompt import Span
 from app.workspace.token_map import Strip
 from mom_core.config import TierName
 from mom_core.errors import MomError
-from mom_core.events import Finished, PrefillProgress
+from mom_core.events import Finished
 from mom_core.forecast.forecast import Outlook
 
 _LOG = logging.getLogger(__name__)
@@ -73,37 +71,6 @@ class Forecast:
     strips: tuple[Strip, ...] = ()
     longest_tokens: int = 0
     model_name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AtWork:
-    """A run that is on.
-
-    Args:
-        reading: how far it has read; None while it waits or answers.
-        place: being read, "p. 12 of contract.pdf"; "" if there is no document.
-        status: one line for people.
-        is_paused: whether a person lets it wait.
-    """
-
-    reading: PrefillProgress | None
-    place: str
-    status: str
-    is_paused: bool
-
-
-def place_at(spans: Sequence[Span], token: int) -> str:
-    """The part of a document that a token of the prompt is in; "" before the first.
-
-    Args:
-        spans: of the prompt, in order.
-        token: its position.
-    """
-    index = bisect.bisect_right(spans, token, key=lambda span: span.start) - 1
-    if index < 0:
-        return ""
-    span = spans[index]
-    return span.document if span.label == span.document else f"{span.label} of {span.document}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

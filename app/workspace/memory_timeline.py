@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from app import wording
-from app.ui.views.run import Phase
+from app.workspace.run_view import Phase
 from mom_core.events import Adapted, Event, MemorySample
 
 POINTS = 600

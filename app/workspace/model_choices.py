@@ -13,7 +13,7 @@ from mom_core.model.builtin import BUILTIN_NAME
 from mom_core.model.catalogue import CatalogueEntry, catalogue
 
 if TYPE_CHECKING:
-    from mom_core.forecast.choose import Machine
+    from mom_core.forecast.capacity import Machine
 
 _SECONDS = 120
 
@@ -71,8 +71,8 @@ def _choice(entry: CatalogueEntry) -> ModelChoice:
     import torch
     from transformers import AutoConfig
 
-    from benchmarks.paper.simulate import recurrent_bytes
     from mom_core.forecast.choose import longest_context_tokens
+    from mom_core.forecast.recurrent import recurrent_bytes
     from mom_core.forecast.shape import ModelShape
 
     config = AutoConfig.for_model(**entry.config)
@@ -95,9 +95,8 @@ def _machine() -> Machine:
     """All that the machine has: the model that is there now would make room."""
     import torch
 
-    from mom_core.forecast.capacity import free_disk_bytes
-    from mom_core.forecast.choose import Machine
-    from mom_core.hardware.host import host_total_bytes
+    from mom_core.forecast.capacity import Machine
+    from mom_core.hardware.host import free_disk_bytes, host_total_bytes
     from mom_core.kv.scratch import default_scratch_folder
 
     has_gpu = torch.cuda.is_available()

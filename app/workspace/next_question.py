@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from app.library.reuse import Found, Keeping
 from app.prompt.fitting import fit
 from app.prompt.prompt import Prompt, PromptBuilder, Turn
-from app.ui.views.run import Asked
 from app.workspace.conversations import Answered, Conversation, Conversations
 from app.workspace.documents import Shelf
 from app.workspace.forecasts import Forecast, PromptParts
 from app.workspace.model import ModelSlot
+from app.workspace.run_view import Asked
 from app.workspace.settings import Settings
 from app.workspace.token_map import token_map
 from mom_core.errors import ContextTooLong, InvalidSetting

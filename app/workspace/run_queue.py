@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from app.ui.views import run as view_state
-from app.ui.views.run import Asked, RunView
 from app.workspace.jobs import Job, JobEvent, Run, Worker
+from app.workspace.run_view import Asked, RunView, apply, waiting
 from mom_core.events import Finished, PrefillProgress
 
 ABANDONED_SECONDS = 300.0
@@ -78,7 +77,7 @@ class Runs:
 
         with self._lock:
             job = self._line_up(conversation_id, run, on_over)
-            view = view_state.waiting(job.id, asked)
+            view = waiting(job.id, asked)
             self._kept[conversation_id] = _Kept(job, view, self._clock())
         self._changed()
         return job
@@ -175,7 +174,7 @@ class Runs:
                 return RunView()
             events = kept.job.events(kept.seen_events)
             for event in events:
-                kept.view = view_state.apply(kept.view, without_pauses(event, kept.job))
+                kept.view = apply(kept.view, without_pauses(event, kept.job))
             kept.seen_events += len(events)
             if events and isinstance(events[-1], PrefillProgress):
                 # Its place in the log may be taken by the next one.

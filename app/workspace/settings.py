@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.sizes import parse_size
 from mom_core.config import EngineConfig, HiddenTier, KVTier, SamplingConfig, Weights
 from mom_core.errors import InvalidSetting
+from mom_core.sizes import parse_size
 
 OFFLOADS: dict[str, tuple[KVTier, HiddenTier]] = {
     "auto": ("auto", "auto"),

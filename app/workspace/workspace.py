@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app import wording
-from app.citations import find_citations
+from app.citations import Citation, find_citations
 from app.documents import DEFAULT_LIMITS, DiskCache, Limits
 from app.library.library import Library
 from app.library.reuse import Found, Keeping, generate
 from app.prompt.prompt import Prompt, Span, Turn
-from app.ui.views import run as view_state
-from app.ui.views.run import RunView
 from app.workspace.conversations import Answered, Conversation, Conversations
 from app.workspace.documents import Shelf
 from app.workspace.forecasts import Compared, Forecaster, compare
@@ -30,12 +28,12 @@ from app.workspace.memory_timeline import MemoryHistory, Now
 from app.workspace.model import LoadEngine, ModelSlot
 from app.workspace.next_question import NextQuestion
 from app.workspace.run_queue import Runs
+from app.workspace.run_view import Asked, RunView
 from app.workspace.settings import Settings
 from app.workspace.uploads import new_upload_folder
 from mom_core.config import EngineConfig
 from mom_core.errors import InvalidSetting
 from mom_core.events import Event, Finished
-from mom_core.forecast.learn import learn
 
 if TYPE_CHECKING:
     from mom_core.engine import Engine
@@ -264,7 +262,7 @@ class Workspace:
             self.touch()
         # A run that a person let wait says nothing of the machine's speed.
         if engine and last and isinstance(last[0], Finished) and not job.paused_seconds:
-            learn(engine, last[0])
+            engine.learn(last[0])
         if self.conversations.known(chat_id).id != chat_id:
             # Deleted while it was answered.
             self._forget(chat_id)
@@ -324,16 +322,16 @@ class Workspace:
                 raise InvalidSetting("This answer is not here any more.")
             return answered[turn]
 
-    def citation(self, chat_id: str, turn: int, number: int) -> dict[str, object]:
-        """One citation of an answer, with the place it opens.
+    def citation(self, chat_id: str, turn: int, number: int) -> Citation:
+        """One citation of an answer.
 
         Raises:
-            InvalidSetting: there is none such.
+            InvalidSetting: there is no such citation.
         """
         citations = self.answered_turn(chat_id, turn).citations
         if not 0 <= number < len(citations):
             raise InvalidSetting("This answer is not here any more.")
-        return view_state.citation_view(citations[number], self.shelf.place_of)
+        return citations[number]
 
     # Settings, and what changed.
 
@@ -365,12 +363,12 @@ class Workspace:
         self._changed_count += 1
 
 
-def _asked(chat: Conversation, question: str | None, turn: int | None) -> view_state.Asked:
+def _asked(chat: Conversation, question: str | None, turn: int | None) -> Asked:
     """Raises `InvalidSetting` if the chat has no such turn."""
     turns = len(chat.answered)
     if turn is None:
-        return view_state.Asked((question or "").strip(), turns)
+        return Asked((question or "").strip(), turns)
     if not 0 <= turn < turns:
         raise InvalidSetting("There is no such question in this chat any more.")
     words = chat.answered[turn].turn.question if question is None else question
-    return view_state.Asked(words.strip(), turn)
+    return Asked(words.strip(), turn)

@@ -24,7 +24,7 @@ from benchmarks.record import ROOT
 from mom_core import Engine, EngineConfig, memory_saving
 from mom_core.attention import Segment, segment_attention
 from mom_core.config import DecodeMode, Weights
-from mom_core.verify import plain_next_logits
+from mom_core.model.seam.plain import plain_next_logits
 from tests.equivalence.models import FAMILIES, make_model, make_prompt, plain_greedy, relative_error
 from tests.properties.dense import SCALE, dense
 

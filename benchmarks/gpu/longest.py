@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.device import Device
 from benchmarks.gpu.models import random_ids, shape_of
 from benchmarks.paper.run_strategy import StrategyRun, run_strategy
-from mom_core.forecast.choose import Machine, longest_context_tokens
+from mom_core.forecast.capacity import Machine
+from mom_core.forecast.choose import longest_context_tokens
 from mom_core.forecast.shape import ModelShape
 from mom_core.forecast.strategy import Strategy
 

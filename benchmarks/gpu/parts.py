@@ -29,7 +29,7 @@ from mom_core.forecast.peak_bytes import forecast_memory
 from mom_core.forecast.seconds import forecast_duration
 from mom_core.forecast.shape import ModelShape
 from mom_core.forecast.strategy import Strategy
-from mom_core.hardware.known_rates import measure_rates
+from mom_core.hardware.rates import measure_rates
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

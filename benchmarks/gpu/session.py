@@ -16,7 +16,7 @@ import torch
 from benchmarks import record
 from benchmarks.device import Device, gpu_packages
 from mom_core import OutOfMemory
-from mom_core.hardware.known_rates import Rates
+from mom_core.hardware.rates import Rates
 
 # An interrupt can get lost in code that swallows exceptions, so it comes again.
 _AGAIN_SECONDS = 5.0

@@ -15,174 +15,39 @@ Source: ours.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.cache_utils import Cache, DynamicCache
 
 from mom_core.attention import attention_as_on
 from mom_core.config import TierName
+from mom_core.forecast.recurrent import model_without_weights
 from mom_core.forecast.strategy import Strategy
-from mom_core.forecast.tier_bytes import TierBytes
+from mom_core.forecast.tracker import Kind, MemoryTracker, Moment, Phase
 from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
 from mom_core.kv.decode_kv import DecodeKV
 from mom_core.kv.store import KVStore
 from mom_core.kv.tiers import Tier
 from mom_core.kv.transfer import LayerStage
 from mom_core.mini_sequence import saving
-from mom_core.model.seam.decoder import HFSeam, LayerCall, StateCacheLayer, segment_cache
+from mom_core.model.seam.cache import StateCacheLayer, segment_cache
+from mom_core.model.seam.decoder import HFSeam
+from mom_core.model.seam.patches import LayerCall
 from mom_core.model.work import layer_shapes
 from mom_core.native import without_kernels
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-Kind = Literal["weights", "KV", "hidden", "activations", "logits", "ids"]
-Phase = Literal["load", "prefill", "decode"]
-BytesByKind = dict[Kind, int]
-
 # Answer tokens after the prompt: the first still sees prefill's leftovers, the second does not.
 _DECODE_STEPS = 2
-# Long enough that what grows with the chunk is what counts.
-_RECURRENT_CHUNKS = (1024, 2048)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment(TierBytes[Kind]):
-    """The highest use within one step of a run, each tier's when that tier held most.
-
-    Args:
-        phase: of the run.
-        layer: that was running, None between layers.
-    """
-
-    phase: Phase
-    layer: int | None
-
-
-@dataclass(slots=True)
-class _Storage:
-    n_bytes: int
-    tier: TierName
-    kind: Kind
-    watch: weakref.ref[Any]
-
-
-class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
-    """Bytes of all storages that come into being inside, until they are gone."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._storages: dict[int, _Storage] = {}
-        self._now: dict[TierName, BytesByKind] = {place: {} for place in get_args(TierName)}
-        self._total: dict[TierName, int] = dict.fromkeys(get_args(TierName), 0)
-        self._high: dict[TierName, int] = dict(self._total)
-        self._high_by_kind: dict[TierName, BytesByKind] = {
-            place: {} for place in get_args(TierName)
-        }
-        self._place: tuple[TierName, Kind] = ("device", "activations")
-        self._phase: Phase = "load"
-        self._layer: int | None = None
-        self.timeline: list[Moment] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for value in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(value, Tensor):
-                self._add(value)
-        return result
-
-    def step(self, phase: Phase, layer: int | None = None) -> None:
-        """What follows belongs to this phase and layer; what came before is one `Moment`."""
-        self.timeline.append(
-            Moment(
-                phase=self._phase,
-                layer=self._layer,
-                device=self._high_by_kind["device"],
-                host=self._high_by_kind["host"],
-                disk=self._high_by_kind["disk"],
-            )
-        )
-        self._phase, self._layer = phase, layer
-        for tier, now in self._now.items():
-            self._high[tier] = self._total[tier]
-            self._high_by_kind[tier] = dict(now)
-
-    @contextmanager
-    def creating(self, tier: TierName, kind: Kind) -> Iterator[None]:
-        """New storages inside lie on this tier and are of this kind."""
-        before, self._place = self._place, (tier, kind)
-        try:
-            yield
-        finally:
-            self._place = before
-
-    def label(self, tensor: Tensor, kind: Kind, tier: TierName | None = None) -> None:
-        """A storage's kind, and its tier if it is given, are these from now on."""
-        self._add(tensor)
-        storage = self._storages[tensor.untyped_storage()._cdata]
-        self._count(storage.tier, storage.kind, -storage.n_bytes)
-        storage.kind, storage.tier = kind, tier or storage.tier
-        self._count(storage.tier, storage.kind, storage.n_bytes)
-
-    def adopt(self, model: torch.nn.Module, tier: TierName = "device") -> None:
-        """Counts a model's parameters and buffers as weights."""
-        for tensor in [*model.parameters(), *model.buffers()]:
-            self.label(tensor, "weights", tier)
-
-    @property
-    def phase(self) -> Phase:
-        """What is running."""
-        return self._phase
-
-    def spike(self, device_bytes: int) -> None:
-        """Counts activations that come and go at once, known from a step that was run before."""
-        self._count("device", "activations", device_bytes)
-        self._count("device", "activations", -device_bytes)
-
-    @property
-    def device_bytes(self) -> int:
-        """On the device now."""
-        return self._total["device"]
-
-    @property
-    def device_high_bytes(self) -> int:
-        """The most on the device since the last `step`."""
-        return self._high["device"]
-
-    def _add(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self._storages:
-            return
-        tier, kind = self._place
-
-        def gone(_: object) -> None:
-            known = self._storages.pop(key)
-            self._count(known.tier, known.kind, -known.n_bytes)
-
-        n_bytes = storage.nbytes()
-        self._storages[key] = _Storage(n_bytes, tier, kind, weakref.ref(storage, gone))
-        self._count(tier, kind, n_bytes)
-
-    def _count(self, tier: TierName, kind: Kind, n_bytes: int) -> None:
-        now = self._now[tier]
-        now[kind] = now.get(kind, 0) + n_bytes
-        self._total[tier] += n_bytes
-        # At the same height the newest snapshot counts: kinds are told after the bytes are there.
-        if self._total[tier] >= self._high[tier]:
-            self._high[tier] = self._total[tier]
-            self._high_by_kind[tier] = dict(now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,18 +121,6 @@ def track(model: PreTrainedModel, tokens: int, strategy: Strategy) -> Simulation
     """
     with torch.no_grad():
         return _tracked(model, tokens, strategy)
-
-
-def model_without_weights(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """A model for a configuration, inside a mode or on a device where tensors cost nothing."""
-    from transformers import AutoModelForCausalLM
-    from transformers.initialization import no_init_weights
-
-    with no_init_weights():
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
-    # Without initialisation nothing is tied yet.
-    model.tie_weights()
-    return model
 
 
 def _tracked(model: PreTrainedModel, tokens: int, strategy: Strategy) -> Simulation:
@@ -558,63 +411,3 @@ def _recurrent_layers_run_once(model: PreTrainedModel, tracker: MemoryTracker) -
     finally:
         for layer in layers:
             del layer.__dict__["forward"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecurrentBytes:
-    """What one recurrent layer holds beyond its input, taken from simulated runs of it.
-
-    Args:
-        state_bytes: of its state.
-        first: bytes it works with at most over a chunk at the beginning of a sequence: a fixed
-            part, and a part for each token of the chunk.
-        further: the same over a chunk with a state before it.
-    """
-
-    state_bytes: int
-    first: tuple[float, float]
-    further: tuple[float, float]
-
-    def working_bytes(self, tokens: int, *, is_first: bool) -> int:
-        """The most it works with over a chunk of so many tokens."""
-        fixed, per_token = self.first if is_first else self.further
-        return round(fixed + per_token * tokens)
-
-
-def recurrent_bytes(
-    config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16
-) -> RecurrentBytes | None:
-    """Of a model's recurrent layers, in transformers' reference code; None if it has none.
-
-    Chunks of two lengths tell what grows with the chunk and what does not.
-    """
-    with FakeTensorMode(), torch.no_grad():
-        model = model_without_weights(config, dtype)
-        recurrent = HFSeam(model).recurrent_layers
-        if not recurrent:
-            return None
-        short, long = (_recurrent_run(model, min(recurrent), n) for n in _RECURRENT_CHUNKS)
-    (short_tokens, long_tokens), lines = _RECURRENT_CHUNKS, []
-    for low, high in zip(short[:2], long[:2], strict=True):
-        per_token = (high - low) / (long_tokens - short_tokens)
-        lines.append((low - short_tokens * per_token, per_token))
-    return RecurrentBytes(state_bytes=short[2], first=lines[0], further=lines[1])
-
-
-def _recurrent_run(model: PreTrainedModel, index: int, tokens: int) -> tuple[int, int, int]:
-    """The most one layer works with over a first and a second chunk; the bytes of its state."""
-    tracker = MemoryTracker()
-    seam = HFSeam(model)
-    store = KVStore(len(seam.layers), Tier("device", torch.device("cpu")), seam.recurrent_layers)
-    cache = segment_cache(store.layers)
-    peaks = []
-    with tracker, without_kernels():
-        tracker.adopt(model)
-        ids = torch.zeros(1, tokens, dtype=torch.long)
-        hidden, calls = seam.embed(ids, 0, cache, 2 * tokens)
-        for _ in range(2):
-            tracker.step("prefill", index)
-            before = tracker.device_bytes
-            seam.run_layer(index, hidden, calls[index])
-            peaks.append(tracker.device_high_bytes - before)
-    return peaks[0], peaks[1], store.states[0].state_bytes

@@ -18,13 +18,16 @@ from transformers import AutoConfig
 
 from benchmarks.device import Device
 from benchmarks.paper.run_strategy import STRATEGIES, run_strategy
-from benchmarks.paper.simulate import Moment, Simulation, recurrent_bytes, simulate, track
+from benchmarks.paper.simulate import Simulation, simulate, track
 from benchmarks.record import describe_run
 from benchmarks.workloads import make_workload
-from mom_core.forecast.choose import Machine, longest_context_tokens
+from mom_core.forecast.capacity import Machine
+from mom_core.forecast.choose import longest_context_tokens
 from mom_core.forecast.peak_bytes import MemoryForecast, forecast_memory
+from mom_core.forecast.recurrent import recurrent_bytes
 from mom_core.forecast.shape import ModelShape
 from mom_core.forecast.strategy import Strategy
+from mom_core.forecast.tracker import Moment
 from mom_core.model.catalogue import catalogue
 
 GIB = 2**30

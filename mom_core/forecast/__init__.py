@@ -1,1 +1,1 @@
-"""Memory: live readings (`meter`, `host`), and where "auto" puts things (`placement`)."""
+"""What a run will take: bytes and seconds, and the settings that fit."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal
 
 from mom_core.config import TierName
+from mom_core.forecast.peak_bytes import MemoryForecast
+from mom_core.kv.mapped import KEPT_FREE_BYTES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +32,54 @@ class Room:
         return Room(device_bytes=self.device_bytes, host_bytes=self.host_bytes - taken_bytes)
 
 
-def free_disk_bytes(folder: Path) -> int:
-    """What the disk has free where this folder is, or will be made."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+# What an allocator, the GPU's context and other programs may take beside a forecast's bytes.
+DEVICE_SHARE = 0.95
+
+
+HOST_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What may be taken.
+
+    Args:
+        device_bytes: of the GPU; None without one, where the device is the host.
+        host_bytes: of CPU memory.
+        disk_bytes: where the files of the disk tier lie.
+        taken_bytes: of CPU memory, what this program takes beside what a forecast counts, where
+            a person's cap has to hold it, too; `host_bytes` is what it leaves.
+    """
+
+    device_bytes: int | None
+    host_bytes: int
+    disk_bytes: int
+    taken_bytes: int = 0
+
+    @property
+    def device_type(self) -> Literal["cuda", "cpu"]:
+        """What the device is."""
+        return "cpu" if self.device_bytes is None else "cuda"
+
+    def has_room_for(self, forecast: MemoryForecast) -> bool:
+        """Whether a run fits, with a margin."""
+        return not self.missing(forecast)
+
+    def missing(self, forecast: MemoryForecast) -> dict[TierName, int]:
+        """Bytes that a run needs beyond what there is, by tier, where it needs more."""
+        needed: dict[TierName, int] = {
+            "device": forecast.device_peak_bytes,
+            "host": forecast.host_peak_bytes,
+            "disk": forecast.disk_bytes,
+        }
+        room: dict[TierName, float] = {
+            "device": DEVICE_SHARE * (self.device_bytes or 0),
+            "host": HOST_SHARE * self.host_bytes,
+            "disk": max(0, self.disk_bytes - KEPT_FREE_BYTES),
+        }
+        if self.device_bytes is None:
+            # One memory: what the device holds, the host does.
+            needed["host"], needed["device"] = forecast.one_memory_peak_bytes, 0
+        return {
+            tier: round(needed[tier] - room[tier]) for tier in needed if needed[tier] > room[tier]
+        }

@@ -14,72 +14,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from benchmarks.paper.simulate import RecurrentBytes
 from mom_core.config import TierName
+from mom_core.forecast.capacity import Machine
 from mom_core.forecast.peak_bytes import MemoryForecast, forecast_memory
+from mom_core.forecast.recurrent import RecurrentBytes
 from mom_core.forecast.seconds import run_seconds
 from mom_core.forecast.shape import ModelShape
 from mom_core.forecast.strategy import DecodeWay, Strategy
-from mom_core.hardware.known_rates import Rates
-from mom_core.kv.mapped import KEPT_FREE_BYTES
+from mom_core.hardware.rates import Rates
 from mom_core.model.work import chunk_flops
 from mom_core.sizes import size_text
 
-# What an allocator, the GPU's context and other programs may take beside a forecast's bytes.
-DEVICE_SHARE = 0.95
-HOST_SHARE = 0.9
 _CUDA_CHUNKS = (4096, 2048, 1024, 512, 256)
 # A chunk of one layer on a CPU should take no longer than a person waits for Stop.
 _CPU_CHUNK_FLOPS = 5e10
 _CPU_CHUNK_RANGE = (64, 2048)
 # Beyond any context that a model is made for; the search for the longest one ends here.
 _LONGEST_TOKENS = 1 << 26
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """What may be taken.
-
-    Args:
-        device_bytes: of the GPU; None without one, where the device is the host.
-        host_bytes: of CPU memory.
-        disk_bytes: where the files of the disk tier lie.
-        taken_bytes: of CPU memory, what this program takes beside what a forecast counts, where
-            a person's cap has to hold it, too; `host_bytes` is what it leaves.
-    """
-
-    device_bytes: int | None
-    host_bytes: int
-    disk_bytes: int
-    taken_bytes: int = 0
-
-    @property
-    def device_type(self) -> Literal["cuda", "cpu"]:
-        """What the device is."""
-        return "cpu" if self.device_bytes is None else "cuda"
-
-    def has_room_for(self, forecast: MemoryForecast) -> bool:
-        """Whether a run fits, with a margin."""
-        return not self.missing(forecast)
-
-    def missing(self, forecast: MemoryForecast) -> dict[TierName, int]:
-        """Bytes that a run needs beyond what there is, by tier, where it needs more."""
-        needed: dict[TierName, int] = {
-            "device": forecast.device_peak_bytes,
-            "host": forecast.host_peak_bytes,
-            "disk": forecast.disk_bytes,
-        }
-        room: dict[TierName, float] = {
-            "device": DEVICE_SHARE * (self.device_bytes or 0),
-            "host": HOST_SHARE * self.host_bytes,
-            "disk": max(0, self.disk_bytes - KEPT_FREE_BYTES),
-        }
-        if self.device_bytes is None:
-            # One memory: what the device holds, the host does.
-            needed["host"], needed["device"] = forecast.one_memory_peak_bytes, 0
-        return {
-            tier: round(needed[tier] - room[tier]) for tier in needed if needed[tier] > room[tier]
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

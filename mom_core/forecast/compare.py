@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mom_core.forecast.capacity import Machine
 from mom_core.forecast.choose import (
     Candidate,
     Decision,
-    Machine,
     Refusal,
     decide,
     longest_context_tokens,
@@ -17,7 +17,7 @@ from mom_core.forecast.choose import (
 from mom_core.forecast.peak_bytes import MemoryForecast, forecast_memory
 from mom_core.forecast.seconds import Duration, forecast_duration
 from mom_core.forecast.strategy import STRATEGY_NAMES, Strategy, StrategyName
-from mom_core.hardware.known_rates import Rates
+from mom_core.hardware.rates import Rates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks.paper.simulate import RecurrentBytes
 from mom_core.config import TierName
-from mom_core.forecast.choose import Asked, Decision, Machine, decide, ranking
+from mom_core.forecast.capacity import Machine
+from mom_core.forecast.choose import Asked, Decision, decide, ranking
 from mom_core.forecast.peak_bytes import forecast_memory
+from mom_core.forecast.recurrent import RecurrentBytes
 from mom_core.forecast.seconds import corrected, forecast_duration
 from mom_core.forecast.shape import ModelShape
 from mom_core.forecast.strategy import Strategy
-from mom_core.hardware.known_rates import Rates
+from mom_core.hardware.rates import Rates
 from mom_core.sizes import size_text
 
 

@@ -15,7 +15,8 @@ import torch
 
 from mom_core.forecast.shape import ModelShape
 from mom_core.forecast.strategy import Strategy
-from mom_core.hardware.known_rates import Rates, correction, passed_bytes, rates_here
+from mom_core.hardware.known_rates import correction, rates_here
+from mom_core.hardware.rates import Rates, passed_bytes
 from mom_core.model.work import chunk_flops
 
 # Small operations of a layer for one token (calls from Python counted in).

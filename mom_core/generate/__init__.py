@@ -1,1 +1,1 @@
-"""From token ids to new tokens: `prefill`, `decode`, `sampling`, `detokenize`."""
+"""From token ids to new tokens: prefill, decode, sampling, text."""

@@ -31,8 +31,9 @@ from mom_core.kv.oom import full_memory
 from mom_core.kv.state import LayerState
 from mom_core.kv.store import KVStore
 from mom_core.kv.transfer import HiddenStates
+from mom_core.snapshot.manifest import Manifest, Progress
 from mom_core.snapshot.tensor_file import Stopped
-from mom_core.snapshot.write import Manifest, Progress, SnapshotWriter
+from mom_core.snapshot.write import SnapshotWriter
 
 _LOG = logging.getLogger(__name__)
 # Of the reading time, what waiting for the disk may take. What the writing thread takes comes to

@@ -32,7 +32,9 @@ from mom_core.kv.state import LayerState, Parts
 from mom_core.kv.store import KVStore, LayerKV
 from mom_core.kv.tiers import Tier, device_tier
 from mom_core.kv.transfer import HiddenStates, Lanes, LayerStage, StageBuffer
-from mom_core.model.seam.decoder import HFSeam, KVStored, LayerCall, segment_cache
+from mom_core.model.seam.cache import KVStored, segment_cache
+from mom_core.model.seam.decoder import HFSeam
+from mom_core.model.seam.patches import LayerCall
 from mom_core.model.work import LayerShape, chunk_flops
 
 # Rotary tables of so many tokens are kept between layers; of longer prompts they are made again

@@ -1,0 +1,1 @@
+"""What this machine has, holds and can do: host, GPU, meter, rates."""

@@ -1,2 +1,1 @@
-"""Keys and values of a context: what is kept (`store`), where (`tiers`), how it moves
-(`transfer`)."""
+"""Keys and values of a context: what is kept, on which tier, and how it moves."""

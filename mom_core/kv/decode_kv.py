@@ -26,7 +26,7 @@ from mom_core.kv.state import LayerState
 from mom_core.kv.store import KVStore, LayerKV
 from mom_core.kv.tiers import device_tier
 from mom_core.kv.transfer import KVSink, Lanes, LayerStage, StageBuffer
-from mom_core.native import FEW_ROWS
+from mom_core.native.library import FEW_ROWS
 
 
 class DecodeKV:

@@ -6,11 +6,13 @@ Source: ours.
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
 
+from mom_core.errors import OutOfMemory
 from mom_core.kv.tiers import Tier
 
 FullMemory = Literal["device", "host"]
@@ -66,3 +68,27 @@ def tier_below(
     names = [each.name for each in tiers]
     below = tiers[names.index(tier.name) + 1 :] if tier.name in names else ()
     return next((each for each in below if not takes_of(each, full, device)), None)
+
+
+@contextmanager
+def memory_errors_as_sentences() -> Iterator[None]:
+    """Out of memory, on the device or the host, as a `MomError`."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(
+            "The GPU's memory is full. Keep keys, values and hidden states on the host "
+            '(offload "KV + hidden to host"), choose a smaller chunk size, or leave out '
+            "documents."
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        if full_memory(error) is None:
+            raise
+        raise host_is_full() from error
+
+
+def host_is_full() -> OutOfMemory:
+    return OutOfMemory(
+        "This machine's memory is full. Leave out documents, close other programs, or choose a "
+        "smaller model."
+    )

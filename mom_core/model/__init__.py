@@ -1,2 +1,1 @@
-"""Models: finding and loading them (`load`, `builtin`, `dtype_probe`), and the one seam to
-transformers' internals (`hf_seam`)."""
+"""Models: finding and loading them, what their layers are, and the seam to transformers."""

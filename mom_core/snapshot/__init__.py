@@ -1,0 +1,1 @@
+"""Contexts on disk: safetensors written piece by piece under a manifest."""

@@ -50,7 +50,7 @@ def serving(model: str, config: EngineConfig | None = None) -> Iterator[Site]:
         warnings.simplefilter("ignore")
         import uvicorn
 
-        from app.server.serve import create_app
+        from app.server.app import create_app
 
         def load(source: str, config: Any) -> Any:
             from mom_core import Engine

@@ -11,7 +11,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from app.library.library import DocumentInfo, Library
+from app.library.entry import DocumentInfo
+from app.library.library import Library
 from mom_core.errors import OutOfMemory
 from tests.browser.conftest import Site
 from tests.browser.test_page import wait_until_idle

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from app.library.library import DocumentInfo, Library
+from app.library.entry import DocumentInfo
+from app.library.library import Library
 from tests.browser.conftest import Site
 
 

@@ -10,11 +10,13 @@ from unittest import mock
 import pytest
 import torch
 
-import mom_core.model.seam.decoder as hf_seam
 from mom_core import Engine, EngineConfig
+from mom_core.errors import UnsupportedModel
 from mom_core.generate.sampling import Sampler
 from mom_core.kv.state import LayerState
-from mom_core.native import Kernels, kernels
+from mom_core.model.seam import attention, decoder
+from mom_core.native import kernels
+from mom_core.native.library import Kernels
 from tests.equivalence.models import (
     CORE,
     FAMILIES,
@@ -171,11 +173,11 @@ def test_our_kernels_are_among_what_is_compared(dtype: torch.dtype) -> None:
 @contextmanager
 def without(feature: str, model: Any) -> Iterator[None]:
     """Our engine, run as if it did not know of a feature."""
-    attention = hf_seam.segment_attention
+    whole = attention.segment_attention
 
     def changed(*args: Any, **kwargs: Any) -> torch.Tensor:
         kwargs[feature] = kwargs["scale"] * 1.1 if feature == "scale" else None
-        return attention(*args, **kwargs)
+        return whole(*args, **kwargs)
 
     def forgets(state: LayerState, tokens: int) -> None:
         state.go_to(0)
@@ -190,7 +192,7 @@ def without(feature: str, model: Any) -> Iterator[None]:
             yield
     elif feature == "length":
         with mock.patch.object(
-            hf_seam, "_rope_of_whole", lambda forward, _, *a, **k: forward(*a, **k)
+            decoder, "rope_of_whole", lambda forward, _, *a, **k: forward(*a, **k)
         ):
             yield
     elif feature == "rope":
@@ -202,7 +204,7 @@ def without(feature: str, model: Any) -> Iterator[None]:
         finally:
             del rope.forward
     else:
-        with mock.patch.object(hf_seam, "segment_attention", changed):
+        with mock.patch.object(attention, "segment_attention", changed):
             yield
 
 
@@ -224,7 +226,7 @@ def test_a_window_that_is_not_asked_for_is_refused() -> None:
     model = make_model("qwen2-window")
     for layer in model.model.layers:
         layer.self_attn.sliding_window = None
-    with pytest.raises(hf_seam.UnsupportedModel, match="window of 9 tokens"):
+    with pytest.raises(UnsupportedModel, match="window of 9 tokens"):
         Engine(model).logits(make_prompt(5))
 
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 import mom_core.mini_sequence as mini_sequence
 from mom_core import InvalidSetting, UnsupportedModel, memory_saving
-from mom_core.verify import plain_next_logits
+from mom_core.model.seam.plain import plain_next_logits
 from tests.equivalence.models import (
     FAMILIES,
     make_model,

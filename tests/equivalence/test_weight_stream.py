@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mom_core import Engine, EngineConfig, InvalidSetting, Token, UnsupportedModel
-from mom_core.model.seam.decoder import move_all_but_layers
+from mom_core.model.seam.patches import move_all_but_layers
 from mom_core.model.weight_stream import WeightStream
 from tests.equivalence.models import (
     make_model,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.server.serve import Access
+from app.server.access import Access
 from mom_core.errors import InvalidSetting
 
 HERE = "127.0.0.1:7860"
@@ -38,7 +38,7 @@ class Server:
         with warnings.catch_warnings():
             # Gradio's own imports warn of things to come.
             warnings.simplefilter("ignore")
-            from app.server.serve import create_app
+            from app.server.app import create_app
 
             async def build() -> Any:
                 return create_app(workspace, lambda: self.is_closing, access)
@@ -101,7 +101,7 @@ def all_routes(app: Any) -> set[tuple[str, str]]:
 
     while not hasattr(app, "routes"):
         app = app._app
-    walk(app.server.routes.router, "")
+    walk(app.routes, "")
     return found
 
 

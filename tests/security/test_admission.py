@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from app.cli.access_options import access_from
+from app.server.access import Access
 from app.server.admission import Admission
-from app.server.serve import Access
 from mom_core.errors import InvalidSetting
 from tests.security.conftest import Server, all_routes
 

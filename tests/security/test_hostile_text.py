@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.server.serve import Access
+from app.server.access import Access
 from tests.security.conftest import Server
 
 CHROMIUM = next(

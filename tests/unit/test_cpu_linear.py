@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-import mom_core.model.seam.decoder as hf_seam
 import mom_core.native.linear as cpu_linear
 from mom_core import Engine, EngineConfig
+from mom_core.model.seam import decoder
 from tests.equivalence.models import make_model, make_prompt, plain_logits
 
 
@@ -36,7 +36,7 @@ def test_a_model_read_that_way_is_as_near_the_truth(monkeypatch: pytest.MonkeyPa
         taken.append(rows.shape[1])
         return wide_linear(rows, *args)
 
-    for module in (hf_seam, cpu_linear):
+    for module in (decoder, cpu_linear):
         monkeypatch.setattr(module, "is_wide_faster", lambda: True)
     monkeypatch.setattr(cpu_linear, "wide_linear", counted)
     half, exact = make_model("qwen3").bfloat16(), make_model("qwen3").bfloat16().float()

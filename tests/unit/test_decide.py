@@ -7,21 +7,19 @@ import functools
 import pytest
 from transformers import AutoConfig
 
-from benchmarks.paper.simulate import recurrent_bytes
 from mom_core import Engine, EngineConfig, OutOfMemory
-from mom_core.forecast.capacity import Room
+from mom_core.forecast.capacity import DEVICE_SHARE, Machine, Room
 from mom_core.forecast.choose import (
-    DEVICE_SHARE,
     Asked,
     Candidate,
     Decision,
-    Machine,
     Refusal,
     decide,
     longest_context_tokens,
 )
 from mom_core.forecast.compare import compare
 from mom_core.forecast.peak_bytes import forecast_memory
+from mom_core.forecast.recurrent import recurrent_bytes
 from mom_core.forecast.shape import ModelShape
 from mom_core.forecast.strategy import Strategy
 from mom_core.model.catalogue import catalogue

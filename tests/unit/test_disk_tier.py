@@ -21,8 +21,8 @@ import pytest
 import torch
 
 from mom_core import Engine, EngineConfig, InvalidSetting, OutOfMemory
-from mom_core.forecast.capacity import Room
-from mom_core.forecast.choose import HOST_SHARE, Decision, Refusal
+from mom_core.forecast.capacity import HOST_SHARE, Room
+from mom_core.forecast.choose import Decision, Refusal
 from mom_core.forecast.peak_bytes import forecast_memory
 from mom_core.forecast.strategy import Strategy
 from mom_core.hardware.host import status_bytes

@@ -13,15 +13,8 @@ import pytest
 from app.prompt.prompt import Span
 from app.server.updates.feeds import ForecastFeed, WorkFeed
 from app.ui.views.forecast import change, forecast_view, meter_view, work_view
-from app.workspace.forecasts import (
-    AtWork,
-    Compared,
-    Forecast,
-    Forecaster,
-    PromptParts,
-    compare,
-    place_at,
-)
+from app.workspace.forecasts import Compared, Forecast, Forecaster, PromptParts, compare
+from app.workspace.run_view import AtWork, place_at
 from mom_core.events import Finished, PrefillProgress
 from mom_core.forecast.forecast import Outlook
 from mom_core.forecast.strategy import Strategy

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mom_core.forecast import host
+from mom_core.hardware import host
 
 MIB = 2**20
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from app.library.library import DocumentInfo, Library
+from app.library.entry import DocumentInfo
+from app.library.library import Library
 from app.library.reuse import Keeping
 from mom_core import Engine, EngineConfig, Finished, InvalidSetting, PrefillProgress, Token
 from tests.equivalence.models import make_prompt, plain_greedy, shared_model

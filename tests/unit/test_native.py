@@ -12,6 +12,7 @@ import torch
 import mom_core.native as native
 from mom_core import Engine
 from mom_core.attention import Segment, segment_attention
+from mom_core.native import build
 from tests.equivalence.models import make_model, make_prompt
 
 
@@ -151,8 +152,8 @@ def test_without_a_compiler_everything_works(
         return None
 
     native.built_kernels.cache_clear()
-    monkeypatch.setattr(native.shutil, "which", nothing)
-    monkeypatch.setattr(native, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(build.shutil, "which", nothing)
+    monkeypatch.setattr(build, "cache_folder", lambda: tmp_path)
     try:
         assert native.kernels() is None
         query, keys = torch.randn(1, 4, 1, 16), torch.randn(1, 2, 50, 16)
@@ -165,8 +166,8 @@ def test_without_a_compiler_everything_works(
 
 def test_a_broken_compiler_is_survived(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     native.built_kernels.cache_clear()
-    monkeypatch.setattr(native.shutil, "which", lambda name: "/bin/false")
-    monkeypatch.setattr(native, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(build.shutil, "which", lambda name: "/bin/false")
+    monkeypatch.setattr(build, "cache_folder", lambda: tmp_path)
     try:
         assert native.kernels() is None
     finally:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from mom_core import Engine, EngineConfig
-from mom_core.forecast import rates
 from mom_core.forecast.capacity import Room
 from mom_core.forecast.forecast import Outlook
-from mom_core.hardware.known_rates import Rates
+from mom_core.hardware import known_rates
+from mom_core.hardware.rates import Rates
 from tests.equivalence.models import shared_model
 
 RATES = Rates(
@@ -30,7 +30,7 @@ RATES = Rates(
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
-    monkeypatch.setattr(rates, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(known_rates, "cache_folder", lambda: tmp_path)
     engine = Engine(shared_model("llama"))
     engine.__dict__["_rates"] = RATES
     return engine

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, PretrainedConfig
 
-from benchmarks.paper.simulate import RecurrentBytes, recurrent_bytes, simulate
+from benchmarks.paper.simulate import simulate
 from mom_core.forecast.peak_bytes import forecast_memory
+from mom_core.forecast.recurrent import RecurrentBytes, recurrent_bytes
 from mom_core.forecast.shape import ModelShape
 from mom_core.forecast.strategy import STRATEGY_NAMES, Strategy
 from mom_core.model.catalogue import catalogue

@@ -7,9 +7,9 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
-from app.ui.views.run import Asked
 from app.workspace.jobs import Job, Stopped
 from app.workspace.run_queue import ABANDONED_SECONDS, Runs, without_pauses
+from app.workspace.run_view import Asked
 from mom_core.events import Event, Finished, PrefillProgress, Token
 
 

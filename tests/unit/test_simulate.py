@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from benchmarks.paper.simulate import Moment, Simulation, simulate, track
+from benchmarks.paper.simulate import Simulation, simulate, track
 from mom_core.forecast.strategy import STRATEGY_NAMES, Strategy
+from mom_core.forecast.tracker import Moment
 from tests.equivalence.models import make_model
 
 # Covered: grouped heads; a recurrent state; windows, soft-caps (dense scores), sinks and experts, a

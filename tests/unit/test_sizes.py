@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.sizes import parse_size
 from mom_core.errors import InvalidSetting
-from mom_core.sizes import size_text
+from mom_core.sizes import parse_size, size_text
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import torch
 from mom_core import Engine, EngineConfig, PrefillProgress, SnapshotUnusable
 from mom_core.generate.checkpoint import ReadingKeeper
 from mom_core.kv.store import LayerKV
-from mom_core.snapshot.write import MANIFEST, block_digests, check_files, read_manifest
+from mom_core.snapshot.manifest import MANIFEST, block_digests, read_manifest
+from mom_core.snapshot.open import check_files
 from tests.equivalence.models import make_model, make_prompt, plain_greedy, shared_model
 from tests.equivalence.test_unfinished import contents
 

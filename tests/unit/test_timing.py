@@ -11,12 +11,12 @@ import torch
 
 from mom_core import Engine
 from mom_core.events import Finished
-from mom_core.forecast import learn as timing
-from mom_core.forecast import rates
-from mom_core.forecast.choose import Asked, Decision, Machine, decide, ranking
+from mom_core.forecast.capacity import Machine
+from mom_core.forecast.choose import Asked, Decision, decide, ranking
 from mom_core.forecast.peak_bytes import forecast_memory
 from mom_core.forecast.seconds import corrected, forecast_duration, rates_for
 from mom_core.forecast.strategy import Strategy
+from mom_core.hardware import known_rates, rates
 from tests.equivalence.models import shared_model
 
 CPU = torch.device("cpu")
@@ -37,8 +37,8 @@ QUICK = replace(RATES, layer_call_seconds=0.0)
 
 @pytest.fixture(autouse=True)
 def cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(rates, "cache_folder", lambda: tmp_path)
-    monkeypatch.setattr(rates, "_is_busy", lambda: False)
+    monkeypatch.setattr(known_rates, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(known_rates, "_is_busy", lambda: False)
     return tmp_path
 
 
@@ -62,7 +62,7 @@ def finished(seconds: float, *, steps: int = 20, reused: int = 0) -> Finished:
 def test_rates_are_measured_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     first = rates_for(engine.shape, torch.float32, CPU)
     assert min(vars_of(first)) > 0
-    monkeypatch.setattr(rates, "measure_rates", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(known_rates, "measure_rates", lambda *_, **__: 1 / 0)
     assert rates_for(engine.shape, torch.float32, CPU) == first
     # Another dtype, another torch: measured anew.
     with pytest.raises(ZeroDivisionError):
@@ -75,14 +75,16 @@ def test_rates_are_measured_once(engine: Engine, monkeypatch: pytest.MonkeyPatch
 def test_a_busy_machine_is_measured_again_when_it_is_free(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rates, "_is_busy", lambda: True)
+    monkeypatch.setattr(known_rates, "_is_busy", lambda: True)
     slow = rates_for(engine.shape, torch.float32, CPU)
     assert rates_for(engine.shape, torch.float32, CPU) == slow
-    monkeypatch.setattr(rates, "_is_busy", lambda: False)
-    monkeypatch.setattr(rates, "measure_rates", lambda *_, **__: replace(slow, operation_seconds=1))
+    monkeypatch.setattr(known_rates, "_is_busy", lambda: False)
+    monkeypatch.setattr(
+        known_rates, "measure_rates", lambda *_, **__: replace(slow, operation_seconds=1)
+    )
     fresh = rates_for(engine.shape, torch.float32, CPU)
     assert fresh.operation_seconds == 1
-    monkeypatch.setattr(rates, "measure_rates", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(known_rates, "measure_rates", lambda *_, **__: 1 / 0)
     assert rates_for(engine.shape, torch.float32, CPU) == fresh
 
 
@@ -92,7 +94,7 @@ def vars_of(found: rates.Rates) -> list[float]:
 
 def test_a_broken_cache_is_made_anew(engine: Engine, cache_folder: Path) -> None:
     (cache_folder / "rates.json").write_text("[1, 2")
-    assert rates.correction("x", "prefill") == 1.0
+    assert known_rates.correction("x", "prefill") == 1.0
     rates_for(engine.shape, torch.float32, CPU)
     assert '"rates"' in (cache_folder / "rates.json").read_text()
 
@@ -106,14 +108,14 @@ def test_what_a_run_took_corrects_the_next_forecast(engine: Engine) -> None:
     plain = forecast_duration(engine.shape, 2000, strategy, known)
     assert forecast() == plain.prefill_seconds
     real = 3 * plain.prefill_seconds
-    timing.learn(engine, finished(real))
+    engine.learn(finished(real))
     assert forecast() == pytest.approx(real)
     # A faster run counts half.
-    timing.learn(engine, finished(plain.prefill_seconds))
+    engine.learn(finished(plain.prefill_seconds))
     assert forecast() == pytest.approx(3**0.5 * plain.prefill_seconds)
     # These say nothing: part of it was read before, or the machine slept.
-    timing.learn(engine, finished(50 * real, reused=1500))
-    timing.learn(engine, finished(1000 * real))
+    engine.learn(finished(50 * real, reused=1500))
+    engine.learn(finished(1000 * real))
     assert forecast() == pytest.approx(3**0.5 * plain.prefill_seconds)
 
 

@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 
 from app import wording
-from app.ui.views import run as view_state
+from app.ui.views.documents import documents_view
 from app.ui.views.markdown import plain_markdown, safe_markdown
-from app.ui.views.run import Asked, DocumentState, RunView, apply, waiting
+from app.ui.views.memory import memory_view
+from app.workspace.document_state import DocumentState
 from app.workspace.jobs import Failed, Stopped
+from app.workspace.run_view import Asked, RunView, apply, waiting
 from mom_core.events import Finished, MemorySample, PrefillProgress, Token
 
 GIB = 2**30
@@ -103,7 +105,7 @@ def sample(*, has_card: bool) -> MemorySample:
 
 
 def test_gauges_add_up() -> None:
-    view = view_state.memory_view(sample(has_card=True))
+    view = memory_view(sample(has_card=True))
     device, host = view["device"], view["host"]
     assert [device[key] for key in ("now", "peak_text", "total")] == [
         "6.00 GiB",
@@ -118,7 +120,7 @@ def test_gauges_add_up() -> None:
 
 
 def test_without_a_card_one_gauge_tells_it_all() -> None:
-    view = view_state.memory_view(replace(sample(has_card=False), disk_kv_bytes=GIB))
+    view = memory_view(replace(sample(has_card=False), disk_kv_bytes=GIB))
     assert view["device"] is None
     assert view["host"]["title"] == wording.NO_DEVICE
     assert view["host"]["disk"] == "1.00 GiB in files on the disk"
@@ -129,14 +131,14 @@ def test_documents_view_stays_small() -> None:
         "1", "a", sections="9,000 files", tokens=12_345, receipt="receipt", left_out=10_000
     )
     documents = [document]
-    view = view_state.documents_view(documents, 400_000)
+    view = documents_view(documents, 400_000)
     row = view["rows"][0]
     assert row["facts"] == "9,000 files · 12,345 tokens · 3% of the context"
     assert row["left_out"] == 10_000
     assert row["progress"] is None
     assert len(json.dumps(view)) < 1000
     state = DocumentState("1", "a", sections="1 page", tokens=9000)
-    full = view_state.documents_view([state], 8192, lambda number: [("p. 1 of a", 9000)])
+    full = documents_view([state], 8192, lambda number: [("p. 1 of a", 9000)])
     assert full["is_too_much"]
     assert "too much for this model by 809 tokens" in full["total"]
     assert "Untick parts, such as p. 1 of a (9,000 tokens)" in full["advice"]
@@ -144,10 +146,10 @@ def test_documents_view_stays_small() -> None:
 
 def test_a_document_tells_how_far_its_reading_is() -> None:
     known = DocumentState("1", "a", progress=(120, 2415))
-    (row,) = view_state.documents_view([known], None)["rows"]
+    (row,) = documents_view([known], None)["rows"]
     assert row["progress"] == 5.0
     assert row["facts"] == "being read … 120 of 2,415"
-    (row,) = view_state.documents_view([DocumentState("1", "a")], None)["rows"]
+    (row,) = documents_view([DocumentState("1", "a")], None)["rows"]
     assert row["progress"] is None
     assert row["facts"] == "being read …"
 

@@ -1,0 +1,1 @@
+"""Folders, archives and repositories: which files are read, and why the rest is not."""

@@ -1,0 +1,1 @@
+"""Parsing in separate processes, with limits on memory and time."""

@@ -379,7 +379,7 @@ def _environment(temporary: str) -> dict[str, str]:
     Args:
         temporary: the folder for its temporary files.
     """
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     paths = os.environ.get("PYTHONPATH", "")
     return os.environ | {
         "PYTHONPATH": f"{root}{os.pathsep}{paths}" if paths else root,

@@ -1,4 +1,4 @@
-"""The process in which files are parsed, apart from the program: `python -m app.documents.parsing.worker`.
+"""The process in which files are parsed, apart: `-m app.documents.parsing.worker`.
 
 It takes one job on stdin and writes parts on stdout, a line each. It limits its own memory and
 time first, so that a hostile or broken file can end nothing but this process.

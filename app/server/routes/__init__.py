@@ -1,0 +1,1 @@
+"""HTTP routes: documents, chats, library, and what they refuse."""

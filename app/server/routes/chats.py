@@ -8,6 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Body, Response
 
 from app.server.routes.refusals import Route, Text, Wanted
+from app.ui.views.run import citation_view
 from app.workspace.conversations import export
 from app.workspace.workspace import Workspace
 
@@ -77,6 +78,6 @@ def chat_routes(workspace: Workspace) -> APIRouter:
 
     @router.get("/chats/{chat_id}/turns/{turn}/citations/{number}")
     async def citation(chat_id: str, turn: int, number: int) -> Any:
-        return workspace.citation(chat_id, turn, number)
+        return citation_view(workspace.citation(chat_id, turn, number), workspace.shelf.place_of)
 
     return router

@@ -9,10 +9,9 @@ from fastapi import APIRouter, Body, Response
 from app import wording
 from app.library.library import Library
 from app.server.routes.refusals import Route, Text, Wanted
-from app.sizes import parse_quota
 from app.workspace.workspace import Workspace
 from mom_core.errors import InvalidSetting
-from mom_core.sizes import size_text
+from mom_core.sizes import parse_quota, size_text
 
 
 class WantedQuota(Wanted):

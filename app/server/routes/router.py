@@ -24,8 +24,8 @@ from app.workspace.uploads import Uploads
 from app.workspace.workspace import Workspace
 from mom_core.errors import DocumentError
 
-STATIC = Path(__file__).parent / "ui" / "static"
-SAMPLES = Path(__file__).parents[1] / "assets" / "samples"
+STATIC = Path(__file__).parents[2] / "ui" / "static"
+SAMPLES = Path(__file__).parents[3] / "assets" / "samples"
 _STATIC_FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in {".js", ".css"}}
 _STREAMS_AT_ONCE = 8
 

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from app.server.updates.tab_state import at_work, timeline_lines
-from app.ui.views import run as view_state
 from app.ui.views.forecast import CardState, change, forecast_view, work_view
+from app.ui.views.memory import memory_view
 from app.workspace.forecasts import Forecast
 from app.workspace.memory_timeline import Mark, Point
 from app.workspace.workspace import Workspace
@@ -44,7 +44,7 @@ class MemoryFeed:
         """`memory` with the gauges."""
         is_busy = self._workspace.is_busy
         if self._pace.is_due(_MEMORY_EVERY_TICKS if is_busy else _IDLE_MEMORY_EVERY_TICKS):
-            yield "memory", view_state.memory_view(self._workspace.model.memory())
+            yield "memory", memory_view(self._workspace.model.memory())
 
 
 class TimelineFeed:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app import wording
-from app.ui.views import run as view_state
+from app.ui.views.documents import documents_view
+from app.ui.views.run import citation_view, run_view
 from app.workspace.conversations import Conversation
-from app.workspace.forecasts import AtWork, place_at
+from app.workspace.run_view import AtWork, place_at
 from mom_core.events import PrefillProgress
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def tab_state(workspace: Workspace, chat_id: str | None = None) -> dict[str, obj
                 "error": model.error,
                 "is_ready": model.is_ready,
             },
-            "documents": view_state.documents_view(
+            "documents": documents_view(
                 workspace.shelf.states(),
                 model.engine.context_window_tokens if model.engine else None,
                 workspace.shelf.largest_parts,
@@ -42,7 +43,7 @@ def tab_state(workspace: Workspace, chat_id: str | None = None) -> dict[str, obj
             ),
             "citations": _citations(workspace, chat),
             "run": {
-                **view_state.run_view(runs.view(chat.id)),
+                **run_view(runs.view(chat.id)),
                 "is_busy": is_busy,
                 "is_paused": is_busy and job is not None and job.is_paused,
                 "is_held": is_busy and job is not None and job.is_held,
@@ -63,7 +64,7 @@ def _citations(workspace: Workspace, chat: Conversation) -> list[dict[str, objec
     """Those of the last answer, each with the place that a click on it opens."""
     last = chat.answered[-1].citations if chat.answered else ()
     each_once = {wording.citation(one): one for one in last}.values()
-    return [view_state.citation_view(one, workspace.shelf.place_of) for one in each_once]
+    return [citation_view(one, workspace.shelf.place_of) for one in each_once]
 
 
 def at_work(workspace: Workspace, chat_id: str) -> AtWork | None:

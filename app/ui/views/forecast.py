@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from app import wording
-from app.workspace.forecasts import AtWork, Compared, Forecast, PromptParts
+from app.workspace.forecasts import Compared, Forecast, PromptParts
+from app.workspace.run_view import AtWork
 from mom_core.forecast.forecast import Outlook
 from mom_core.sizes import size_text
 

@@ -15,375 +15,45 @@ Source: ours.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from threading import RLock
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AttentionInterface,
-    AttentionMaskInterface,
-    PretrainedConfig,
     PreTrainedModel,
 )
 from transformers.cache_utils import (
     Cache,
-    CacheLayerMixin,
     DynamicCache,
     DynamicLayer,
     DynamicSlidingWindowLayer,
     LinearAttentionLayer,
 )
-from transformers.masking_utils import and_masks, causal_mask_function, sliding_window_overlay
 
-from mom_core.attention import Segment, segment_attention
 from mom_core.errors import UnsupportedModel
-from mom_core.kv.state import LayerState
 from mom_core.kv.store import LayerKV
 from mom_core.kv.tiers import Tier
-from mom_core.kv.transfer import CroppableKV, KVSink
-from mom_core.model.seam.plain_layer import AttentionArguments, RowLayer, fingerprint, row_layer
+from mom_core.model.seam.attention import (
+    ATTENTION_NAME,
+    PROBE_NAME,
+)
+from mom_core.model.seam.cache import segment_cache
+from mom_core.model.seam.patches import (
+    Forward,
+    LayerCall,
+    StandIn,
+    replaced_forwards,
+    rope_of_whole,
+)
+from mom_core.model.seam.plain_layer import RowLayer, fingerprint, row_layer
 from mom_core.model.weight_stream import WeightStream
 from mom_core.native import kernels
 from mom_core.native.linear import bf16_linear, is_wide_faster
-
-ATTENTION_NAME = "mom"
-_PROBE_NAME = "mom-probe"
-
-_PADDED = (
-    "The attention 'mom' got a padded or packed batch. It reads one sequence without padding: "
-    "pass one prompt and no attention mask."
-)
-
-# A module, and the forward that stands in for its own.
-_Forward = tuple[nn.Module, Callable[..., Any]]
-
-
-def refuse_padding(attention_mask: Tensor | None, input_ids: Tensor | None = None) -> None:
-    """The attention 'mom' sees all tokens before; a mask that hides some must not be ignored.
-
-    Raises:
-        UnsupportedModel: the mask hides a token or is not one of tokens, or there are several
-            sequences.
-    """
-    is_batch = input_ids is not None and input_ids.shape[0] != 1
-    is_masked = attention_mask is not None and (
-        attention_mask.dim() != 2 or attention_mask.shape[0] != 1 or not bool(attention_mask.all())
-    )
-    if is_batch or is_masked:
-        raise UnsupportedModel(_PADDED)
-
-
-def is_empty_cache(cache: object) -> bool:
-    """Whether there is no cache yet, or only one that transformers made and nothing is in."""
-    if cache is None:
-        return True
-    if not isinstance(cache, DynamicCache):
-        return False
-    return all(not getattr(layer, "is_initialized", True) for layer in cache.layers) and not any(
-        any(layer.has_previous_state.values())
-        for layer in cache.layers
-        if isinstance(layer, LinearAttentionLayer)
-    )
-
-
-def _no_mask(
-    *args: Any,
-    q_length: int,
-    kv_length: int,
-    q_offset: int | Tensor = 0,
-    kv_offset: int | Tensor = 0,
-    mask_function: Callable[..., Any] = causal_mask_function,
-    attention_mask: Tensor | None = None,
-    **kwargs: Any,
-) -> None:
-    """In place of transformers' masks: none is made, and none that matters is lost.
-
-    Raises:
-        UnsupportedModel: a mask would hide or show more than causality and a window do, or the
-            keys reach beyond the queries.
-    """
-    refuse_padding(attention_mask)
-    if not _is_causal_or_window(mask_function):
-        raise UnsupportedModel(
-            "The attention 'mom' sees all tokens before, or those of a window. This call wants "
-            "another mask (packed sequences, images, or one of its own): pass one plain text."
-        )
-    if int(kv_offset) + kv_length != int(q_offset) + q_length:
-        raise UnsupportedModel(
-            "The attention 'mom' got a cache with room for tokens to come (a static cache). Use "
-            "transformers' dynamic cache, or none."
-        )
-
-
-def _is_causal_or_window(mask: Callable[..., Any]) -> bool:
-    """Whether a mask function of transformers is its causal one, maybe with a sliding window.
-
-    They are closures, told apart by their code.
-    """
-    if mask is causal_mask_function:
-        return True
-    code = getattr(mask, "__code__", None)
-    if code is sliding_window_overlay(1).__code__:
-        return True
-    if code is not and_masks(causal_mask_function).__code__:
-        return False
-    return all(
-        _is_causal_or_window(m) for m in inspect.getclosurevars(mask).nonlocals["mask_functions"]
-    )
-
-
-class KVStored(Exception):
-    """Raised by a cache layer told to stop once it has stored keys and values."""
-
-
-class SegmentCacheLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
-    """A transformers cache layer that keeps its keys and values in segments.
-
-    `update` hands the new keys on with their layer attached; the attention function finds all
-    segments there, so nothing is concatenated.
-    """
-
-    is_croppable = True
-
-    def __init__(self, kv: KVSink, config: PretrainedConfig | None = None) -> None:
-        super().__init__()
-        self.kv = kv
-        self.stop_once_stored = False
-        self.is_initialized = True
-        self._config = config
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing to do: the store takes its shape from the first tokens."""
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        """Stores keys and values `[1, G, N, D]`; returns the keys with their layer attached.
-
-        Raises:
-            KVStored: the layer was told to stop once it has stored them.
-            UnsupportedModel: the model's attention is not ours: it would see the new keys alone.
-        """
-        config = self._config
-        if config is not None and config._attn_implementation_internal != ATTENTION_NAME:
-            raise UnsupportedModel(
-                "A cache made inside memory_saving was used outside. It can only be used inside "
-                "such a block: go on inside one, or begin with a new cache."
-            )
-        self.kv.append(key_states, value_states)
-        if self.stop_once_stored:
-            raise KVStored
-        key_states.mom_layer = self.kv  # type: ignore[attr-defined]
-        return key_states, value_states
-
-    def get_seq_length(self) -> int:
-        """Tokens stored."""
-        return self.kv.tokens
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length and offset of the keys a mask would cover."""
-        return self.kv.tokens + query_length, 0
-
-    def get_max_length(self) -> int:
-        """No limit of its own."""
-        return -1
-
-    def crop(self, tokens_to_remove: int | Tensor) -> None:
-        """Takes back the last tokens, as transformers' assisted generation does.
-
-        Args:
-            tokens_to_remove: their number, negative; 0 leaves all. Some versions give a tensor.
-        """
-        number = abs(int(tokens_to_remove))
-        if number:
-            self._crop_to(self.kv.tokens - number)
-
-    def reset(self) -> None:
-        """Forgets all tokens."""
-        self._crop_to(0)
-
-    def offload(self) -> None:
-        """Nothing to do: keys and values live on their tier."""
-
-    def prefetch(self) -> None:
-        """Nothing to do: keys and values are attended to where they are."""
-
-    def reorder_cache(self, beam_idx: Tensor) -> None:
-        """There is one sequence only.
-
-        Raises:
-            UnsupportedModel: always.
-        """
-        raise UnsupportedModel(_PADDED)
-
-    def _crop_to(self, tokens: int) -> None:
-        if not isinstance(self.kv, CroppableKV):
-            raise UnsupportedModel("The keys and values of this cache cannot be taken back.")
-        self.kv.crop(tokens)
-
-    def get_max_cache_shape(self) -> int:
-        """The same, under the name transformers 5.17 knows."""
-        return -1
-
-
-class StateCacheLayer(LinearAttentionLayer):  # type: ignore[misc, unused-ignore]
-    """A transformers cache layer for a recurrent or convolution state that a `LayerState` holds."""
-
-    PARTS = (
-        "conv_states",
-        "recurrent_states",
-        "is_conv_states_initialized",
-        "is_recurrent_states_initialized",
-        "has_previous_state",
-        "conv_kernel_size",
-    )
-
-    def __init__(self, state: LayerState, number_of_states: int = 1) -> None:
-        super().__init__(number_of_states=number_of_states)
-        if not state.parts:
-            state.adopt({name: getattr(self, name) for name in self.PARTS})
-        for name, part in state.parts.items():
-            setattr(self, name, part)
-
-
-def segment_cache(
-    layers: Sequence[KVSink | LayerState], config: PretrainedConfig | None = None
-) -> Cache:
-    """A transformers cache over these layers' KV and states.
-
-    Args:
-        layers: one for each decoder layer.
-        config: of the model, where somebody else calls it: then use without our attention is
-            refused.
-    """
-    return Cache(
-        layers=[
-            StateCacheLayer(layer)
-            if isinstance(layer, LayerState)
-            else SegmentCacheLayer(layer, config)
-            for layer in layers
-        ]
-    )
-
-
-def mom_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
-    **kwargs: object,
-) -> tuple[Tensor, None]:
-    """transformers' attention interface on top of `segment_attention`.
-
-    Args:
-        module: the attention module of a layer.
-        query: `[1, H, Q, D]`.
-        key: `[1, G, K, D]`; from `SegmentCacheLayer.update`, or plain keys of all tokens.
-        value: `[1, G, K, D]`.
-        attention_mask: must be None: every query sees what causality and the window allow.
-        scaling: factor on the scores; None is `D ** -0.5`.
-        sliding_window: W, None for none.
-        softcap: see `segment_attention`.
-        s_aux: `[H]` attention sinks.
-        **kwargs: what else transformers passes (positions, dropout, ...); not needed.
-
-    Returns:
-        `[1, Q, H, D]` and None in place of the weights.
-
-    Raises:
-        UnsupportedModel: a mask or a batch was given, or attention that is not causal.
-    """
-    if attention_mask is not None or query.shape[0] != 1:
-        raise UnsupportedModel(_PADDED)
-    if not getattr(module, "is_causal", True):
-        raise UnsupportedModel("The attention 'mom' is causal, and this layer's is not.")
-    expected = _expected_window(module)
-    if expected is not _UNKNOWN and expected != sliding_window:
-        raise UnsupportedModel(
-            f"A layer of {type(module).__name__} is to have {_window_words(expected)} by its "
-            f"configuration, and asks the attention 'mom' for {_window_words(sliding_window)}. "
-            "This model cannot be run exactly."
-        )
-    layer: KVSink | None = getattr(key, "mom_layer", None)
-    segments = [Segment(0, key, value)] if layer is None else layer.segments()
-    output = segment_attention(
-        query,
-        segments[-1].end - query.shape[2],
-        segments,
-        scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
-        window=sliding_window,
-        softcap=softcap,
-        sinks=s_aux,
-    )
-    return output.transpose(1, 2), None
-
-
-class _Unknown:
-    """A module that does not say which layer it is of, or has no configuration."""
-
-
-_UNKNOWN = _Unknown()
-_EXPECTED_WINDOWS: WeakKeyDictionary[nn.Module, int | _Unknown | None] = WeakKeyDictionary()
-
-
-def _expected_window(module: nn.Module) -> int | _Unknown | None:
-    """The window that transformers' masks would give this attention module.
-
-    Some families tell only the mask of it, and not the attention.
-    """
-    if module not in _EXPECTED_WINDOWS:
-        config, index = getattr(module, "config", None), getattr(module, "layer_idx", None)
-        found: int | _Unknown | None = _UNKNOWN
-        if isinstance(config, PretrainedConfig) and isinstance(index, int):
-            layers = DynamicCache(config=config).layers
-            if index < len(layers):
-                found = getattr(layers[index], "sliding_window", None)
-        _EXPECTED_WINDOWS[module] = found
-    return _EXPECTED_WINDOWS[module]
-
-
-def _window_words(window: int | _Unknown | None) -> str:
-    return "no window" if window is None else f"a window of {window} tokens"
-
-
-def _probe_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **asked: Any
-) -> tuple[Tensor, None]:
-    """`mom_attention` that notes on the layer's `ProbeKV` what it was asked for."""
-    scale = asked.get("scaling")
-    key.mom_layer.arguments = AttentionArguments(  # type: ignore[attr-defined]
-        query.shape[-1] ** -0.5 if scale is None else scale,
-        asked.get("sliding_window"),
-        asked.get("softcap"),
-        asked.get("s_aux"),
-    )
-    return mom_attention(module, query, key, value, *args, **asked)
-
-
-AttentionInterface.register(ATTENTION_NAME, mom_attention)
-AttentionInterface.register(_PROBE_NAME, _probe_attention)
-AttentionMaskInterface.register(ATTENTION_NAME, _no_mask)
-AttentionMaskInterface.register(_PROBE_NAME, _no_mask)
-
-
-@dataclass(frozen=True, slots=True)
-class LayerCall:
-    """What transformers calls one layer with, for one chunk, besides the hidden states."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,27 +73,6 @@ class LayerWidths:
     has_gated_query: bool
     has_head_norm: bool
     rotary_share: float
-
-
-class _StandIn(nn.Module):
-    """Takes a layer's place in the list; knows the layer's attributes, runs `respond`."""
-
-    def __init__(
-        self, layer: nn.Module, respond: Callable[[Tensor, LayerCall], Tensor | tuple[Tensor]]
-    ) -> None:
-        super().__init__()
-        # Not a submodule: the stand-in must not adopt the layer.
-        object.__setattr__(self, "_layer", layer)
-        self._respond = respond
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(object.__getattribute__(self, "_layer"), name)
-
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return self._respond(hidden_states, LayerCall(args, kwargs))
 
 
 class HFSeam:
@@ -572,12 +221,12 @@ class HFSeam:
                 self.config._attn_implementation_internal = before
 
     @contextmanager
-    def memory_saving(self, forwards: Sequence[_Forward]) -> Iterator[None]:
+    def memory_saving(self, forwards: Sequence[Forward]) -> Iterator[None]:
         """Our attention and these modules' stand-ins, for calls of the model from outside."""
         before = self.config._attn_implementation_internal
         self.config._attn_implementation_internal = ATTENTION_NAME
         try:
-            with self._lock, _forwards(forwards):
+            with self._lock, replaced_forwards(forwards):
                 yield
         finally:
             self.config._attn_implementation_internal = before
@@ -623,12 +272,12 @@ class HFSeam:
             return hidden
 
         first, *rest = self.layers
-        stand_ins = [_StandIn(first, record), *(_StandIn(layer, record_rest) for layer in rest)]
+        stand_ins = [StandIn(first, record), *(StandIn(layer, record_rest) for layer in rest)]
         whole = [
-            (rope, partial(_rope_of_whole, rope.forward, total_tokens - 1))
+            (rope, partial(rope_of_whole, rope.forward, total_tokens - 1))
             for rope in self._longrope_modules()
         ]
-        with self._ours(stand_ins), _forwards(whole):
+        with self._ours(stand_ins), replaced_forwards(whole):
             positions = torch.arange(start, start + input_ids.shape[1], device=self.device)
             self.decoder(
                 input_ids=input_ids.to(self.device),
@@ -652,7 +301,7 @@ class HFSeam:
         Raises:
             KVStored: the cache layer was told to stop once it has stored keys and values.
         """
-        with self._ours(), _forwards(self._chunk_linears(index)):
+        with self._ours(), replaced_forwards(self._chunk_linears(index)):
             output = self._call_layer(index, hidden, *call.args, **call.kwargs)
         states: Tensor = output[0] if isinstance(output, tuple) else output
         return states
@@ -692,11 +341,11 @@ class HFSeam:
     @contextmanager
     def whole_model(self) -> Iterator[None]:
         """The model can be called as a whole inside, with streamed weights too."""
-        forwards: list[_Forward] = []
+        forwards: list[Forward] = []
         if self.weights is not None:
             for index, layer in enumerate(self.layers):
                 forwards.append((layer, partial(self._streamed, index, layer.forward)))
-        with self._lock, _forwards(forwards):
+        with self._lock, replaced_forwards(forwards):
             yield
 
     def _streamed(self, index: int, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -713,7 +362,7 @@ class HFSeam:
             position: its position.
             cache: the context's cache.
         """
-        stand_ins = [_StandIn(layer, lambda _hidden, _call: hidden) for layer in self.layers]
+        stand_ins = [StandIn(layer, lambda _hidden, _call: hidden) for layer in self.layers]
         with self._ours(stand_ins):
             logits = self._forward(torch.tensor([[token_id]]), position, cache)
         return logits[0, -1].float()
@@ -740,11 +389,11 @@ class HFSeam:
         stand_ins = None
         if any(rows) or self.weights is not None:
             stand_ins = [
-                _StandIn(layer, partial(respond, index)) for index, layer in enumerate(self.layers)
+                StandIn(layer, partial(respond, index)) for index, layer in enumerate(self.layers)
             ]
 
         def step(token_ids: Sequence[int], position: int) -> Tensor:
-            with self._ours(stand_ins), _forwards(linears):
+            with self._ours(stand_ins), replaced_forwards(linears):
                 ids = torch.tensor([list(token_ids)])
                 logits = self._forward(ids, position, cache, len(token_ids))
             return logits[0].float()
@@ -768,18 +417,18 @@ class HFSeam:
     def _run_probe(self, index: int, hidden: Tensor, kwargs: dict[str, Any], kv: LayerKV) -> Tensor:
         """One layer over some rows of a made-up context, noting what it asks of attention."""
         cache = segment_cache([kv] * len(self.layers))
-        with self._ours(attention=_PROBE_NAME):
+        with self._ours(attention=PROBE_NAME):
             output = self.layers[index](hidden, past_key_values=cache, **kwargs)
         states: Tensor = output[0] if isinstance(output, tuple) else output
         return states
 
-    def _chunk_linears(self, index: int) -> list[_Forward]:
+    def _chunk_linears(self, index: int) -> list[Forward]:
         """Linear modules of a layer that torch would run slowly, with our way in their place."""
         if not self._is_bf16_on_cpu or not is_wide_faster():
             return []
         return _bf16_linears(self.layers[index].modules())
 
-    def _linears_outside(self, rows: Sequence[RowLayer | None]) -> list[_Forward]:
+    def _linears_outside(self, rows: Sequence[RowLayer | None]) -> list[Forward]:
         """Linear modules that torch would run, with our product for few rows in its place."""
         # torch's own product of a row is as good in fp32.
         if not self._is_bf16_on_cpu:
@@ -797,7 +446,7 @@ class HFSeam:
         return self.device.type == "cpu" and self.dtype is torch.bfloat16
 
 
-def _bf16_linears(modules: Iterable[nn.Module]) -> list[_Forward]:
+def _bf16_linears(modules: Iterable[nn.Module]) -> list[Forward]:
     """The plain linear modules among these, with the fastest way for bf16 on the CPU."""
 
     def linear(module: nn.Linear, rows: Tensor) -> Tensor:
@@ -812,34 +461,6 @@ def _bf16_linears(modules: Iterable[nn.Module]) -> list[_Forward]:
         and module.weight.dtype is torch.bfloat16
         and "forward" not in module.__dict__
     ]
-
-
-def move_all_but_layers(model: PreTrainedModel, device: torch.device) -> None:
-    """Embeddings, norm, head and tables go to the device; the layers stay where they are."""
-    modules = model.get_decoder()._modules
-    layers = modules["layers"]
-    modules["layers"] = nn.ModuleList()
-    try:
-        model.to(device)
-    finally:
-        modules["layers"] = layers
-
-
-def _rope_of_whole(
-    forward: Callable[..., tuple[Tensor, ...]],
-    last_position: int,
-    x: Tensor,
-    position_ids: Tensor,
-    *args: Any,
-    **kwargs: Any,
-) -> tuple[Tensor, ...]:
-    """Rotary tables of a chunk as they are when the whole sequence is run at once.
-
-    LongRoPE looks at the last position it is given, so it is given the last of all.
-    """
-    last = torch.full_like(position_ids[..., :1], last_position)
-    tables = forward(x, torch.cat([position_ids, last], dim=-1), *args, **kwargs)
-    return tuple(table[..., :-1, :] for table in tables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -892,19 +513,3 @@ def _layer_kinds(model: PreTrainedModel, layers: int) -> list[_LayerKind]:
             "It cannot be run layer by layer."
         )
     return kinds
-
-
-@contextmanager
-def _forwards(replacements: Sequence[_Forward]) -> Iterator[None]:
-    """Modules with another forward; put back afterwards, also one that was somebody's own."""
-    before = [(module, module.__dict__.get("forward")) for module, _ in replacements]
-    for module, forward in replacements:
-        module.__dict__["forward"] = forward
-    try:
-        yield
-    finally:
-        for module, own in before:
-            if own is None:
-                del module.__dict__["forward"]
-            else:
-                module.__dict__["forward"] = own

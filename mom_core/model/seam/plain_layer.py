@@ -22,7 +22,7 @@ from mom_core.attention import segment_attention
 from mom_core.kv.store import LayerKV
 from mom_core.kv.tiers import Tier
 from mom_core.kv.transfer import KVSink
-from mom_core.native import FEW_ROWS, Kernels, LayerKernel, LayerNumbers, LayerWeights
+from mom_core.native.library import FEW_ROWS, Kernels, LayerKernel, LayerNumbers, LayerWeights
 
 _PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
 _ATTENTION_PARTS = {"q_proj", "k_proj", "v_proj", "o_proj"}

@@ -1,8 +1,8 @@
-"""A page of a PDF as a picture, and where words stand on it: `-m app.documents.formats.pdf.picture`.
+"""A page of a PDF as a picture, with the places of its words.
 
-Each picture is drawn in a process of its own with limits on memory and time, as a hostile file
-must end nothing but that. The process takes a request as JSON on stdin and writes a line of JSON,
-then the PNG.
+Run as `-m app.documents.formats.pdf.picture`. Each picture is drawn in a process of its own with
+limits on memory and time, so that a hostile file can end nothing else. The process takes a
+request as JSON on stdin and writes a line of JSON, then the PNG.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def draw(request: Request) -> Picture:
             capture_output=True,
             timeout=_SECONDS,
             check=True,
-            cwd=Path(__file__).parents[3],
+            cwd=Path(__file__).parents[4],
         )
         head, _, png = done.stdout.partition(b"\n")
         told = json.loads(head)
