@@ -37,7 +37,7 @@ import torch
 
 from app.library.entry import DocumentInfo
 from app.library.library import Library
-from app.library.reuse import Keeping
+from app.library.reuse import Reuse
 from benchmarks import record
 from mom_core import Engine, EngineConfig, Finished, Token
 from mom_core.kv.tiers import Tier
@@ -123,13 +123,13 @@ class Faults:
             AssertionError: the answer is wrong, or what is kept is not whole.
         """
         prompt = prompt_of(seed)
-        keeping = Keeping(Library(self.home))
+        reuse = Reuse(Library(self.home))
         engine = Engine(self.model, config=EngineConfig(chunk_tokens=CHUNK_TOKENS))
         documents = [DocumentInfo("a.txt", "")]
         events = list(
-            keeping.generate(engine, prompt, documents=documents, max_new_tokens=NEW_TOKENS)
+            reuse.generate(engine, prompt, documents=documents, max_new_tokens=NEW_TOKENS)
         )
-        keeping.close()
+        reuse.close()
         engine.close()
         ids = [event.token_id for event in events if isinstance(event, Token)]
         if seed not in self._truth:
@@ -333,12 +333,12 @@ def _child(home: Path) -> int:
     from mom_core import PrefillProgress
 
     torch.set_num_threads(1)
-    keeping = Keeping(Library(home))
+    reuse = Reuse(Library(home))
     engine = Engine(tiny_model(), config=EngineConfig(chunk_tokens=CHUNK_TOKENS))
     # Before the phases, so that a kill hits what it is meant for.
     assert engine.fingerprint
     documents = [DocumentInfo("a.txt", "")]
-    events = keeping.generate(engine, prompt_of(0), documents=documents, max_new_tokens=NEW_TOKENS)
+    events = reuse.generate(engine, prompt_of(0), documents=documents, max_new_tokens=NEW_TOKENS)
     with interrupts() as asked:
         for event in events:
             kind = "p" if isinstance(event, PrefillProgress) else "t"
@@ -349,7 +349,7 @@ def _child(home: Path) -> int:
         events.close()
         sys.stdout.write("s")
         sys.stdout.flush()
-        keeping.close()
+        reuse.close()
     return 0 if asked.signal_number is None else 128 + asked.signal_number
 
 

@@ -202,8 +202,8 @@ def _shelve(workspace: Workspace) -> None:
     from app.workspace.documents import Source
 
     path = SAMPLES / "observatory-handbook.pdf"
-    workspace.shelf.add("a" * 32, Source(path, path.name))
-    while workspace.shelf.is_preparing:
+    workspace.documents.add("a" * 32, Source(path, path.name))
+    while workspace.documents.is_preparing:
         time.sleep(0.05)
 
 

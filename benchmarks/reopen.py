@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from app.library.library import Library
-from app.library.reuse import Keeping
+from app.library.reuse import Reuse
 from benchmarks.record import append, describe_run
 from benchmarks.workloads import make_workload
 from mom_core import Engine, Finished, Token
@@ -46,12 +46,12 @@ def measure(home: Path | None, tokens: int) -> dict[str, Any]:
     ids = work.prompt_ids
     engine.generate_ids(work.warm_ids, max_new_tokens=2)
     engine.context.crop(0)
-    keeping = None if home is None else Keeping(Library(home))
+    reuse = None if home is None else Reuse(Library(home))
     started = time.perf_counter()
-    if keeping is None:
+    if reuse is None:
         events = engine.generate(ids, max_new_tokens=_NEW_TOKENS)
     else:
-        events = keeping.generate(engine, ids, max_new_tokens=_NEW_TOKENS)
+        events = reuse.generate(engine, ids, max_new_tokens=_NEW_TOKENS)
     answer, first_seconds, finished = [], 0.0, None
     for event in events:
         if isinstance(event, Token):
@@ -60,8 +60,8 @@ def measure(home: Path | None, tokens: int) -> dict[str, Any]:
         elif isinstance(event, Finished):
             finished = event
     seconds = time.perf_counter() - started
-    if keeping is not None:
-        keeping.close()
+    if reuse is not None:
+        reuse.close()
     assert finished is not None
     return {
         "first_token_seconds": first_seconds,
@@ -101,14 +101,14 @@ def run(tokens: int, times: int) -> dict[str, Any]:
         pairs = zip(samples[kind], samples[to], strict=True)
         return [one["first_token_seconds"] / other["first_token_seconds"] for one, other in pairs]
 
-    keeping = [ratio - 1 for ratio in ratios("read and keep", "read")]
-    lower, _, upper = statistics.quantiles(keeping, n=4)
+    reuse = [ratio - 1 for ratio in ratios("read and keep", "read")]
+    lower, _, upper = statistics.quantiles(reuse, n=4)
     return {
         **describe_run(),
         "tokens": tokens,
         "samples": samples,
         "times_faster": statistics.median(ratios("read", "reopen")),
-        "keeping_share": statistics.median(keeping),
+        "keeping_share": statistics.median(reuse),
         "keeping_share_quartiles": [lower, upper],
     }
 

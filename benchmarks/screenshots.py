@@ -107,7 +107,7 @@ def _states(page: Callable[..., Any], workspace: Workspace, long: Path) -> None:
     desk.click("#stop")
     _idle(desk)
     _take(desk, "stopped")
-    workspace.shelf.remove(workspace.shelf.cells()[1][0])
+    workspace.documents.remove(workspace.documents.cells()[1][0])
     _begin_chat(desk)
     _ask(desk, "Summarise the most important points.")
     desk.wait_for_function("document.querySelector('#live .answer').innerText.length > 60")
@@ -119,7 +119,7 @@ def _states(page: Callable[..., Any], workspace: Workspace, long: Path) -> None:
     _ask(desk, _QUESTION)
     _idle(desk)
     _take(desk, "answered")
-    key = workspace.shelf.cells()[0][0]
+    key = workspace.documents.cells()[0][0]
     desk.evaluate(
         "([id]) => import('./static/viewer.js').then((v) => "
         "v.view(id, 0, 'Hallgrim Ridge Observatory'))",

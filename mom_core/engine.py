@@ -39,16 +39,16 @@ from mom_core.forecast.choose import (
     longest_context_tokens,
     ranking,
 )
-from mom_core.forecast.forecast import Outlook, outlook
+from mom_core.forecast.forecast import RunForecast, forecast_run
 from mom_core.forecast.learn import learn
 from mom_core.forecast.recurrent import RecurrentBytes, recurrent_bytes
 from mom_core.forecast.seconds import rates_for
 from mom_core.forecast.shape import ModelShape
 from mom_core.forecast.strategy import Strategy
-from mom_core.generate.checkpoint import ReadingKeeper
+from mom_core.generate.checkpoint import CheckpointWriter
 from mom_core.generate.decode import Steps, decode
 from mom_core.generate.detokenize import StreamDetokenizer
-from mom_core.generate.oom_recovery import DecodeRelief
+from mom_core.generate.oom_recovery import DecodeRecovery
 from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
 from mom_core.generate.resume import PartialReading
 from mom_core.generate.sampling import Sampler
@@ -476,7 +476,7 @@ class Engine:
         sampling: SamplingConfig | None = None,
         context: Context | None = None,
         boundaries: Sequence[int] = (),
-        keeper: ReadingKeeper | None = None,
+        checkpoints: CheckpointWriter | None = None,
     ) -> Generator[Event, None, None]:
         """Reads a prompt (only what is new of it) and answers.
 
@@ -505,7 +505,7 @@ class Engine:
         context, reused, moved = self._reuse(prompt_ids, context)
         yield from moved
         resumed_fraction = 0.0
-        reading = self._read_rest(context, prompt_ids, reused, boundaries, keeper)
+        reading = self._read_rest(context, prompt_ids, reused, boundaries, checkpoints)
         while True:
             try:
                 event = next(reading)
@@ -515,8 +515,8 @@ class Engine:
             if isinstance(event, PrefillProgress):
                 resumed_fraction = max(resumed_fraction, event.resumed_fraction)
             yield event
-        if keeper is not None:
-            keeper.done(context._token_ids, context._store, logits)
+        if checkpoints is not None:
+            checkpoints.done(context._token_ids, context._store, logits)
         first_logits_at = time.perf_counter()
         sampler = Sampler(sampling or SamplingConfig(), context._token_ids)
         detokenizer = StreamDetokenizer(self.tokenizer)
@@ -530,12 +530,12 @@ class Engine:
         new_ids: list[int] = []
         steps = Steps()
         reason: FinishReason | None = None
-        relief = DecodeRelief(self.device)
+        recovery = DecodeRecovery(self.device)
         while reason is None:
             full: FullMemory | None = None
             with memory_errors_as_sentences():
                 try:
-                    with self._decode_kv(context, most - len(new_ids), relief) as cache:
+                    with self._decode_kv(context, most - len(new_ids), recovery) as cache:
                         answer = decode(
                             self._seam,
                             context._store,
@@ -563,9 +563,9 @@ class Engine:
                     full = full_memory(error)
                     if full is None:
                         raise
-                    relief.failed(error, context.tokens)
+                    recovery.failed(error, context.tokens)
                 if full is not None:
-                    adapted = relief.make_room(context._store, full, self._tiers)
+                    adapted = recovery.make_room(context._store, full, self._tiers)
                     if adapted is not None:
                         yield adapted
             held = context.tokens
@@ -771,7 +771,7 @@ class Engine:
         prompt_ids: Sequence[int],
         reused: int,
         boundaries: Sequence[int],
-        keeper: ReadingKeeper | None = None,
+        checkpoints: CheckpointWriter | None = None,
     ) -> Generator[ReadingEvent, None, Tensor]:
         if reused == len(prompt_ids) and context._next_logits is not None:
             context.drop_unfinished()
@@ -782,7 +782,7 @@ class Engine:
                 list(prompt_ids[reused:]),
                 reused_tokens=reused,
                 boundaries=boundaries,
-                keeper=keeper,
+                checkpoints=checkpoints,
             )
         )
 
@@ -793,7 +793,7 @@ class Engine:
         *,
         reused_tokens: int,
         boundaries: Sequence[int] = (),
-        keeper: ReadingKeeper | None = None,
+        checkpoints: CheckpointWriter | None = None,
     ) -> Generator[ReadingEvent, None, Tensor]:
         store = context._store
         total = context.tokens + len(token_ids)
@@ -819,8 +819,8 @@ class Engine:
         )
         resumed = self._take_up(context, token_ids)
         # Of a reading that serves only in part, files of that part alone cannot be made.
-        if keeper is not None and resumed in (0, len(token_ids)):
-            keeper.begin([*context._token_ids, *token_ids], store)
+        if checkpoints is not None and resumed in (0, len(token_ids)):
+            checkpoints.begin([*context._token_ids, *token_ids], store)
         logits: Tensor | None = None
         for part in (token_ids[:resumed], token_ids[resumed:]):
             if not part:
@@ -835,7 +835,7 @@ class Engine:
                     shapes=self._shapes,
                     working=self._working,
                     unfinished=context._unfinished,
-                    checkpoints=keeper,
+                    checkpoints=checkpoints,
                 )
             context._token_ids.extend(part)
         store.thin_states(_KEPT_STATES)
@@ -914,11 +914,11 @@ class Engine:
 
     @contextmanager
     def _decode_kv(
-        self, context: Context, new_tokens: int, relief: DecodeRelief
+        self, context: Context, new_tokens: int, recovery: DecodeRecovery
     ) -> Iterator[Cache]:
         """The context's cache as an answer uses it; afterwards all is home and its bytes freed."""
         store = context._store
-        mode = relief.mode_at_most(self._decode_mode(store))
+        mode = recovery.mode_at_most(self._decode_mode(store))
         windows = [self._seam.window_of_layer(i) for i in range(len(store.layers))]
         kv = DecodeKV(store, mode, self.device, windows, new_tokens)
         self._decoding = kv
@@ -987,14 +987,14 @@ class Engine:
             seconds=ranking(self.shape, total, machine, rates),
         )
 
-    def outlook(
+    def forecast_run(
         self,
         prompt_tokens: int,
         *,
         reused_tokens: int = 0,
         new_tokens: int = 512,
         config: EngineConfig | None = None,
-    ) -> Outlook:
+    ) -> RunForecast:
         """What reading and answering a prompt will take, with the settings "auto" chooses.
 
         A few milliseconds, but for the first call, which measures the machine's speed if that is
@@ -1008,7 +1008,7 @@ class Engine:
             config: settings in place of the engine's own.
         """
         config = config or self._config
-        return outlook(
+        return forecast_run(
             self.shape,
             self._recurrent_here,
             self._machine(config),

@@ -153,7 +153,7 @@ def saving(
         chunk_tokens: C.
         returns_to: where they move when the answer begins; None leaves them.
     """
-    run = _Run(chunk_tokens, tier, returns_to)
+    run = _SavingRun(chunk_tokens, tier, returns_to)
     forward = seam.model.forward
     forwards: list[tuple[nn.Module, Callable[..., Any]]] = [
         # `generate` looks at the forward's signature.
@@ -170,7 +170,7 @@ def saving(
         yield
 
 
-class _Run:
+class _SavingRun:
     """What the stand-ins of one block share."""
 
     def __init__(self, chunk_tokens: int, tier: Tier, returns_to: Tier | None) -> None:

@@ -37,7 +37,7 @@ from mom_core.errors import ContextTooLong, InvalidSetting, MomError
 
 if TYPE_CHECKING:
     from app.documents import Document, Limits, ReadOptions
-    from app.library.reuse import Keeping
+    from app.library.reuse import Reuse
     from app.prompt.prompt import Prompt, TokenizedDocument
     from mom_core.engine import Engine
     from mom_core.events import Adapted, Event, Finished, MemorySample, PrefillProgress
@@ -206,9 +206,9 @@ def ask(
         prompt, notice = builder.build(fitted.documents, [], question), fitted.sentence
         if notice:
             status.line(notice)
-    keeping = None if no_save else _keeping(home, status)
+    reuse = None if no_save else _reuse(home, status)
     try:
-        run = _Run(engine, status, keeping, streams=not as_json)
+        run = AnswerRun(engine, status, reuse, streams=not as_json)
         answer, finished = run.answer(prompt, tokenized, max_new_tokens, sampling)
     except ContextTooLong as fault:
         raise ContextTooLong(f"{fault} {_way_out(documents)}") from fault
@@ -258,28 +258,28 @@ def plan(
     print_plan(request, as_json=as_json)
 
 
-def _keeping(home: Path | None, status: Status) -> Keeping | None:
+def _reuse(home: Path | None, status: Status) -> Reuse | None:
     """The library, None if it cannot be used: a question is answered all the same."""
     from app.library.library import Library
-    from app.library.reuse import Keeping
+    from app.library.reuse import Reuse
 
     try:
-        return Keeping(Library(home))
+        return Reuse(Library(home))
     except InvalidSetting as fault:
         status.line(f"Note: {fault}")
         return None
 
 
-class _Run:
+class AnswerRun:
     """Draws one answer's events, streaming text and keeping people informed."""
 
     def __init__(
-        self, engine: Engine, status: Status, keeping: Keeping | None, *, streams: bool
+        self, engine: Engine, status: Status, reuse: Reuse | None, *, streams: bool
     ) -> None:
         from mom_core.hardware.meter import Meter
 
         self._engine = engine
-        self._keeping = keeping
+        self._reuse = reuse
         self._status = status
         self._streams = streams
         self._meter = Meter(engine)
@@ -322,7 +322,7 @@ class _Run:
                 write_out("\n")
             self._keep()
             if finished is None and asked.signal_number is not None:
-                kept = "" if self._keeping is None else f"; the reading is kept at {progress:.0%}"
+                kept = "" if self._reuse is None else f"; the reading is kept at {progress:.0%}"
                 raise Interrupted(asked.signal_number, f"Stopped{kept}.")
         assert finished is not None, "an engine's run ends with Finished"
         self._status.line(self._summary(finished))
@@ -339,7 +339,7 @@ class _Run:
         from app.library.reuse import generate
 
         return generate(
-            self._keeping,
+            self._reuse,
             self._engine,
             prompt,
             (entry.document for entry in documents),
@@ -349,9 +349,9 @@ class _Run:
 
     def _keep(self) -> None:
         """Until what was read is on the disk."""
-        if self._keeping is not None:
-            self._keeping.close()
-            for note in self._keeping.take_notes():
+        if self._reuse is not None:
+            self._reuse.close()
+            for note in self._reuse.take_notes():
                 self._status.line(f"Note: {note}")
 
     def _tell_decision(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import filelock
 
 
-class Mark:
+class InUse:
     """Says that this process uses an entry.
 
     Args:

@@ -39,7 +39,7 @@ from app.library.entry import (
     small_file,
     whole_number,
 )
-from app.library.in_use import Mark, is_held
+from app.library.in_use import InUse, is_held
 from mom_core.errors import InvalidSetting, SnapshotUnusable
 from mom_core.files import flush_folder, write_aside
 from mom_core.snapshot.manifest import (
@@ -200,7 +200,7 @@ class Library:
             write_aside(self.folder / _SETTINGS, words)
         self.make_room(0)
 
-    def make_room(self, wanted_bytes: int, keeping: str = "") -> bool:
+    def make_room(self, wanted_bytes: int, reuse: str = "") -> bool:
         """Deletes what was used least recently until so much more fits the quota.
 
         Args:
@@ -212,13 +212,11 @@ class Library:
         """
         with self._guarded():
             limit_bytes = self._limit_bytes()
-            for entry in self.beyond(limit_bytes, wanted_bytes, keeping):
+            for entry in self.beyond(limit_bytes, wanted_bytes, reuse):
                 self._delete(entry.folder)
             return self.quota().used_bytes + wanted_bytes <= limit_bytes
 
-    def beyond(
-        self, limit_bytes: int, wanted_bytes: int = 0, keeping: str = ""
-    ) -> tuple[Entry, ...]:
+    def beyond(self, limit_bytes: int, wanted_bytes: int = 0, reuse: str = "") -> tuple[Entry, ...]:
         """What a limit has no room for: entries used least recently, never those in use.
 
         Args:
@@ -231,7 +229,7 @@ class Library:
         for entry in reversed(entries):
             if used_bytes + wanted_bytes <= limit_bytes:
                 break
-            if entry.id != keeping and is_entry(entry.folder) and not self.is_in_use(entry.id):
+            if entry.id != reuse and is_entry(entry.folder) and not self.is_in_use(entry.id):
                 gone.append(entry)
                 used_bytes -= entry.size_bytes
         return tuple(gone)
@@ -283,23 +281,23 @@ class Library:
     @contextlib.contextmanager
     def using(self, entry_id: str) -> Iterator[None]:
         """Marks an entry as in use by this process."""
-        mark = self.mark(entry_id)
+        in_use = self.in_use(entry_id)
         try:
             yield
         finally:
-            mark.release()
+            in_use.release()
 
-    def mark(self, entry_id: str) -> Mark:
+    def in_use(self, entry_id: str) -> InUse:
         """Marks an entry as in use by this process until the mark is released."""
         with self._guarded():
-            return Mark(self.folder / _LOCKS, entry_id)
+            return InUse(self.folder / _LOCKS, entry_id)
 
-    def claim(self, entry: Entry) -> Mark | None:
+    def claim(self, entry: Entry) -> InUse | None:
         """Marks an entry to be opened; None if it is gone, or another one writes in it."""
         with self._guarded():
             if not entry.folder.is_dir() or (not entry.is_whole and self.is_in_use(entry.id)):
                 return None
-            return Mark(self.folder / _LOCKS, entry.id)
+            return InUse(self.folder / _LOCKS, entry.id)
 
     def new_folder(self) -> Path:
         """Where a new reading is to be kept, until `place` makes it an entry."""
@@ -331,7 +329,7 @@ class Library:
             if name := next((name for name in names if isinstance(name, str)), ""):
                 # A person may have given it.
                 self._write_entry(replace(self._entry(placed), name=name))
-        self.make_room(0, keeping=entry_id(folder))
+        self.make_room(0, reuse=entry_id(folder))
 
     def touch(self, entry: Entry) -> None:
         """The entry is used now."""

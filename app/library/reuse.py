@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from app.library.entry import PARTIAL, DocumentInfo, Entry, Match
-from app.library.in_use import Mark
+from app.library.in_use import InUse
 from app.library.library import Library
 from mom_core.config import SamplingConfig
 from mom_core.errors import OutOfMemory, SnapshotUnusable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from app.documents import Document
     from app.prompt.prompt import Prompt
     from mom_core.engine import Engine
-    from mom_core.generate.checkpoint import ReadingKeeper
+    from mom_core.generate.checkpoint import CheckpointWriter
     from mom_core.snapshot.manifest import Manifest
 
 # Reading so little again takes no longer than looking for it.
@@ -42,7 +42,7 @@ def document_info(document: Document) -> DocumentInfo:
 
 
 def generate(
-    keeping: Keeping | None,
+    reuse: Reuse | None,
     engine: Engine,
     prompt: Prompt,
     documents: Iterable[Document],
@@ -62,14 +62,14 @@ def generate(
         sampling: see there.
         found: what the library has for this prompt, if it was looked up already.
     """
-    if keeping is None:
+    if reuse is None:
         return engine.generate(
             prompt.token_ids,
             max_new_tokens=max_new_tokens,
             sampling=sampling,
             boundaries=prompt.boundaries,
         )
-    return keeping.generate(
+    return reuse.generate(
         engine,
         prompt.token_ids,
         documents=map(document_info, documents),
@@ -93,7 +93,7 @@ class Found:
     is_open: bool = False
 
 
-class Keeping:
+class Reuse:
     """One engine's answers with a library.
 
     Args:
@@ -108,14 +108,14 @@ class Keeping:
         self.library = library
         self.notes: list[str] = []
         self._min_tokens = min_tokens
-        self._keepers: list[tuple[ReadingKeeper, Mark]] = []
-        self._told: set[ReadingKeeper] = set()
-        self._mark: Mark | None = None
+        self._writers: list[tuple[CheckpointWriter, InUse]] = []
+        self._told: set[CheckpointWriter] = set()
+        self._in_use: InUse | None = None
 
     def take_notes(self) -> list[str]:
         """The sentences that were not taken yet, also of what is still being written."""
-        for keeper, _ in self._keepers:
-            self._note_problem(keeper)
+        for checkpoints, _ in self._writers:
+            self._note_problem(checkpoints)
         notes, self.notes = self.notes, []
         return notes
 
@@ -152,12 +152,12 @@ class Keeping:
             found: by `look_up` for this prompt; None looks it up now.
         """
         self._let_go_of_idle()
-        keeper: ReadingKeeper | None = None
+        checkpoints: CheckpointWriter | None = None
         if len(prompt_ids) >= self._min_tokens:
             found = found or self.look_up(engine, prompt_ids)
             try:
                 found = self._bring(engine, prompt_ids, found.match)
-                keeper = self._keeper(engine, prompt_ids, documents, found)
+                checkpoints = self._checkpoints(engine, prompt_ids, documents, found)
             except OSError as error:
                 self._note_unusable(error)
         events = engine.generate(
@@ -165,7 +165,7 @@ class Keeping:
             max_new_tokens=max_new_tokens,
             sampling=sampling,
             boundaries=boundaries,
-            keeper=keeper,
+            checkpoints=checkpoints,
         )
         try:
             with contextlib.closing(events):
@@ -177,19 +177,19 @@ class Keeping:
 
     def wait(self) -> None:
         """Until all that is to be kept is on the disk."""
-        while self._keepers:
-            keeper, mark = self._keepers.pop()
-            keeper.wait()
-            mark.release()
-            self._note_problem(keeper)
-            self._told.discard(keeper)
+        while self._writers:
+            checkpoints, in_use = self._writers.pop()
+            checkpoints.wait()
+            in_use.release()
+            self._note_problem(checkpoints)
+            self._told.discard(checkpoints)
 
     def close(self) -> None:
         """Waits, and lets go of the entry in use."""
         self.wait()
-        if self._mark is not None:
-            self._mark.release()
-            self._mark = None
+        if self._in_use is not None:
+            self._in_use.release()
+            self._in_use = None
 
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:
@@ -201,17 +201,17 @@ class Keeping:
             "The answer is not touched by it."
         )
 
-    def _note_problem(self, keeper: ReadingKeeper) -> None:
-        if keeper.problem and keeper not in self._told:
-            self._told.add(keeper)
-            self._note(keeper.problem)
+    def _note_problem(self, checkpoints: CheckpointWriter) -> None:
+        if checkpoints.problem and checkpoints not in self._told:
+            self._told.add(checkpoints)
+            self._note(checkpoints.problem)
 
     def _let_go_of_idle(self) -> None:
-        busy = [item for item in self._keepers if not item[0].is_idle]
-        idle = [item for item in self._keepers if item[0].is_idle]
-        self._keepers = idle
+        busy = [item for item in self._writers if not item[0].is_idle]
+        idle = [item for item in self._writers if item[0].is_idle]
+        self._writers = idle
         self.wait()
-        self._keepers = busy
+        self._writers = busy
 
     def _bring(self, engine: Engine, prompt_ids: Sequence[int], match: Match | None) -> Found:
         """Opens the best entry if it saves more than the engine holds; the next one if it cannot
@@ -230,29 +230,29 @@ class Keeping:
 
     def _open(self, engine: Engine, entry: Entry) -> bool:
         """Makes an entry the engine's context; False if it is gone, in use or damaged."""
-        mark = self.library.claim(entry)
-        if mark is None:
+        in_use = self.library.claim(entry)
+        if in_use is None:
             return False
         try:
             engine.use(engine.reopen(entry.folder))
         except (SnapshotUnusable, OutOfMemory) as error:
-            mark.release()
+            in_use.release()
             self._note(str(error))
             return False
-        if self._mark is not None:
-            self._mark.release()
-        self._mark = mark
+        if self._in_use is not None:
+            self._in_use.release()
+        self._in_use = in_use
         return True
 
-    def _keeper(
+    def _checkpoints(
         self,
         engine: Engine,
         prompt_ids: Sequence[int],
         documents: Iterable[DocumentInfo],
         found: Found,
-    ) -> ReadingKeeper | None:
+    ) -> CheckpointWriter | None:
         """What keeps this prompt; None if nothing of it is worth keeping."""
-        from mom_core.generate.checkpoint import ReadingKeeper
+        from mom_core.generate.checkpoint import CheckpointWriter
 
         tokens, entry, superseded = len(prompt_ids), None, list[Entry]()
         if found.match is not None:
@@ -271,12 +271,12 @@ class Keeping:
             if superseded:
                 folder, manifest = entry.folder, entry.manifest
             superseded.clear()
-        mark = self.library.mark(folder.name.removeprefix(PARTIAL))
+        in_use = self.library.in_use(folder.name.removeprefix(PARTIAL))
         # Only now: a digest goes through all of a document's text.
         named = tuple(documents)
         if manifest is None:
             self.library.describe(folder, named)
-        keeper = ReadingKeeper(
+        checkpoints = CheckpointWriter(
             folder,
             engine.fingerprint,
             engine.name,
@@ -284,11 +284,11 @@ class Keeping:
             found=manifest,
             place=lambda _: self.library.place(folder, superseded),
         )
-        self._keepers.append((keeper, mark))
-        return keeper
+        self._writers.append((checkpoints, in_use))
+        return checkpoints
 
     def _has_room(self, wanted_bytes: int, entry: Entry | None) -> bool:
-        if self.library.make_room(wanted_bytes, keeping="" if entry is None else entry.id):
+        if self.library.make_room(wanted_bytes, reuse="" if entry is None else entry.id):
             return True
         if limit_bytes := self.library.quota().limit_bytes:
             self._note(

@@ -65,7 +65,7 @@ class Source:
 
 
 @dataclass(slots=True)
-class _Kept:
+class _ListedDocument:
     """A document and how far it is. `turn` grows whenever it is to be read anew.
 
     `choice` grows whenever other sections are ticked. `unticked_labels` are those that were
@@ -88,7 +88,7 @@ class _NotWanted(Exception):
     """A document was removed, or is read anew, while it was being read."""
 
 
-class Shelf:
+class DocumentList:
     """All documents.
 
     Args:
@@ -110,7 +110,7 @@ class Shelf:
         self._cache = cache
         self._limits = limits
         self._lock = threading.RLock()
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, _ListedDocument] = {}
         self._builder: PromptBuilder | None = None
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="mom-reader")
 
@@ -133,7 +133,7 @@ class Shelf:
             taken = {kept.source.name for kept in self._kept.values()}
             source = replace(source, name=free_name(source.name, taken))
             state = DocumentState(document_id, source.name)
-            self._kept[document_id] = _Kept(source, state, self._limits)
+            self._kept[document_id] = _ListedDocument(source, state, self._limits)
         self._read_in_background(document_id)
 
     def reread(self, document_id: str, **changes: Any) -> None:
@@ -361,7 +361,7 @@ class Shelf:
             revision=kept.state.revision + 1,
         )
 
-    def _current(self, document_id: str, turn: int) -> _Kept | None:
+    def _current(self, document_id: str, turn: int) -> _ListedDocument | None:
         kept = self._kept.get(document_id)
         return kept if kept is not None and kept.turn == turn else None
 
@@ -377,7 +377,7 @@ class Shelf:
             self._changed()
         return True
 
-    def _find(self, document_id: str) -> _Kept:
+    def _find(self, document_id: str) -> _ListedDocument:
         if document_id not in self._kept:
             raise InvalidSetting("This document is not here any more. Drop it again.")
         return self._kept[document_id]
@@ -543,10 +543,10 @@ def _chosen(tokenized: TokenizedDocument, unticked: frozenset[int]) -> Tokenized
     if not unticked:
         return tokenized
     total = len(tokenized.section_ids)
-    return tokenized.keeping(frozenset(range(total)) - unticked)
+    return tokenized.reuse(frozenset(range(total)) - unticked)
 
 
-def _state(kept: _Kept) -> DocumentState:
+def _state(kept: _ListedDocument) -> DocumentState:
     state = replace(kept.state, options=kept.options)
     if kept.tokenized is None:
         return state

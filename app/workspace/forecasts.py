@@ -16,7 +16,7 @@ from app.workspace.token_map import Strip
 from mom_core.config import TierName
 from mom_core.errors import MomError
 from mom_core.events import Finished
-from mom_core.forecast.forecast import Outlook
+from mom_core.forecast.forecast import RunForecast
 
 _LOG = logging.getLogger(__name__)
 _DEBOUNCE_SECONDS = 0.12
@@ -67,7 +67,7 @@ class Forecast:
     """
 
     parts: PromptParts
-    outlook: Outlook
+    run_forecast: RunForecast
     strips: tuple[Strip, ...] = ()
     longest_tokens: int = 0
     model_name: str = ""
@@ -90,7 +90,7 @@ class Compared:
     read_tokens: int
 
 
-def compare(foreseen: Outlook, finished: Finished, peak_bytes: int) -> Compared:
+def compare(foreseen: RunForecast, finished: Finished, peak_bytes: int) -> Compared:
     """What was expected of a run beside what it took.
 
     Args:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from app import wording
-from app.workspace.run_view import Phase
+from app.workspace.run_view import RunPhase
 from mom_core.events import Adapted, Event, MemorySample
 
 POINTS = 600
@@ -31,7 +31,7 @@ class Now:
     """
 
     run_id: str
-    phase: Phase
+    phase: RunPhase
     layer: int
 
 
@@ -52,7 +52,7 @@ class Point:
 
     number: int
     seconds: float
-    phase: Phase
+    phase: RunPhase
     layer: int
     device: tuple[int, ...]
     host: tuple[int, ...]
@@ -60,14 +60,14 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class TimelineNote:
     """Something that happened: "chunk 8,192 -> 4,096, continued"."""
 
     seconds: float
     text: str
 
 
-class MemoryHistory:
+class MemoryTimeline:
     """The readings of the current run, or of the last one.
 
     Args:
@@ -91,7 +91,7 @@ class MemoryHistory:
         self._count = 0
         self._stride = 1
         self._points: list[Point] = []
-        self._marks: list[Mark] = []
+        self._marks: list[TimelineNote] = []
         self._wake = threading.Event()
         self._is_closing = False
         self._thread = threading.Thread(target=self._work, name="mom-history", daemon=True)
@@ -117,7 +117,7 @@ class MemoryHistory:
     def mark(self, text: str) -> None:
         """Notes something that happened in the current run."""
         with self._lock:
-            self._marks.append(Mark(self._clock() - self._began, text))
+            self._marks.append(TimelineNote(self._clock() - self._began, text))
 
     def following(self, events: Generator[Event, None, None]) -> Generator[Event, None, None]:
         """The same events; where memory ran out and the run went on, a mark is made."""
@@ -142,7 +142,7 @@ class MemoryHistory:
                 self._points = self._points[::2]
                 self._stride *= 2
 
-    def since(self, number: int) -> tuple[list[Point], list[Mark]]:
+    def since(self, number: int) -> tuple[list[Point], list[TimelineNote]]:
         """Points from a number on, and all marks."""
         with self._lock:
             return [point for point in self._points if point.number >= number], list(self._marks)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from app import wording
 from app.documents import DiskCache
 from app.prompt.prompt import PromptBuilder
-from app.workspace.documents import Shelf
+from app.workspace.documents import DocumentList
 from app.workspace.jobs import Failed, Job
 from app.workspace.run_queue import Runs
 from mom_core.config import EngineConfig
@@ -35,7 +35,7 @@ class ModelSlot:
         config: what the page's settings are put into.
         cache: of tokens between runs; None keeps nothing.
         runs: in whose line a model is loaded.
-        shelf: its documents are counted by the tokenizer of the model.
+        document_list: its documents are counted by the tokenizer of the model.
         lock: held while the model changes, by this and by whoever needs it to stay.
         changed: called whenever anything shown may have changed; must return at once.
 
@@ -54,7 +54,7 @@ class ModelSlot:
         config: EngineConfig,
         cache: DiskCache | None,
         runs: Runs,
-        shelf: Shelf,
+        document_list: DocumentList,
         lock: threading.RLock,
         changed: Callable[[], None],
     ) -> None:
@@ -62,7 +62,7 @@ class ModelSlot:
         self._begun_with = self.config = config
         self._cache = cache
         self._runs = runs
-        self._shelf = shelf
+        self._documents = document_list
         self._lock = lock
         self._changed = changed
         self.name = self.source = self.error = ""
@@ -104,7 +104,7 @@ class ModelSlot:
             self.engine = self.builder = None
             self.error, self.name, self.source = "", source, source
             self.meter.engine = None
-            self._shelf.wait_for_tokenizer()
+            self._documents.wait_for_tokenizer()
             self._runs.do(lambda: self._load(source, config, old), self._loaded)
             self._changed()
 
@@ -133,7 +133,7 @@ class ModelSlot:
                     self.error = event.sentence
             self._changed()
             if self.builder is not None:
-                self._shelf.use(self.builder)
+                self._documents.use(self.builder)
 
     @property
     def is_ready(self) -> bool:

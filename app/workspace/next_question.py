@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from app.library.reuse import Found, Keeping
+from app.library.reuse import Found, Reuse
 from app.prompt.fitting import fit
 from app.prompt.prompt import Prompt, PromptBuilder, Turn
 from app.workspace.conversations import Answered, Conversation, Conversations
-from app.workspace.documents import Shelf
+from app.workspace.documents import DocumentList
 from app.workspace.forecasts import Forecast, PromptParts
 from app.workspace.model import ModelSlot
 from app.workspace.run_view import Asked
@@ -27,7 +27,7 @@ class NextQuestion:
 
     Args:
         model: that will read it.
-        shelf: whose chosen documents are in it.
+        document_list: whose chosen documents are in it.
         conversations: whose turns are in it.
         settings: those in force.
         keeping: knows what was read before; None if nothing is kept.
@@ -37,17 +37,17 @@ class NextQuestion:
     def __init__(
         self,
         model: ModelSlot,
-        shelf: Shelf,
+        document_list: DocumentList,
         conversations: Conversations,
         settings: Callable[[], Settings],
-        keeping: Keeping | None,
+        reuse: Reuse | None,
         lock: threading.RLock,
     ) -> None:
         self._model = model
-        self._shelf = shelf
+        self._documents = document_list
         self._conversations = conversations
         self._settings = settings
-        self._keeping = keeping
+        self._reuse = reuse
         self._lock = lock
 
     def prompt(self, chat: Conversation, asked: Asked) -> tuple[Prompt, str]:
@@ -65,7 +65,7 @@ class NextQuestion:
             engine, builder = self._model.engine, self._model.builder
             if engine is None or builder is None:
                 raise InvalidSetting(self._model.error)
-            documents, settings = self._shelf.chosen(), self._settings()
+            documents, settings = self._documents.chosen(), self._settings()
             window, notice = engine.context_window_tokens, ""
             turns = self._turns(builder, chat.answered[: asked.turn])
             question = asked.question
@@ -95,8 +95,8 @@ class NextQuestion:
             found: what the library has for it; None looks it up if that may be more.
         """
         known = engine.context.common_prefix_tokens(token_ids)
-        if found is None and self._keeping is not None and known * 2 <= len(token_ids):
-            found = self._keeping.look_up(engine, token_ids)
+        if found is None and self._reuse is not None and known * 2 <= len(token_ids):
+            found = self._reuse.look_up(engine, token_ids)
         match = None if found is None else found.match
         if match is None or not match.entry.is_whole:
             return known
@@ -106,9 +106,9 @@ class NextQuestion:
         """What it would cost; None while that cannot be told. Takes its time."""
         with self._lock:
             engine, builder, settings = self._model.engine, self._model.builder, self._settings()
-            if engine is None or builder is None or self._shelf.is_preparing:
+            if engine is None or builder is None or self._documents.is_preparing:
                 return None
-            documents, cells = self._shelf.chosen(), self._shelf.cells()
+            documents, cells = self._documents.chosen(), self._documents.cells()
             turns = self._turns(builder, self._conversations.known(chat_id).answered)
             config = settings.engine_config(self._model.config)
             model_name = self._model.name
@@ -131,7 +131,9 @@ class NextQuestion:
         )
         return Forecast(
             parts,
-            engine.outlook(parts.sent, reused_tokens=reused, new_tokens=new_tokens, config=config),
+            engine.forecast_run(
+                parts.sent, reused_tokens=reused, new_tokens=new_tokens, config=config
+            ),
             token_map(cells, prompt.spans, known),
             # What could be dropped is told where nothing is.
             0 if documents else engine.longest_prompt_tokens(config),

@@ -78,7 +78,7 @@ def parts_view(document: Document | None, tokenized: TokenizedDocument | None) -
     }
 
 
-def runs(ticks: Iterable[bool]) -> list[int]:
+def run_lengths(ticks: Iterable[bool]) -> list[int]:
     """Run lengths, of ticked ones first: [3, 2] are three ticked and two that are not."""
     lengths = [(is_ticked, sum(1 for _ in same)) for is_ticked, same in groupby(ticks)]
     first = [] if not lengths or lengths[0][0] else [0]

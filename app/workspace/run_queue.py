@@ -20,7 +20,7 @@ ABANDONED_SECONDS = 300.0
 
 
 @dataclass(slots=True)
-class _Kept:
+class _LastRun:
     """A conversation's last run, when somebody saw it, and how much of its log was looked at."""
 
     job: Job
@@ -44,7 +44,7 @@ class Runs:
         self._clock = clock
         self._lock = threading.RLock()
         self._worker = Worker(changed)
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, _LastRun] = {}
         self._line: list[tuple[str, Job]] = []
 
     def give_up_abandoned(self) -> None:
@@ -78,7 +78,7 @@ class Runs:
         with self._lock:
             job = self._line_up(conversation_id, run, on_over)
             view = waiting(job.id, asked)
-            self._kept[conversation_id] = _Kept(job, view, self._clock())
+            self._kept[conversation_id] = _LastRun(job, view, self._clock())
         self._changed()
         return job
 

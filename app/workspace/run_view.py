@@ -12,7 +12,7 @@ from app.prompt.prompt import Span
 from app.workspace.jobs import Failed, JobEvent, Stopped
 from mom_core.events import Adapted, Finished, PrefillProgress, Token
 
-Phase = Literal["idle", "waiting", "reading", "answering"]
+RunPhase = Literal["idle", "waiting", "reading", "answering"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class RunView:
     run_id: str = ""
     question: str = ""
     turn: int = 0
-    phase: Phase = "idle"
+    phase: RunPhase = "idle"
     text: str = ""
     answer_ids: tuple[int, ...] = ()
     fraction: float = 0.0

@@ -18,13 +18,13 @@ from app import wording
 from app.citations import Citation, find_citations
 from app.documents import DEFAULT_LIMITS, DiskCache, Limits
 from app.library.library import Library
-from app.library.reuse import Found, Keeping, generate
+from app.library.reuse import Found, Reuse, generate
 from app.prompt.prompt import Prompt, Span, Turn
 from app.workspace.conversations import Answered, Conversation, Conversations
-from app.workspace.documents import Shelf
+from app.workspace.documents import DocumentList
 from app.workspace.forecasts import Compared, Forecaster, compare
 from app.workspace.jobs import Job
-from app.workspace.memory_timeline import MemoryHistory, Now
+from app.workspace.memory_timeline import MemoryTimeline, Now
 from app.workspace.model import LoadEngine, ModelSlot
 from app.workspace.next_question import NextQuestion
 from app.workspace.run_queue import Runs
@@ -37,7 +37,7 @@ from mom_core.events import Event, Finished
 
 if TYPE_CHECKING:
     from mom_core.engine import Engine
-    from mom_core.forecast.forecast import Outlook
+    from mom_core.forecast.forecast import RunForecast
 
 _WAIT_SECONDS = 0.05
 
@@ -77,14 +77,14 @@ class Workspace:
         self._changed_count = 0
         self.folder = new_upload_folder()
         self._settings = Settings()
-        self.shelf = Shelf(self.folder, self.touch, cache, limits)
+        self.documents = DocumentList(self.folder, self.changed, cache, limits)
         self.conversations = Conversations(chats_folder)
         self.library = library
-        self._keeping = None if library is None else Keeping(library)
-        self.runs = Runs(self.touch, clock)
+        self._reuse = None if library is None else Reuse(library)
+        self.runs = Runs(self.changed, clock)
         self._notices: dict[str, str] = {}
-        self._foreseen: dict[str, Outlook] = {}
-        self.last_foreseen: Outlook | None = None
+        self._foreseen: dict[str, RunForecast] = {}
+        self.last_foreseen: RunForecast | None = None
         self.reading_spans: dict[str, tuple[Span, ...]] = {}
         self.compared: dict[str, Compared] = {}
         self.model = ModelSlot(
@@ -92,19 +92,19 @@ class Workspace:
             config or EngineConfig(),
             cache,
             self.runs,
-            self.shelf,
+            self.documents,
             self.lock,
-            self.touch,
+            self.changed,
         )
         self._next = NextQuestion(
             self.model,
-            self.shelf,
+            self.documents,
             self.conversations,
             lambda: self._settings,
-            self._keeping,
+            self._reuse,
             self.lock,
         )
-        self.history = MemoryHistory(lambda: self.model.memory(0.0), self._now)
+        self.history = MemoryTimeline(lambda: self.model.memory(0.0), self._now)
         self.forecaster = Forecaster(
             self._next.forecast, lambda: self._changed_count, lambda: self.runs.is_idle
         )
@@ -113,11 +113,11 @@ class Workspace:
     def close(self) -> None:
         """Stops the runs and deletes the uploaded files."""
         self.forecaster.close()
-        self.shelf.close()
+        self.documents.close()
         self.runs.close()
         self.history.close()
-        if self._keeping is not None:
-            self._keeping.close()
+        if self._reuse is not None:
+            self._reuse.close()
         self.model.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -162,8 +162,8 @@ class Workspace:
                 assert engine is not None
                 self.model.meter.reset_peak()
                 engine.configure(settings.engine_config(self.model.config))
-                keeping = self._keeping
-                found = None if keeping is None else keeping.look_up(engine, prompt.token_ids)
+                reuse = self._reuse
+                found = None if reuse is None else reuse.look_up(engine, prompt.token_ids)
                 self._foresee(chat.id, engine, prompt, found, settings.max_new_tokens)
                 yield from self.history.following(
                     self._generate(chat.id, engine, prompt, found, settings)
@@ -192,7 +192,7 @@ class Workspace:
         with self.lock:
             if self.model.error:
                 return False
-            return not self.model.is_ready or self.shelf.is_preparing
+            return not self.model.is_ready or self.documents.is_preparing
 
     def _now(self) -> Now:
         """What the run at work does, for the timeline."""
@@ -208,7 +208,7 @@ class Workspace:
     ) -> None:
         """A run begins: what is expected of it is kept, to be compared with what comes of it."""
         reused = self._next.known_tokens(engine, prompt.token_ids, found)
-        foreseen = engine.outlook(
+        foreseen = engine.forecast_run(
             len(prompt.token_ids), reused_tokens=reused, new_tokens=new_tokens
         )
         self.reading_spans[chat_id] = prompt.spans
@@ -226,17 +226,17 @@ class Workspace:
     ) -> Generator[Event, None, None]:
         """The run itself, with the library if there is one."""
         yield from generate(
-            self._keeping,
+            self._reuse,
             engine,
             prompt,
-            (one.document for one in self.shelf.chosen()),
+            (one.document for one in self.documents.chosen()),
             max_new_tokens=settings.max_new_tokens,
             sampling=settings.sampling(),
             found=found,
         )
-        if self._keeping is None:
+        if self._reuse is None:
             return
-        notes = self._keeping.take_notes()
+        notes = self._reuse.take_notes()
         with self.lock:
             self._notices[chat_id] = " ".join([self._notices.get(chat_id, ""), *notes]).strip()
 
@@ -245,13 +245,13 @@ class Workspace:
         run = self.runs.view(chat_id)
         if run.run_id == job.id and run.answer_ids:
             # Searching a long document takes a moment, in which the page must not wait.
-            documents = [one.document for one in self.shelf.chosen()]
+            documents = [one.document for one in self.documents.chosen()]
             citations = tuple(find_citations(run.text, documents))
             turn = Turn(run.question, run.answer_ids, run.text)
             notice = self._notices.pop(chat_id, "")
             answered = Answered(turn, run.status, notice, citations, self.model.name)
             self.conversations.append(chat_id, answered, run.turn)
-        self.touch()
+        self.changed()
         last = job.events()[-1:]
         engine = self.model.engine
         foreseen = self._foreseen.pop(chat_id, None)
@@ -259,7 +259,7 @@ class Workspace:
         if foreseen and last and isinstance(last[0], Finished):
             finished = self.runs.without_pauses(chat_id, last[0])
             self.compared[chat_id] = compare(foreseen, finished, max(self.history.peak_bytes))
-            self.touch()
+            self.changed()
         # A run that a person let wait says nothing of the machine's speed.
         if engine and last and isinstance(last[0], Finished) and not job.paused_seconds:
             engine.learn(last[0])
@@ -279,13 +279,13 @@ class Workspace:
             chat = self.conversations.new(self.runs.is_busy)
             # A run that failed or was stopped is not shown in a new chat.
             self.runs.forget(chat.id)
-            self.touch()
+            self.changed()
             return chat.id
 
     def rename(self, chat_id: str, name: str) -> None:
         """See `Conversations.rename`."""
         self.conversations.rename(chat_id, name)
-        self.touch()
+        self.changed()
 
     def delete(self, chat_id: str) -> None:
         """Stops a chat's run and forgets the chat.
@@ -297,7 +297,7 @@ class Workspace:
         self.runs.forget(chat_id)
         self.conversations.delete(chat_id)
         self._forget(chat_id)
-        self.touch()
+        self.changed()
 
     def _forget(self, chat_id: str) -> None:
         """Nothing is left of a chat that was deleted."""
@@ -345,7 +345,7 @@ class Workspace:
             settings = replace(self._settings, **changes)  # type: ignore[arg-type]
             settings.check(self.model.config)
             self._settings = settings
-            self.touch()
+            self.changed()
             return settings
 
     @property
@@ -358,7 +358,7 @@ class Workspace:
         """Changes whenever anything the page shows may have changed."""
         return self._changed_count
 
-    def touch(self) -> None:
+    def changed(self) -> None:
         """Something that the page shows may have changed."""
         self._changed_count += 1
 

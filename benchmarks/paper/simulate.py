@@ -125,7 +125,7 @@ def track(model: PreTrainedModel, tokens: int, strategy: Strategy) -> Simulation
 
 def _tracked(model: PreTrainedModel, tokens: int, strategy: Strategy) -> Simulation:
     tracker = MemoryTracker()
-    run = _Run(model, tokens, strategy, tracker)
+    run = _TrackedRun(model, tokens, strategy, tracker)
     is_fake = isinstance(model.get_input_embeddings().weight, FakeTensor)
     once = _recurrent_layers_run_once(model, tracker) if is_fake else nullcontext()
     with tracker, once, without_kernels(), attention_as_on(strategy.device_type):
@@ -144,7 +144,7 @@ def _tracked(model: PreTrainedModel, tokens: int, strategy: Strategy) -> Simulat
     )
 
 
-class _Run:
+class _TrackedRun:
     """One strategy's prefill and the first steps of its answer."""
 
     def __init__(

@@ -25,7 +25,7 @@ from mom_core.sizes import size_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
+class RunForecast:
     """The forecast of a run with the settings that "auto" chooses for it.
 
     Peaks cover reading and answering, and all that the engine holds: weights, and what was read
@@ -70,7 +70,7 @@ class Outlook:
     standard_fits: bool
 
 
-def outlook(
+def forecast_run(
     shape: ModelShape,
     recurrent: RecurrentBytes | None,
     machine: Machine,
@@ -81,7 +81,7 @@ def outlook(
     asked: Asked | None = None,
     rates: Rates | None = None,
     device: torch.device | None = None,
-) -> Outlook:
+) -> RunForecast:
     """Forecasts a run.
 
     Args:
@@ -123,7 +123,7 @@ def outlook(
     by_kind = forecast.by_tier(is_one_memory=is_one_memory)
     peaks = {tier: sum(kinds.values()) for tier, kinds in by_kind.items()}
     is_decided = isinstance(found, Decision)
-    return Outlook(
+    return RunForecast(
         fits=is_decided,
         sentence=(
             _sentence(prompt_tokens, shape.name, peaks, machine)

@@ -84,7 +84,7 @@ def forecast_duration(
         rates: of the machine, in the dtype of the model.
         reused_tokens: of the prompt, how many are not read again.
     """
-    run = _Run(shape, tokens, reused_tokens, rates)
+    run = _RunCosts(shape, tokens, reused_tokens, rates)
     return Duration(
         prefill_seconds=run.prefill_seconds(strategy), token_seconds=run.token_seconds(strategy)
     )
@@ -98,7 +98,7 @@ def run_seconds(shape: ModelShape, tokens: int, rates: Rates) -> Callable[[Strat
         tokens: S, of the prompt.
         rates: of the machine.
     """
-    run = _Run(shape, tokens, 0, rates)
+    run = _RunCosts(shape, tokens, 0, rates)
 
     def seconds(strategy: Strategy) -> float:
         return run.prefill_seconds(strategy) + _ANSWER_TOKENS * run.token_seconds(strategy)
@@ -106,7 +106,7 @@ def run_seconds(shape: ModelShape, tokens: int, rates: Rates) -> Callable[[Strat
     return seconds
 
 
-class _Run:
+class _RunCosts:
     """What is the same for every way to run a prompt, once; then each way's seconds."""
 
     def __init__(self, shape: ModelShape, tokens: int, reused_tokens: int, rates: Rates) -> None:

@@ -45,7 +45,7 @@ _NICENESS = 19
 _GUESSED_BYTES_PER_SECOND = 100e6
 
 
-class ReadingKeeper:
+class CheckpointWriter:
     """Keeps one reading of a prompt.
 
     Args:
@@ -253,7 +253,7 @@ def _reason(error: Exception) -> tuple[str, str]:
         return "it was stopped", "it is kept when it is asked about again"
     if full_memory(error) is not None:
         return "memory was full", "leave out documents, or close other programs"
-    _LOG.error("Keeping failed", exc_info=error)
+    _LOG.error("Reuse failed", exc_info=error)
     return f"{type(error).__name__}: {error}", "the details are in the terminal"
 
 

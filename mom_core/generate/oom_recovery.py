@@ -22,7 +22,7 @@ from mom_core.kv.tiers import Tier
 _WAYS: tuple[DecodeMode, ...] = ("device", "stream", "host")
 
 
-class DecodeRelief:
+class DecodeRecovery:
     """Makes room for one answer, as often as it must.
 
     Args:

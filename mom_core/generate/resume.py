@@ -123,7 +123,7 @@ class ReadingState(Protocol):
 
 
 class Checkpoints(Protocol):
-    """Keeps a prefill on disk every so often; see `generate.keeping`."""
+    """Keeps a prefill on disk every so often; see `generate.reuse`."""
 
     def layer_done(self, run: ReadingState) -> None: ...
 

@@ -27,7 +27,7 @@ from filelock import FileLock
 from mom_core.files import cache_folder
 from mom_core.hardware.rates import Rates, measure_rates
 
-Phase = Literal["prefill", "decode"]
+Work = Literal["prefill", "decode"]
 # How much a new run counts against those before it.
 _NEWEST_SHARE = 0.5
 # A run that was this far off was disturbed, and says nothing.
@@ -45,7 +45,7 @@ def rates_here(
     device: torch.device | None = None,
 ) -> Rates:
     """`measure_rates` on this machine, or what it gave before."""
-    key = f"{_machine(device)} {dtype} {heads}/{kv_heads}/{head_dim}/{hidden}/{mlp}"
+    key = f"{_machine_key(device)} {dtype} {heads}/{kv_heads}/{head_dim}/{hidden}/{mlp}"
     known, is_busy = _read().get("rates", {}).get(key), _is_busy()
     # What was measured while others computed stands only until the machine is free.
     if isinstance(known, dict) and (is_busy or not known.pop("was_busy", False)):
@@ -73,7 +73,7 @@ def _is_busy() -> bool:
 
 def correct(
     model: str,
-    phase: Phase,
+    phase: Work,
     *,
     forecast_seconds: float,
     real_seconds: float,
@@ -94,7 +94,7 @@ def correct(
     factor = real_seconds / forecast_seconds
     if not low <= factor <= high:
         return
-    key = f"{_machine(device)} {model} {phase}"
+    key = f"{_machine_key(device)} {model} {phase}"
     before = _read().get("corrections", {}).get(key)
     if isinstance(before, float):
         # Factors multiply, so they are averaged by their logarithms.
@@ -102,13 +102,13 @@ def correct(
     _write("corrections", key, factor)
 
 
-def correction(model: str, phase: Phase, device: torch.device | None = None) -> float:
+def correction(model: str, phase: Work, device: torch.device | None = None) -> float:
     """What a forecast in seconds is to be multiplied by; 1 before the first run."""
-    factor = _read().get("corrections", {}).get(f"{_machine(device)} {model} {phase}", 1.0)
+    factor = _read().get("corrections", {}).get(f"{_machine_key(device)} {model} {phase}", 1.0)
     return float(factor) if isinstance(factor, float | int) else 1.0
 
 
-def _machine(device: torch.device | None) -> str:
+def _machine_key(device: torch.device | None) -> str:
     """Everything that a measured speed depends on and that may change between two starts."""
     if device is not None and device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} torch {torch.__version__}"

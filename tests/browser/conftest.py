@@ -116,7 +116,7 @@ def empty(workspace: Workspace) -> None:
     while workspace.is_busy:
         time.sleep(0.05)
     for row in tab_state(workspace)["documents"]["rows"]:  # type: ignore[index]
-        workspace.shelf.remove(row["id"])
+        workspace.documents.remove(row["id"])
     workspace.configure(
         **{field.name: getattr(Settings(), field.name) for field in fields(Settings)}
     )
@@ -153,10 +153,10 @@ def put_answer(site: Site, answer: str) -> None:
     from app.prompt.prompt import Turn
     from app.workspace.conversations import Answered
 
-    (document,) = site.workspace.shelf.chosen()
+    (document,) = site.workspace.documents.chosen()
     citations = tuple(find_citations(answer, [document.document]))
     chat = site.workspace.conversations.newest
     site.workspace.conversations.append(
         chat.id, Answered(Turn("?", (1,), answer), "", "", citations)
     )
-    site.workspace.touch()
+    site.workspace.changed()

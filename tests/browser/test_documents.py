@@ -200,9 +200,9 @@ def test_patterns_choose_files_and_switches_the_text_of_pages(page: Any, tmp_pat
 def test_a_limit_is_raised_by_a_click(page: Any, site: Site, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    shelf = site.workspace.shelf
-    limits = shelf._limits
-    shelf._limits = replace(limits, pages=2)
+    document_list = site.workspace.documents
+    limits = document_list._limits
+    document_list._limits = replace(limits, pages=2)
     try:
         path = make.write(tmp_path, "manual.pdf", make.pdf([body(n) for n in range(3)]))
         drop_by_chooser(page, path)
@@ -210,7 +210,7 @@ def test_a_limit_is_raised_by_a_click(page: Any, site: Site, tmp_path: Path) -> 
         page.get_by_text("Read it all the same").click()
         wait_for_tokens(page)
     finally:
-        shelf._limits = limits
+        document_list._limits = limits
 
 
 def test_a_path_of_this_machine_and_a_long_paste(page: Any, site: Site, tmp_path: Path) -> None:

@@ -93,8 +93,8 @@ def test_a_live_page_takes_less_than_5_kb_a_second(site: Site, samples: Any) -> 
 
     workspace = site.workspace
     empty(workspace)
-    workspace.shelf.add("a" * 32, Source(samples / "observatory-handbook.pdf", "handbook.pdf"))
-    while workspace.shelf.is_preparing:
+    workspace.documents.add("a" * 32, Source(samples / "observatory-handbook.pdf", "handbook.pdf"))
+    while workspace.documents.is_preparing:
         time.sleep(0.05)
     all_feeds = feeds(workspace, workspace.conversations.newest.id)
     answer = PacedAnswer(1, lambda index: None, reading_seconds=60.0)

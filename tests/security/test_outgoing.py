@@ -53,7 +53,7 @@ html = b"<html><img src='http://example.org/a.png'><p>Ropes are tied twice.</p><
 server.ask("PUT", f"/uploads/{batch}", params={"path": "a.html"}, content=html)
 server.ask("POST", f"/uploads/{batch}")
 end = time.monotonic() + 120
-while not workspace.model.is_ready or workspace.shelf.is_preparing:
+while not workspace.model.is_ready or workspace.documents.is_preparing:
     assert time.monotonic() < end
     time.sleep(0.05)
 chat = workspace.new_conversation()

@@ -128,17 +128,17 @@ def test_a_folder_of_10_000_files(server: Server) -> None:
     batch = uuid.uuid4().hex
     for number in range(10_000):
         uploads.place(batch, f"p/d{number % 100}/f{number}.txt").write_bytes(b"x")
-    shelf = server.workspace.shelf
-    shelf.add(batch, uploads.finish(batch))
+    document_list = server.workspace.documents
+    document_list.add(batch, uploads.finish(batch))
     end = time.monotonic() + 60
-    while not (shelf.states()[-1].sections or shelf.states()[-1].error):
+    while not (document_list.states()[-1].sections or document_list.states()[-1].error):
         assert time.monotonic() < end
         time.sleep(0.05)
-    assert shelf.states()[-1].sections == "10,000 files"
+    assert document_list.states()[-1].sections == "10,000 files"
     parts = server.ask("GET", f"/documents/{batch}/parts")
     assert len(parts.json()["labels"]) == 10_000
     begin = time.monotonic()
-    assert len(repr(shelf.states()[-1])) < 10_000
+    assert len(repr(document_list.states()[-1])) < 10_000
     assert time.monotonic() - begin < 1
     server.ask("DELETE", f"/documents/{batch}")
     assert not (server.workspace.folder / batch).exists()

@@ -16,14 +16,14 @@ from app.ui.views.forecast import change, forecast_view, meter_view, work_view
 from app.workspace.forecasts import Compared, Forecast, Forecaster, PromptParts, compare
 from app.workspace.run_view import AtWork, place_at
 from mom_core.events import Finished, PrefillProgress
-from mom_core.forecast.forecast import Outlook
+from mom_core.forecast.forecast import RunForecast
 from mom_core.forecast.strategy import Strategy
 
 GIB = 2**30
 PARTS = PromptParts(
     documents=412_000, conversation=380, answer_room=512, window=524_288, reused=398_112
 )
-GPU = Outlook(
+GPU = RunForecast(
     fits=True,
     sentence="",
     reason="KV goes to the host, as the GPU has no room for it",
@@ -139,8 +139,8 @@ def test_where_only_the_best_parts_are_sent_the_price_is_theirs() -> None:
 def test_a_change_tells_its_price_and_what_stays_read() -> None:
     before = Forecast(PARTS, GPU)
     parts = replace(PARTS, documents=400_000, reused=120_000)
-    outlook = replace(GPU, read_seconds=440.0, device_peak_bytes=round(17.4 * GIB))
-    view = forecast_view("ready", Forecast(parts, outlook), None, before=before)
+    forecast_run = replace(GPU, read_seconds=440.0, device_peak_bytes=round(17.4 * GIB))
+    view = forecast_view("ready", Forecast(parts, forecast_run), None, before=before)
     assert view["change"] == (
         "This change: \u221212,000 tokens, +1 min 0 s, \u2212512 MiB. "
         "Of 398,112 tokens already read, 120,000 stay read: those before the change."
@@ -148,7 +148,7 @@ def test_a_change_tells_its_price_and_what_stays_read() -> None:
     assert change(before, Forecast(PARTS, GPU)) == ""
     other = replace(GPU, strategy=replace(GPU.strategy, chunk_tokens=512), read_seconds=400.0)
     assert change(before, Forecast(PARTS, other)) == "This change: +20 s."
-    unknown = Forecast(parts, replace(outlook, read_seconds=None))
+    unknown = Forecast(parts, replace(forecast_run, read_seconds=None))
     assert " min" not in change(before, unknown)
 
 
@@ -294,7 +294,7 @@ def test_a_persons_change_has_a_price_and_a_run_has_none() -> None:
             latest=lambda chat: now.forecast, is_current=lambda chat: now.is_current
         ),
         runs=SimpleNamespace(is_busy=lambda chat: now.is_busy),
-        shelf=SimpleNamespace(is_preparing=False),
+        documents=SimpleNamespace(is_preparing=False),
         compared={},
         model=SimpleNamespace(error="", is_ready=True),
     )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.library.library import Library
-from app.library.reuse import Keeping
+from app.library.reuse import Reuse
 from app.server.routes.library import library_routes
 from tests.equivalence.models import make_prompt
 from tests.unit.test_library import answer
@@ -36,10 +36,10 @@ def ask(library: Library | None, method: str, path: str, **others: Any) -> Any:
 
 @pytest.fixture
 def library(tmp_path: Path) -> Library:
-    keeping = Keeping(Library(tmp_path))
-    answer(keeping, make_prompt(200))
-    keeping.close()
-    return keeping.library
+    reuse = Reuse(Library(tmp_path))
+    answer(reuse, make_prompt(200))
+    reuse.close()
+    return reuse.library
 
 
 def test_the_page_shows_what_is_kept_and_the_quota(library: Library) -> None:

@@ -95,7 +95,7 @@ def finished(workspace: Workspace) -> Finished:
 def test_behind_the_page_it_stops_and_a_second_question_reads_little(
     model: Path, workspace: Workspace, tokens: int, tmp_path: Path
 ) -> None:
-    workspace.shelf.add("d", Source(document(model, tokens), "long.txt"))
+    workspace.documents.add("d", Source(document(model, tokens), "long.txt"))
     workspace.ask("What is it about?")
     job = workspace.runs.job(workspace.conversations.newest.id)
     assert job is not None

@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 
 from app.documents import Chapter, Document, Health, Section
 from app.prompt.prompt import TokenizedDocument
-from app.workspace.parts import Cell, cells, parts_view, runs, unticked
+from app.workspace.parts import Cell, cells, parts_view, run_lengths, unticked
 from mom_core.errors import InvalidSetting
 
 
 @given(st.lists(st.booleans(), max_size=60))
 def test_ticks_survive_as_run_lengths(ticks: list[bool]) -> None:
-    lengths = runs(ticks)
+    lengths = run_lengths(ticks)
     assert sum(lengths) == len(ticks)
     assert unticked(lengths) == [number for number, is_ticked in enumerate(ticks) if not is_ticked]
 
 
 def test_a_hole_in_thousands_of_pages_is_three_numbers() -> None:
-    assert runs([number != 700 for number in range(2415)]) == [700, 1, 1714]
+    assert run_lengths([number != 700 for number in range(2415)]) == [700, 1, 1714]
 
 
 @pytest.mark.parametrize("lengths", [[-1], ["3"], [1.5], [None], [10**12], [5, 10**7]])

@@ -131,15 +131,15 @@ class Person:
             # Its tab was closed before all had arrived.
             self.uploads.forget(batch)
             return
-        self.workspace.shelf.add(batch, self.uploads.finish(batch))
+        self.workspace.documents.add(batch, self.uploads.finish(batch))
 
     def remove(self) -> None:
-        for document in self.workspace.shelf.states()[:1]:
-            self.workspace.shelf.remove(document.id)
+        for document in self.workspace.documents.states()[:1]:
+            self.workspace.documents.remove(document.id)
 
     def choose(self) -> None:
-        for document in self.workspace.shelf.states():
-            self.workspace.shelf.choose(document.id, [0])
+        for document in self.workspace.documents.states():
+            self.workspace.documents.choose(document.id, [0])
 
     def chat(self) -> str:
         return self.state.choice(list(self.workspace.conversations)).id
@@ -259,8 +259,8 @@ class Person:
         made = self.workspace
         self.wait()
         self.tabs.clear()
-        for document in made.shelf.states():
-            made.shelf.remove(document.id)
+        for document in made.documents.states():
+            made.documents.remove(document.id)
         for chat in list(made.conversations):
             made.delete(chat.id)
         made.configure(**{field.name: field.default for field in fields(made.settings)})
@@ -271,8 +271,8 @@ class Person:
         # The last run's answer is shown until there is another one.
         made.ask("Is anybody there?")
         self.wait()
-        assert made._keeping is not None
-        made._keeping.close()
+        assert made._reuse is not None
+        made._reuse.close()
         assert made.model.engine is not None
         made.model.engine.context.crop(0)
         made.forecaster._made.clear()

@@ -17,7 +17,7 @@ from app.server.routes.refusals import Route
 from app.server.routes.router import routes
 from tests.documents import make
 from tests.documents.test_pdf import body
-from tests.unit.test_shelf import Words
+from tests.unit.test_document_list import Words
 
 BATCH = "b" * 32
 
@@ -26,12 +26,12 @@ class NoModel:
     """As much of a workspace as the routes need."""
 
     def __init__(self, folder: Path) -> None:
-        from app.workspace.documents import Shelf
+        from app.workspace.documents import DocumentList
 
         self.folder = folder
-        self.shelf = Shelf(folder, lambda: None)
+        self.documents = DocumentList(folder, lambda: None)
         builder: Any = Words()
-        self.shelf.use(builder)
+        self.documents.use(builder)
         self.configured: dict[str, Any] = {}
 
     def configure(self, **changes: Any) -> None:
@@ -44,7 +44,7 @@ def workspace(tmp_path: Path) -> Iterator[NoModel]:
     folder.mkdir()
     workspace = NoModel(folder)
     yield workspace
-    workspace.shelf.close()
+    workspace.documents.close()
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def client(workspace: Any) -> Any:
 
 def settle(workspace: NoModel) -> None:
     end = time.monotonic() + 30
-    while workspace.shelf.is_preparing:
+    while workspace.documents.is_preparing:
         assert time.monotonic() < end
         time.sleep(0.01)
 
@@ -86,7 +86,7 @@ def test_a_folder_keeps_its_paths_and_one_odd_name_stops_no_other(
         assert found.status_code == (400 if "\\" in path else 204)
     assert client("POST", f"/uploads/{BATCH}").status_code == 204
     settle(workspace)
-    assert workspace.shelf.states()[0].name == "p"
+    assert workspace.documents.states()[0].name == "p"
     labels = client("GET", f"/documents/{BATCH}/parts").json()["labels"]
     assert labels == ["README.md", "src/a.py"]
     assert client("POST", f"/uploads/{BATCH}").json()["detail"].startswith("Nothing arrived")
@@ -100,7 +100,7 @@ def test_what_is_long_is_shown_in_parts(client: Any, workspace: NoModel, tmp_pat
         make.write(folder, f"{number:03}.png", b"")
     client("POST", "/documents", json={"path": str(folder)})
     settle(workspace)
-    where = f"/documents/{workspace.shelf.states()[0].id}"
+    where = f"/documents/{workspace.documents.states()[0].id}"
     text = client("GET", f"{where}/parts/0").json()
     assert len(text["text"]) == 1_000_000
     assert text["doubt"] == "The first 1,000,000 characters are shown."
@@ -119,12 +119,12 @@ def test_choices_texts_and_refusals(client: Any, workspace: NoModel, tmp_path: P
     path = make.write(tmp_path, "a.pdf", make.pdf([body(n) for n in range(3)]))
     assert client("POST", "/documents", json={"path": str(path)}).status_code == 204
     settle(workspace)
-    (state,) = workspace.shelf.states()
+    (state,) = workspace.documents.states()
     where = f"/documents/{state.id}"
     assert "line 1.0" in client("GET", f"{where}/parts/1").json()["text"]
     assert client("GET", f"{where}/find", params={"words": "line 2"}).json() == [2]
     assert client("PUT", f"{where}/choice", json={"pages": "2"}).status_code == 204
-    assert workspace.shelf.states()[0].unticked == 2
+    assert workspace.documents.states()[0].unticked == 2
     assert client("PUT", f"{where}/choice", json={"runs": [0, 1, 2]}).status_code == 204
     assert client("PUT", f"{where}/options", json={"extractor": "pypdf"}).status_code == 204
     settle(workspace)
@@ -179,7 +179,7 @@ def with_body() -> list[tuple[str, str]]:
         document_routes(nowhere),
         library_routes(nowhere),
     ]
-    nowhere.shelf.close()
+    nowhere.documents.close()
     own = [route for router in routers for route in router.routes if isinstance(route, Route)]
     return [(min(one.methods), one.path) for one in own if one.body_field is not None]
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mom_core import Engine, EngineConfig, PrefillProgress, SnapshotUnusable
-from mom_core.generate.checkpoint import ReadingKeeper
+from mom_core.generate.checkpoint import CheckpointWriter
 from mom_core.kv.store import LayerKV
 from mom_core.snapshot.manifest import MANIFEST, block_digests, read_manifest
 from mom_core.snapshot.open import check_files
@@ -27,14 +27,14 @@ CONFIG = EngineConfig(chunk_tokens=8)
 
 def keep(engine: Engine, prompt: list[int], folder: Path, draws: int | None = None) -> None:
     """Reads a prompt and keeps it; ends after so many events."""
-    keeper = ReadingKeeper(folder, engine.fingerprint, engine.name, extra={"is": "ours"})
-    events = engine.generate(prompt, max_new_tokens=3, keeper=keeper)
+    checkpoints = CheckpointWriter(folder, engine.fingerprint, engine.name, extra={"is": "ours"})
+    events = engine.generate(prompt, max_new_tokens=3, checkpoints=checkpoints)
     for number, _ in enumerate(events, 1):
         if number == draws:
             break
     events.close()
-    keeper.wait()
-    assert not keeper.problem
+    checkpoints.wait()
+    assert not checkpoints.problem
 
 
 @pytest.mark.parametrize("kv", ["device", "host", "disk"])
@@ -114,9 +114,9 @@ def test_a_reading_goes_on_in_another_process_bit_by_bit(
     assert manifest.progress is not None
     engine = Engine(model, config=CONFIG)
     engine.use(engine.reopen(tmp_path / "kept"))
-    keeper = ReadingKeeper(tmp_path / "kept", engine.fingerprint, "tiny", found=manifest)
-    events = list(engine.generate(prompt, max_new_tokens=1, keeper=keeper))
-    keeper.wait()
+    checkpoints = CheckpointWriter(tmp_path / "kept", engine.fingerprint, "tiny", found=manifest)
+    events = list(engine.generate(prompt, max_new_tokens=1, checkpoints=checkpoints))
+    checkpoints.wait()
     steps = sum(isinstance(event, PrefillProgress) for event in events)
     assert steps == 5 * len(engine.context._store.layers) - draws
     assert torch.equal(engine.logits(prompt), logits)
@@ -224,13 +224,13 @@ def test_saving_goes_on_while_the_context_changes(tmp_path: Path, monkeypatch: A
     monkeypatch.setattr(snapshot, "write_tensors", waits)
     model, prompt = shared_model("llama"), make_prompt(64)
     engine = Engine(model, config=CONFIG)
-    keeper = ReadingKeeper(tmp_path / "kept", engine.fingerprint, "tiny")
+    checkpoints = CheckpointWriter(tmp_path / "kept", engine.fingerprint, "tiny")
     # Answers do not wait for the disk.
-    list(engine.generate(prompt, max_new_tokens=5, keeper=keeper))
+    list(engine.generate(prompt, max_new_tokens=5, checkpoints=checkpoints))
     engine.context.crop(10)
     engine.generate_ids(prompt[:10] + make_prompt(50, seed=3), max_new_tokens=5)
     may_write.set()
-    keeper.wait()
+    checkpoints.wait()
     other = Engine(model, config=CONFIG)
     other.use(other.reopen(tmp_path / "kept"))
     assert other.context.token_ids == tuple(prompt)
@@ -251,12 +251,12 @@ def test_a_full_disk_costs_only_the_keeping(tmp_path: Path, monkeypatch: Any) ->
                 raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(tensor_file.os, "fsync", fsync)
-        keeper = ReadingKeeper(tmp_path / "kept", engine.fingerprint, "tiny")
+        checkpoints = CheckpointWriter(tmp_path / "kept", engine.fingerprint, "tiny")
         engine.context.crop(0)
-        list(engine.generate(prompt, max_new_tokens=3, keeper=keeper))
-        keeper.wait()
-        assert "could not be kept" in keeper.problem
-        assert "No space left on device" in keeper.problem
+        list(engine.generate(prompt, max_new_tokens=3, checkpoints=checkpoints))
+        checkpoints.wait()
+        assert "could not be kept" in checkpoints.problem
+        assert "No space left on device" in checkpoints.problem
         assert not (tmp_path / "kept").exists()
 
 
@@ -275,26 +275,26 @@ def test_any_failure_of_keeping_is_told_and_costs_only_the_keeping(
     error: Exception, words: str, fails: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """In the thread that writes, and in the reading's own that writes a checkpoint."""
-    from mom_core.generate import checkpoint as keeping
+    from mom_core.generate import checkpoint as reuse
     from mom_core.snapshot import write as snapshot
 
     def failing(*args: Any, **kwargs: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(keeping, "_GUESSED_BYTES_PER_SECOND", 1e15)
+    monkeypatch.setattr(reuse, "_GUESSED_BYTES_PER_SECOND", 1e15)
     monkeypatch.setattr(snapshot, fails, failing)
     model, prompt = shared_model("llama"), make_prompt(64)
     for draws in (None, 6):
         engine = Engine(model, config=CONFIG)
-        keeper = ReadingKeeper(tmp_path / "kept", engine.fingerprint, "tiny")
-        events = engine.generate(prompt, max_new_tokens=3, keeper=keeper)
+        checkpoints = CheckpointWriter(tmp_path / "kept", engine.fingerprint, "tiny")
+        events = engine.generate(prompt, max_new_tokens=3, checkpoints=checkpoints)
         for number, _ in enumerate(events, 1):
             if number == draws:
                 break
         events.close()
-        keeper.wait()
-        assert f"could not be kept in {tmp_path}: {words}" in keeper.problem
-        assert "The answer is not touched by it; " in keeper.problem
+        checkpoints.wait()
+        assert f"could not be kept in {tmp_path}: {words}" in checkpoints.problem
+        assert "The answer is not touched by it; " in checkpoints.problem
         assert not (tmp_path / "kept").exists()
         assert engine.generate_ids(prompt, max_new_tokens=3) == plain_greedy(model, prompt, 3)
 
@@ -312,7 +312,7 @@ def test_checkpoints_cost_a_hundredth_of_the_reading(tmp_path: Path, monkeypatch
     """Of a long reading by a clock of our own, on a disk whose speed changes."""
     from types import SimpleNamespace
 
-    from mom_core.generate import checkpoint as keeping
+    from mom_core.generate import checkpoint as reuse
     from mom_core.kv.store import KVStore
     from mom_core.kv.tiers import device_tier
     from mom_core.kv.transfer import HiddenStates, Lanes
@@ -320,7 +320,7 @@ def test_checkpoints_cost_a_hundredth_of_the_reading(tmp_path: Path, monkeypatch
 
     cpu, layers = torch.device("cpu"), 300
     now, spent, written_at = [0.0], [0.0], list[int]()
-    monkeypatch.setattr(keeping.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(reuse.time, "perf_counter", lambda: now[0])
     put_hidden = SnapshotWriter.put_hidden
 
     def slow(writer: SnapshotWriter, pieces: Any) -> str:
@@ -334,23 +334,23 @@ def test_checkpoints_cost_a_hundredth_of_the_reading(tmp_path: Path, monkeypatch
     hidden = HiddenStates(device_tier(cpu), cpu, Lanes(cpu), tokens=4, width=8, dtype=torch.float32)
     run = SimpleNamespace(store=store, past=0, hidden=hidden, logits=None, position=0, layer=0)
     run.wait_for_copies = lambda: None
-    keeper = ReadingKeeper(tmp_path / "kept", {}, "tiny")
-    keeper.begin([1, 2, 3, 4], store)
+    checkpoints = CheckpointWriter(tmp_path / "kept", {}, "tiny")
+    checkpoints.begin([1, 2, 3, 4], store)
     for layer in range(1, layers):
         now[0] += 1.0
         kv = store.layers[layer - 1]
         assert isinstance(kv, LayerKV)
         kv.append(torch.ones(1, 1, 4, 8), torch.ones(1, 1, 4, 8))
         run.layer = layer
-        keeper.layer_done(run)
-        while not keeper.is_idle:
+        checkpoints.layer_done(run)
+        while not checkpoints.is_idle:
             pass
         if (tmp_path / "kept" / MANIFEST).exists():
             progress = read_manifest(tmp_path / "kept").progress
             assert progress is not None
             if progress.layer not in written_at:
                 written_at.append(progress.layer)
-    keeper.wait()
+    checkpoints.wait()
     assert len(written_at) >= 3
     # The first is written at a guessed speed, and one while the disk became slower.
     assert spent[0] - 0.4 - 1.6 < 0.01 * layers

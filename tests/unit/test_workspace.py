@@ -48,7 +48,7 @@ def answer(workspace: Workspace, question: str, chat_id: str | None = None) -> N
 
 def test_chats_share_what_was_read(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one two three " * 400)
-    workspace.shelf.add("a", Source(tmp_path / "a.txt", "a.txt"))
+    workspace.documents.add("a", Source(tmp_path / "a.txt", "a.txt"))
     answer(workspace, "First?")
     first = workspace.conversations.newest
     second = workspace.new_conversation()
@@ -158,8 +158,8 @@ def test_the_forecast_follows_what_is_chosen(workspace: Workspace, tmp_path: Pat
     until(lambda: workspace.model.is_ready and not workspace.is_busy)
     for name in "ab":
         (tmp_path / f"{name}.txt").write_text(f"{name} two three " * 300)
-        workspace.shelf.add(name, Source(tmp_path / f"{name}.txt", f"{name}.txt"))
-    until(lambda: not workspace.shelf.is_preparing)
+        workspace.documents.add(name, Source(tmp_path / f"{name}.txt", f"{name}.txt"))
+    until(lambda: not workspace.documents.is_preparing)
     chat = workspace.conversations.newest.id
 
     def forecast() -> Any:
@@ -177,7 +177,7 @@ def test_the_forecast_follows_what_is_chosen(workspace: Workspace, tmp_path: Pat
     assert compared.read_tokens > both.parts.documents
     assert compared.peak_bytes[1] > 0
     # What comes after the first change is not known any more.
-    workspace.shelf.remove("a")
+    workspace.documents.remove("a")
     one = forecast()
     assert one.parts.documents < both.parts.documents
     assert one.parts.reused < 100
@@ -190,8 +190,8 @@ def test_what_was_read_is_known_at_the_next_start(model: Path, tmp_path: Path) -
     def start() -> Workspace:
         made = Workspace(Engine.load, str(model), library=Library(tmp_path / "home"))
         made.configure(max_new_tokens=4)
-        made.shelf.add("a", Source(tmp_path / "a.txt", "a.txt"))
-        until(lambda: made.model.is_ready and not made.shelf.is_preparing)
+        made.documents.add("a", Source(tmp_path / "a.txt", "a.txt"))
+        until(lambda: made.model.is_ready and not made.documents.is_preparing)
         return made
 
     first = start()
@@ -227,8 +227,8 @@ def test_the_library_is_asked_once_a_question(
     for is_known in (False, True):
         workspace = Workspace(Engine.load, str(model), library=Library(tmp_path / "home"))
         workspace.configure(max_new_tokens=4)
-        workspace.shelf.add("a", Source(tmp_path / "a.txt", "a.txt"))
-        until(lambda made=workspace: made.model.is_ready and not made.shelf.is_preparing)
+        workspace.documents.add("a", Source(tmp_path / "a.txt", "a.txt"))
+        until(lambda made=workspace: made.model.is_ready and not made.documents.is_preparing)
         asked.clear()
         answer(workspace, "Who?")
         assert len(asked) == 1

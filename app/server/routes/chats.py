@@ -78,6 +78,8 @@ def chat_routes(workspace: Workspace) -> APIRouter:
 
     @router.get("/chats/{chat_id}/turns/{turn}/citations/{number}")
     async def citation(chat_id: str, turn: int, number: int) -> Any:
-        return citation_view(workspace.citation(chat_id, turn, number), workspace.shelf.place_of)
+        return citation_view(
+            workspace.citation(chat_id, turn, number), workspace.documents.place_of
+        )
 
     return router

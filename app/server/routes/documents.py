@@ -14,7 +14,7 @@ from app.outside_names import on_this_machine
 from app.server.routes.refusals import Route, Text, Wanted
 from app.ui.views.highlight import highlighted
 from app.workspace.documents import Source
-from app.workspace.parts import runs, unticked
+from app.workspace.parts import run_lengths, unticked
 from app.workspace.workspace import Workspace
 from mom_core.errors import InvalidSetting
 
@@ -53,38 +53,38 @@ class Changes(Wanted):
 def document_routes(workspace: Workspace) -> APIRouter:
     """All of them, for the documents of one workspace."""
     router = APIRouter(route_class=Route)
-    shelf = workspace.shelf
+    documents = workspace.documents
 
     @router.post("/documents")
     async def open_here(wanted: Here) -> Response:
         """Opens a path of this machine without copying it."""
         path = on_this_machine(wanted.path)
-        shelf.add(uuid.uuid4().hex, Source(path, path.name or str(path)))
+        documents.add(uuid.uuid4().hex, Source(path, path.name or str(path)))
         return Response(status_code=204)
 
     @router.delete("/documents/{document_id}")
     async def remove(document_id: str) -> Response:
-        shelf.remove(document_id)
+        documents.remove(document_id)
         return Response(status_code=204)
 
     @router.put("/documents/order")
     async def order(document_ids: Annotated[list[Text], Body()]) -> Response:
-        shelf.put_in_order(document_ids)
+        documents.put_in_order(document_ids)
         return Response(status_code=204)
 
     @router.get("/documents/{document_id}/parts")
     def parts(document_id: str) -> Any:
-        return shelf.parts(document_id)
+        return documents.parts(document_id)
 
     @router.get("/documents/{document_id}/choice")
     def ticks(document_id: str) -> Any:
         """Which sections are ticked, as run lengths."""
-        return runs(shelf.ticks(document_id))
+        return run_lengths(documents.ticks(document_id))
 
     @router.get("/documents/{document_id}/left_out")
     def left_out(document_id: str, start: int = 0) -> Any:
         """Some of what was not read, with the path by which it can be put back, "" if it cannot."""
-        entries = shelf.left_out(document_id)
+        entries = documents.left_out(document_id)
         page = entries[max(0, start) :][:_LEFT_OUT_AT_ONCE]
         return {
             "total": len(entries),
@@ -96,7 +96,7 @@ def document_routes(workspace: Workspace) -> APIRouter:
     @router.get("/documents/{document_id}/parts/{number}")
     def text(document_id: str, number: int) -> Any:
         # Colours of code take a moment, in which the streams of other tabs must not wait.
-        section = shelf.section(document_id, number)
+        section = documents.section(document_id, number)
         doubt = wording.doubts(section.health, bool(section.text.strip()))
         if len(section.text) > _SHOWN_CHARACTERS:
             doubt = f"{doubt} The first {_SHOWN_CHARACTERS:,} characters are shown.".strip()
@@ -105,14 +105,14 @@ def document_routes(workspace: Workspace) -> APIRouter:
             "label": section.label,
             "text": shown,
             "doubt": doubt,
-            **shelf.facts(document_id, number),
+            **documents.facts(document_id, number),
             "runs": highlighted(shown, section.path or section.label, section.language),
         }
 
     @router.get("/documents/{document_id}/pages/{number}.png")
     def picture(document_id: str, number: int, width: int = 900) -> Response:
         """A page of a PDF, from 0, drawn in a process of its own."""
-        drawn = shelf.picture_of(document_id, number, width, "")
+        drawn = documents.picture_of(document_id, number, width, "")
         # A document never changes under its id, but how it is read may.
         headers = {"Cache-Control": "private, max-age=600"}
         return Response(drawn.png, media_type="image/png", headers=headers)
@@ -120,26 +120,26 @@ def document_routes(workspace: Workspace) -> APIRouter:
     @router.get("/documents/{document_id}/pages/{number}/places")
     def places(document_id: str, number: int, words: str) -> Any:
         """Where on a page some words stand: boxes as shares of the page."""
-        return shelf.picture_of(document_id, number, 100, words[:_WORDS_CHARACTERS]).places
+        return documents.picture_of(document_id, number, 100, words[:_WORDS_CHARACTERS]).places
 
     @router.put("/documents/{document_id}/parts/{number}/extractor")
     async def reread_page(
         document_id: str, number: int, extractor: Annotated[Extractor, Body()]
     ) -> Response:
         """Another extractor for one page."""
-        shelf.reread_page(document_id, number, extractor)
+        documents.reread_page(document_id, number, extractor)
         return Response(status_code=204)
 
     @router.get("/documents/{document_id}/find")
     def find(document_id: str, words: str) -> Any:
-        return shelf.find(document_id, words)
+        return documents.find(document_id, words)
 
     @router.put("/documents/{document_id}/choice")
     async def choose(document_id: str, wanted: Choice) -> Response:
         if wanted.pages is not None:
-            shelf.choose_pages(document_id, wanted.pages)
+            documents.choose_pages(document_id, wanted.pages)
         elif wanted.runs is not None:
-            shelf.choose(document_id, unticked(wanted.runs))
+            documents.choose(document_id, unticked(wanted.runs))
         else:
             raise InvalidSetting(
                 "The request cannot be understood: it names neither pages nor runs of ticks."
@@ -150,12 +150,12 @@ def document_routes(workspace: Workspace) -> APIRouter:
     async def reread(document_id: str, wanted: Changes) -> Response:
         """Reads anew: with a password, another extractor, or something put back."""
         if wanted.put_back is not None:
-            shelf.put_back(document_id, wanted.put_back)
+            documents.put_back(document_id, wanted.put_back)
         elif wanted.raises_limit:
-            shelf.raise_limit(document_id)
+            documents.raise_limit(document_id)
         else:
             changes = wanted.model_dump(exclude_unset=True, exclude={"put_back", "raises_limit"})
-            shelf.reread(document_id, **changes)
+            documents.reread(document_id, **changes)
         return Response(status_code=204)
 
     @router.put("/fit")

@@ -48,7 +48,7 @@ def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
     uploads = Uploads(workspace.folder)
     # More at once would only make each of them slower.
     streams = asyncio.Semaphore(_STREAMS_AT_ONCE)
-    shelf = workspace.shelf
+    documents = workspace.documents
 
     @router.put("/uploads/{batch}")
     async def upload(batch: str, path: str, request: Request) -> Response:
@@ -75,7 +75,7 @@ def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
 
     @router.post("/uploads/{batch}")
     async def uploaded(batch: str) -> Response:
-        shelf.add(batch, uploads.finish(batch))
+        documents.add(batch, uploads.finish(batch))
         return Response(status_code=204)
 
     router.include_router(document_routes(workspace))
@@ -108,7 +108,7 @@ def routes(workspace: Workspace, is_closing: Callable[[], bool]) -> APIRouter:
         path = sample_documents().get(name)
         if path is None:
             raise HTTPException(404, f"There is no sample {name[:80]!r}.")
-        shelf.add(uuid.uuid4().hex, Source(path, name))
+        documents.add(uuid.uuid4().hex, Source(path, name))
         return Response(status_code=204)
 
     @router.get("/static/{name}")

@@ -10,7 +10,7 @@ from app.server.updates.tab_state import at_work, timeline_lines
 from app.ui.views.forecast import CardState, change, forecast_view, work_view
 from app.ui.views.memory import memory_view
 from app.workspace.forecasts import Forecast
-from app.workspace.memory_timeline import Mark, Point
+from app.workspace.memory_timeline import Point, TimelineNote
 from app.workspace.workspace import Workspace
 
 _MEMORY_EVERY_TICKS = 6
@@ -88,7 +88,7 @@ def _row(point: Point) -> list[Any]:
     ]
 
 
-def _pair(mark: Mark) -> list[Any]:
+def _pair(mark: TimelineNote) -> list[Any]:
     return [round(mark.seconds, 2), mark.text]
 
 
@@ -137,7 +137,7 @@ class ForecastFeed:
             return "failed"
         if not workspace.model.is_ready:
             return "loading"
-        return "counting" if workspace.shelf.is_preparing else "ready"
+        return "counting" if workspace.documents.is_preparing else "ready"
 
 
 class WorkFeed:

@@ -36,9 +36,9 @@ def tab_state(workspace: Workspace, chat_id: str | None = None) -> dict[str, obj
                 "is_ready": model.is_ready,
             },
             "documents": documents_view(
-                workspace.shelf.states(),
+                workspace.documents.states(),
                 model.engine.context_window_tokens if model.engine else None,
-                workspace.shelf.largest_parts,
+                workspace.documents.largest_parts,
                 workspace.settings.fits_best_parts,
             ),
             "citations": _citations(workspace, chat),
@@ -64,7 +64,7 @@ def _citations(workspace: Workspace, chat: Conversation) -> list[dict[str, objec
     """Those of the last answer, each with the place that a click on it opens."""
     last = chat.answered[-1].citations if chat.answered else ()
     each_once = {wording.citation(one): one for one in last}.values()
-    return [citation_view(one, workspace.shelf.place_of) for one in each_once]
+    return [citation_view(one, workspace.documents.place_of) for one in each_once]
 
 
 def at_work(workspace: Workspace, chat_id: str) -> AtWork | None:

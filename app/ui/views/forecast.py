@@ -8,7 +8,7 @@ from typing import Any, Literal
 from app import wording
 from app.workspace.forecasts import Compared, Forecast, PromptParts
 from app.workspace.run_view import AtWork
-from mom_core.forecast.forecast import Outlook
+from mom_core.forecast.forecast import RunForecast
 from mom_core.sizes import size_text
 
 _AT_ONCE_SECONDS = 0.1
@@ -42,30 +42,32 @@ def forecast_view(
             "failed": f"{model_error} {wording.FORECAST_FAILED}".strip(),
         }.get(state, wording.FORECAST_COUNTING)
         return {"state": state, "sentence": words, "compared": _compared(compared)}
-    outlook, parts = forecast.outlook, forecast.parts
+    run_forecast, parts = forecast.run_forecast, forecast.parts
     is_too_long = parts.sent > parts.window
     sentence, has_nothing = "", bool(forecast.longest_tokens)
     if is_too_long:
         sentence = wording.beyond_window(parts.sent, parts.window, forecast.model_name)
-    elif not outlook.fits:
-        sentence = outlook.sentence
+    elif not run_forecast.fits:
+        sentence = run_forecast.sentence
     elif parts.fitted is not None:
         sentence = wording.fitted(parts.prompt, parts.fitted, forecast.model_name)
     elif has_nothing:
         sentence = wording.reach(forecast.longest_tokens, parts.window, forecast.model_name)
     return {
-        "state": "misfit" if is_too_long or not outlook.fits else "ready",
+        "state": "misfit" if is_too_long or not run_forecast.fits else "ready",
         "headline": (
             wording.NOTHING_DROPPED
             if has_nothing and parts.prompt < _BARE_TOKENS
             else wording.forecast_tokens(parts.sent, is_most=parts.fitted is not None)
         ),
-        "figures": _figures(outlook),
+        "figures": _figures(run_forecast),
         "reuse": wording.reuse(parts.reused, parts.sent - parts.reused),
         "change": "" if before is None else change(before, forecast),
         "sentence": sentence,
-        "reason": wording.chosen(outlook.reason, on_cpu=outlook.device_peak_bytes is None),
-        "bars": _bars(outlook),
+        "reason": wording.chosen(
+            run_forecast.reason, on_cpu=run_forecast.device_peak_bytes is None
+        ),
+        "bars": _bars(run_forecast),
         "meter": meter_view(parts),
         "compared": _compared(compared),
     }
@@ -74,7 +76,7 @@ def forecast_view(
 def change(before: Forecast, after: Forecast) -> str:
     """What the last change costs or saves, and what it leaves of what was read; "" if nothing."""
     tokens = after.parts.sent - before.parts.sent
-    was, now = before.outlook, after.outlook
+    was, now = before.run_forecast, after.run_forecast
     if not tokens and was.strategy == now.strategy:
         return ""
     is_timed = was.read_seconds is not None and now.read_seconds is not None
@@ -105,10 +107,10 @@ def work_view(work: AtWork | None) -> dict[str, Any] | None:
     }
 
 
-def _peak(outlook: Outlook) -> int:
+def _peak(run_forecast: RunForecast) -> int:
     """Where the model computes."""
-    peak = outlook.device_peak_bytes
-    return outlook.host_peak_bytes if peak is None else peak
+    peak = run_forecast.device_peak_bytes
+    return run_forecast.host_peak_bytes if peak is None else peak
 
 
 def meter_view(parts: PromptParts) -> dict[str, Any]:
@@ -136,33 +138,35 @@ def meter_view(parts: PromptParts) -> dict[str, Any]:
     }
 
 
-def _figures(outlook: Outlook) -> list[list[str]]:
+def _figures(run_forecast: RunForecast) -> list[list[str]]:
     """Value and name of each large figure."""
     figures = []
-    if outlook.read_seconds is not None:
-        is_known = outlook.prompt_tokens == outlook.reused_tokens
-        is_soon = is_known or outlook.read_seconds < _AT_ONCE_SECONDS
-        value = "at once" if is_soon else wording.reading_time(outlook.read_seconds)
+    if run_forecast.read_seconds is not None:
+        is_known = run_forecast.prompt_tokens == run_forecast.reused_tokens
+        is_soon = is_known or run_forecast.read_seconds < _AT_ONCE_SECONDS
+        value = "at once" if is_soon else wording.reading_time(run_forecast.read_seconds)
         figures.append([value, "to read"])
-    if outlook.token_seconds is not None:
-        figures.append([wording.token_time(outlook.token_seconds), "per token"])
-    has_gpu = outlook.device_peak_bytes is not None
-    figures.append([size_text(_peak(outlook)), "GPU peak" if has_gpu else "memory peak"])
+    if run_forecast.token_seconds is not None:
+        figures.append([wording.token_time(run_forecast.token_seconds), "per token"])
+    has_gpu = run_forecast.device_peak_bytes is not None
+    figures.append([size_text(_peak(run_forecast)), "GPU peak" if has_gpu else "memory peak"])
     return figures
 
 
-def _bars(outlook: Outlook) -> list[dict[str, Any]]:
+def _bars(run_forecast: RunForecast) -> list[dict[str, Any]]:
     """A bar for each tier that is used, with what plain transformers would take beside it."""
     tiers: list[tuple[str, str, int, int]] = []
-    if outlook.device_peak_bytes is not None and outlook.device_total_bytes is not None:
-        tiers.append(("device", "GPU", outlook.device_peak_bytes, outlook.device_total_bytes))
-    tiers.append(("host", "Memory", outlook.host_peak_bytes, outlook.host_total_bytes))
+    if run_forecast.device_peak_bytes is not None and run_forecast.device_total_bytes is not None:
+        tiers.append(
+            ("device", "GPU", run_forecast.device_peak_bytes, run_forecast.device_total_bytes)
+        )
+    tiers.append(("host", "Memory", run_forecast.host_peak_bytes, run_forecast.host_total_bytes))
     bars = []
     for index, (tier, name, peak, total) in enumerate(tiers):
         # Plain transformers keeps all where the model computes: that is the first tier.
-        standard = outlook.standard_peak_bytes if index == 0 else 0
+        standard = run_forecast.standard_peak_bytes if index == 0 else 0
         scale = max(peak, total, standard, 1)
-        kinds = _kinds(outlook.by_kind["device" if tier == "device" else "host"])
+        kinds = _kinds(run_forecast.by_kind["device" if tier == "device" else "host"])
         bars.append(
             {
                 "name": name,
@@ -172,13 +176,15 @@ def _bars(outlook: Outlook) -> list[dict[str, Any]]:
                 "limit": round(100 * total / scale, 2),
                 "standard": round(100 * standard / scale, 2) if standard else None,
                 "standard_text": (
-                    wording.standard_needs(standard, fits=outlook.standard_fits) if standard else ""
+                    wording.standard_needs(standard, fits=run_forecast.standard_fits)
+                    if standard
+                    else ""
                 ),
                 "is_over": peak > total,
             }
         )
-    if outlook.disk_peak_bytes:
-        text = size_text(outlook.disk_peak_bytes)
+    if run_forecast.disk_peak_bytes:
+        text = size_text(run_forecast.disk_peak_bytes)
         bars.append({"name": "Disk", "text": text, "parts": [], "limit": None, "standard": None})
     return bars
 

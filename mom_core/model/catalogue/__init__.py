@@ -47,10 +47,10 @@ class CatalogueEntry:
         config = self.config
         kinds = config.get("layer_types") or ["full_attention"] * self.layers
         head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-        keeping: int = sum(
+        reuse: int = sum(
             kind.endswith("_attention") and kind != "linear_attention" for kind in kinds
         )
-        return keeping * 2 * int(config["num_key_value_heads"]) * int(head_dim) * 2
+        return reuse * 2 * int(config["num_key_value_heads"]) * int(head_dim) * 2
 
 
 @cache

@@ -50,7 +50,7 @@ from mom_core.model.seam.patches import (
     replaced_forwards,
     rope_of_whole,
 )
-from mom_core.model.seam.plain_layer import RowLayer, fingerprint, row_layer
+from mom_core.model.seam.plain_layer import PlainLayer, as_plain_layer, layer_identity
 from mom_core.model.weight_stream import WeightStream
 from mom_core.native import kernels
 from mom_core.native.linear import bf16_linear, is_wide_faster
@@ -103,7 +103,7 @@ class HFSeam:
         self.dtype: torch.dtype = model.dtype
         self.weights: WeightStream | None = None
         self._lock = RLock()
-        self._rows: dict[int, tuple[object, RowLayer | None]] = {}
+        self._rows: dict[int, tuple[object, PlainLayer | None]] = {}
 
     @property
     def hidden_size(self) -> int:
@@ -400,17 +400,17 @@ class HFSeam:
 
         return step
 
-    def _current_rows(self) -> list[RowLayer | None]:
+    def _current_rows(self) -> list[PlainLayer | None]:
         """The layers our kernel runs for a few tokens; None where the layer runs itself."""
         ours = kernels() if self.device.type == "cpu" and self.weights is None else None
         if ours is None:
             return [None] * len(self.layers)
         with self._lock:
             for index, layer in enumerate(self.layers):
-                now = fingerprint(layer)
+                now = layer_identity(layer)
                 if index not in self._rows or self._rows[index][0] != now:
                     run = partial(self._run_probe, index)
-                    row = row_layer(layer, ours, run, self.context_window_tokens - 1)
+                    row = as_plain_layer(layer, ours, run, self.context_window_tokens - 1)
                     self._rows[index] = (now, row)
             return [self._rows[index][1] for index in range(len(self.layers))]
 
@@ -428,7 +428,7 @@ class HFSeam:
             return []
         return _bf16_linears(self.layers[index].modules())
 
-    def _linears_outside(self, rows: Sequence[RowLayer | None]) -> list[Forward]:
+    def _linears_outside(self, rows: Sequence[PlainLayer | None]) -> list[Forward]:
         """Linear modules that torch would run, with our product for few rows in its place."""
         # torch's own product of a row is as good in fp32.
         if not self._is_bf16_on_cpu:

@@ -2,7 +2,7 @@
 
 Most families share one layer: RMSNorm, q/k/v, rotary position, attention, o, RMSNorm, a gated
 SiLU MLP. torch runs it for a token as some forty operations, which cost more than reading the
-weights. `row_layer` recognises such a layer by its parts, not by its family, and then compares
+weights. `as_plain_layer` recognises such a layer by its parts, not by its family, and then compares
 the kernel with the layer itself on random input: whatever a family does differently (another
 rotary order, a multiplier, a norm that adds one) shows there, and that layer is left to torch.
 
@@ -54,7 +54,7 @@ class ProbeKV(LayerKV):
 LayerRunner = Callable[[Tensor, dict[str, Any], LayerKV], Tensor]
 
 
-class RowLayer:
+class PlainLayer:
     """One decoder layer for a few tokens.
 
     Args:
@@ -108,9 +108,9 @@ class RowLayer:
         return self._kernel.after(hidden, attended.contiguous())
 
 
-def row_layer(
+def as_plain_layer(
     layer: nn.Module, kernels: Kernels, run_layer: LayerRunner, last_position: int
-) -> RowLayer | None:
+) -> PlainLayer | None:
     """The layer for one token by kernel, or None where it is not of the plain shape.
 
     Args:
@@ -125,10 +125,10 @@ def row_layer(
     weights, numbers = found
     kernel = LayerKernel(kernels, weights, numbers)
     arguments = _compare(kernel, numbers, run_layer, last_position)
-    return None if arguments is None else RowLayer(kernel, arguments)
+    return None if arguments is None else PlainLayer(kernel, arguments)
 
 
-def fingerprint(layer: nn.Module) -> tuple[object, ...]:
+def layer_identity(layer: nn.Module) -> tuple[object, ...]:
     """Changes when a module, hook or weight of the layer is replaced, or a weight moves."""
     return tuple(
         (
@@ -292,7 +292,7 @@ def _compare(
     arguments = real.arguments
     if arguments is None or real.tokens != _PROBE_TOKENS + _PROBE_ROWS:
         return None
-    output = RowLayer(kernel, arguments).run(hidden, positions, ours)
+    output = PlainLayer(kernel, arguments).run(hidden, positions, ours)
     tolerance = _TOLERANCE[kernel.dtype]
     pairs = [(truth - hidden, output - hidden)]
     for theirs, mine in zip(real.segments(), ours.segments(), strict=True):

@@ -13,7 +13,7 @@ import pytest
 
 from app.server.updates.feeds import MemoryFeed, TimelineFeed, _row
 from app.server.updates.stream import TICK_SECONDS
-from app.workspace.memory_timeline import POINTS, MemoryHistory, Now
+from app.workspace.memory_timeline import POINTS, MemoryTimeline, Now
 from mom_core.events import Adapted, Event
 from tests.unit.test_view_state import sample
 
@@ -27,14 +27,14 @@ class Clock:
 
 
 @pytest.fixture
-def history() -> Iterator[MemoryHistory]:
+def history() -> Iterator[MemoryTimeline]:
     # Nothing is at work, so the thread sleeps and the test takes the readings.
-    made = MemoryHistory(lambda: sample(has_card=True), lambda: Now("", "reading", 3), Clock())
+    made = MemoryTimeline(lambda: sample(has_card=True), lambda: Now("", "reading", 3), Clock())
     yield made
     made.close()
 
 
-def test_a_long_run_is_thinned_evenly_and_keeps_its_beginning(history: MemoryHistory) -> None:
+def test_a_long_run_is_thinned_evenly_and_keeps_its_beginning(history: MemoryTimeline) -> None:
     history.begin("run")
     for _ in range(10 * POINTS):
         history.read()
@@ -46,7 +46,7 @@ def test_a_long_run_is_thinned_evenly_and_keeps_its_beginning(history: MemoryHis
     assert points[-1].number > 10 * POINTS - 2 * max(gaps)
 
 
-def test_only_what_is_new_is_sent(history: MemoryHistory) -> None:
+def test_only_what_is_new_is_sent(history: MemoryTimeline) -> None:
     history.begin("run")
     history.read()
     first, _ = history.since(0)
@@ -63,7 +63,7 @@ def test_hidden_states_are_told_apart_from_other_activations() -> None:
     with_hidden = replace(
         sample(has_card=True), device_activations_bytes=5 << 20, device_hidden_bytes=3 << 20
     )
-    made = MemoryHistory(lambda: with_hidden, lambda: Now("", "reading", 3), Clock())
+    made = MemoryTimeline(lambda: with_hidden, lambda: Now("", "reading", 3), Clock())
     made.begin("run")
     point = made.since(0)[0][0]
     made.close()
@@ -71,7 +71,7 @@ def test_hidden_states_are_told_apart_from_other_activations() -> None:
     assert len(_row(point)[4]) == len(_row(point)[3]) + 1
 
 
-def test_memory_that_ran_out_leaves_a_mark(history: MemoryHistory) -> None:
+def test_memory_that_ran_out_leaves_a_mark(history: MemoryTimeline) -> None:
     adapted = Adapted(
         what="chunk_tokens",
         before=8192,
@@ -90,7 +90,7 @@ def iter_of(event: Event) -> Generator[Event, None, None]:
     yield event
 
 
-def test_a_page_that_is_open_costs_less_than_5_kb_a_second(history: MemoryHistory) -> None:
+def test_a_page_that_is_open_costs_less_than_5_kb_a_second(history: MemoryTimeline) -> None:
     # Large figures, as of a machine of 2 TiB.
     large = replace(sample(has_card=True), host_total_bytes=2**41, host_available_bytes=2**40)
     history._sample = lambda: large
@@ -113,7 +113,7 @@ def test_a_page_that_is_open_costs_less_than_5_kb_a_second(history: MemoryHistor
     assert 200 < sent / seconds < 2500
 
 
-def test_another_run_begins_anew(history: MemoryHistory) -> None:
+def test_another_run_begins_anew(history: MemoryTimeline) -> None:
     history.begin("one")
     history.mark("something")
     history.begin("two")
@@ -122,7 +122,7 @@ def test_another_run_begins_anew(history: MemoryHistory) -> None:
     assert points[0].layer == 3
 
 
-def test_the_peak_counts_the_model_alone(history: MemoryHistory) -> None:
+def test_the_peak_counts_the_model_alone(history: MemoryTimeline) -> None:
     history.begin("run")
     device, host = history.peak_bytes
     gib = 2**30

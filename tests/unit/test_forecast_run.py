@@ -10,7 +10,7 @@ import pytest
 
 from mom_core import Engine, EngineConfig
 from mom_core.forecast.capacity import Room
-from mom_core.forecast.forecast import Outlook
+from mom_core.forecast.forecast import RunForecast
 from mom_core.hardware import known_rates
 from mom_core.hardware.rates import Rates
 from tests.equivalence.models import shared_model
@@ -43,7 +43,7 @@ def on(engine: Engine, monkeypatch: pytest.MonkeyPatch, device: int | None, host
 
 
 def test_the_outlook_tells_what_the_engine_does(engine: Engine) -> None:
-    seen = engine.outlook(3_000)
+    seen = engine.forecast_run(3_000)
     assert seen.fits
     assert seen.strategy == engine._strategy(3_000)
     assert seen.device_peak_bytes is None
@@ -58,7 +58,7 @@ def test_the_outlook_tells_what_the_engine_does(engine: Engine) -> None:
 
 def test_what_was_read_is_not_timed_again(engine: Engine) -> None:
     def read_seconds(**reused: int) -> float:
-        seconds = engine.outlook(8_000, **reused).read_seconds
+        seconds = engine.forecast_run(8_000, **reused).read_seconds
         assert seconds is not None
         return seconds
 
@@ -66,14 +66,14 @@ def test_what_was_read_is_not_timed_again(engine: Engine) -> None:
     assert 0 == nothing < rest < whole
     # The last tokens see more keys than the first.
     assert rest > whole / 4
-    token_seconds = engine.outlook(8_000).token_seconds
+    token_seconds = engine.forecast_run(8_000).token_seconds
     assert token_seconds is not None
-    assert token_seconds > (engine.outlook(100).token_seconds or 0)
+    assert token_seconds > (engine.forecast_run(100).token_seconds or 0)
 
 
 def test_other_settings_can_be_looked_at(engine: Engine) -> None:
     config = EngineConfig(kv="disk", hidden="host", chunk_tokens=99)
-    seen = engine.outlook(3_000, config=config)
+    seen = engine.forecast_run(3_000, config=config)
     assert (seen.strategy.kv, seen.strategy.hidden, seen.strategy.chunk_tokens) == (
         "disk",
         "host",
@@ -85,12 +85,12 @@ def test_other_settings_can_be_looked_at(engine: Engine) -> None:
 
 def test_a_gpu_has_a_memory_of_its_own(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     on(engine, monkeypatch, 1 << 30, 1 << 30)
-    seen = engine.outlook(3_000)
+    seen = engine.forecast_run(3_000)
     assert seen.device_total_bytes == (1 << 30) + engine.weights_bytes
     assert seen.device_peak_bytes == sum(seen.by_kind["device"].values())
     assert "on the device" in seen.sentence
     assert "in memory" in seen.sentence
-    longer = engine.outlook(100_000)
+    longer = engine.forecast_run(100_000)
     assert longer.device_peak_bytes is not None
     assert longer.standard_peak_bytes > longer.device_peak_bytes
 
@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_told_with_what_does(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on(engine, monkeypatch, 1 << 20, 1 << 20)
-    seen = engine.outlook(100_000)
+    seen = engine.forecast_run(100_000)
     assert not seen.fits
     assert not seen.standard_fits
     assert seen.sentence.startswith(f"100,000 tokens of {engine.name} do not fit")
@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_told_with_what_does(
 
 
 def test_a_long_answer_is_counted(engine: Engine) -> None:
-    short, long = (engine.outlook(3_000, new_tokens=n) for n in (512, 50_000))
+    short, long = (engine.forecast_run(3_000, new_tokens=n) for n in (512, 50_000))
     assert long.host_peak_bytes > short.host_peak_bytes
     assert long.prompt_tokens == 3_000
     assert long.read_seconds == short.read_seconds
@@ -125,9 +125,9 @@ def test_an_outlook_is_quick(
 
     def seconds() -> float:
         started = time.thread_time()
-        assert isinstance(engine.outlook(1_000_000), Outlook)
+        assert isinstance(engine.forecast_run(1_000_000), RunForecast)
         return time.thread_time() - started
 
     # Of CPU time, and the best of several: others may be at work here.
     assert min(seconds() for _ in range(5)) < 0.01
-    assert asdict(engine.outlook(10))
+    assert asdict(engine.forecast_run(10))
