@@ -21,7 +21,6 @@ import torch
 from benchmarks import record
 from benchmarks.workloads import distinct_text
 from mom_core import Engine, EngineConfig, Finished
-from mom_core.forecast.choose import Decision
 from mom_core.forecast.seconds import forecast_duration, rates_for
 from mom_core.hardware.rates import Rates, measure_rates
 
@@ -50,12 +49,12 @@ def measure(engine: Engine, ids: list[int], new_tokens: int) -> dict[str, Any]:
     """One length: forecast and real seconds."""
     rates = probe(engine)
     real_read, real_token = real_seconds(engine, ids, new_tokens)
-    decision = engine.last_decision
-    assert isinstance(decision, Decision)
-    forecast = forecast_duration(engine.shape, len(ids), decision.strategy, rates)
+    decided = engine.last_forecast
+    assert decided is not None
+    forecast = forecast_duration(engine.shape, len(ids), decided.strategy, rates)
     return {
         "tokens": len(ids),
-        "chunk_tokens": decision.strategy.chunk_tokens,
+        "chunk_tokens": decided.strategy.chunk_tokens,
         "read_seconds": {"forecast": forecast.prefill_seconds, "real": real_read},
         "token_seconds": {"forecast": forecast.token_seconds, "real": real_token},
         "rates": asdict(rates),

@@ -137,7 +137,7 @@ def measure(folder: Path, document_path: Path, config: EngineConfig) -> dict[str
         "second_answer_seconds": time.process_time() - started,
         "kv_bytes": engine.context.kv_bytes,
         "hidden_bytes": first.prompt_tokens * _hidden_bytes_per_token(engine),
-        "disk_bytes": engine.kv_disk_bytes,
+        "disk_bytes": engine.held_bytes["disk", "kv"],
         "peak_bytes": resident_peak_bytes() - before_bytes,
     }
 

@@ -356,16 +356,14 @@ class AnswerRun:
 
     def _tell_decision(self) -> None:
         """Once: which settings were chosen, and why."""
-        from mom_core.forecast.choose import Decision
-
-        decision = self._engine.last_decision
-        if self._has_told or decision is None:
+        forecast = self._engine.last_forecast
+        if self._has_told or forecast is None:
             return
         self._has_told = True
-        if isinstance(decision, Decision):
-            self._status.line(f"Chosen because {decision.reason}.")
+        if forecast.fits:
+            self._status.line(f"Chosen because {forecast.reason}.")
         else:
-            self._status.line(f"Note: {decision.sentence} It is tried all the same.")
+            self._status.line(f"Note: {forecast.sentence} It is tried all the same.")
 
     def _reading(self, event: PrefillProgress) -> str:
         eta = "" if event.eta_seconds is None else f", {event.eta_seconds:.0f} s left"
@@ -419,16 +417,13 @@ def _report(
 
 def _chosen(engine: Engine) -> dict[str, Any] | None:
     """The settings of the run and why, for JSON."""
-    from mom_core.forecast.choose import Decision
-
-    decision = engine.last_decision
-    if decision is None:
+    forecast = engine.last_forecast
+    if forecast is None:
         return None
-    fits = isinstance(decision, Decision)
     return {
-        "fits": fits,
-        "reason": decision.reason if isinstance(decision, Decision) else decision.sentence,
-        **asdict(decision.forecast.strategy),
+        "fits": forecast.fits,
+        "reason": forecast.reason if forecast.fits else forecast.sentence,
+        **asdict(forecast.strategy),
     }
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mom_core.forecast.choose import Candidate
     from mom_core.forecast.compare import Comparison
     from mom_core.forecast.seconds import Duration
-    from mom_core.forecast.strategy import StrategyName
+    from mom_core.strategy import StrategyName
 
 # Of English text and code, for models whose tokenizer is not here.
 _BYTES_PER_TOKEN = 4

@@ -16,7 +16,7 @@ from benchmarks.paper.run_strategy import StrategyRun, run_strategy
 from mom_core.forecast.capacity import Machine
 from mom_core.forecast.choose import longest_context_tokens
 from mom_core.forecast.shape import ModelShape
-from mom_core.forecast.strategy import Strategy
+from mom_core.strategy import Strategy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -28,8 +28,8 @@ from mom_core.config import DecodeMode
 from mom_core.forecast.peak_bytes import forecast_memory
 from mom_core.forecast.seconds import forecast_duration
 from mom_core.forecast.shape import ModelShape
-from mom_core.forecast.strategy import Strategy
 from mom_core.hardware.rates import measure_rates
+from mom_core.strategy import Strategy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -321,7 +321,7 @@ def _read(session: Session, engine: Engine, ids: Sequence[int]) -> dict[str, Any
     is_complete = True
     try:
         for progress in engine.read(ids):
-            host_working = max(host_working, engine.working_host_bytes)
+            host_working = max(host_working, engine.held_bytes.working("host"))
             if isinstance(progress, PrefillProgress):
                 fraction = progress.fraction
     except TimeUp:
@@ -337,8 +337,8 @@ def _read(session: Session, engine: Engine, ids: Sequence[int]) -> dict[str, Any
         "device_peak_bytes": session.device.peak_bytes(),
         "reserved_peak_bytes": session.device.reserved_peak_bytes(),
         "device_overhead_bytes": session.device.overhead_bytes(),
-        "kv_host_bytes": engine.kv_host_bytes,
-        "kv_device_bytes": engine.kv_device_bytes,
+        "kv_host_bytes": engine.held_bytes["host", "kv"],
+        "kv_device_bytes": engine.held_bytes["device", "kv"],
         "working_host_bytes": host_working,
         "system_used_bytes": psutil.virtual_memory().used,
     }

@@ -14,7 +14,7 @@ from transformers import DynamicCache
 
 from benchmarks.device import Device
 from mom_core import Engine, EngineConfig, Token, memory_saving
-from mom_core.forecast.strategy import Strategy
+from mom_core.strategy import Strategy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -19,7 +19,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor
@@ -29,9 +29,9 @@ from transformers.cache_utils import Cache, DynamicCache
 from mom_core.attention import attention_as_on
 from mom_core.config import TierName
 from mom_core.forecast.recurrent import model_without_weights
-from mom_core.forecast.strategy import Strategy
 from mom_core.forecast.tracker import Kind, MemoryTracker, Moment, Phase
-from mom_core.generate.prefill import PrefillPlan, WorkingBytes, prefill
+from mom_core.generate.prefill import prefill
+from mom_core.held_bytes import WorkingBytes
 from mom_core.kv.decode_kv import DecodeKV
 from mom_core.kv.store import KVStore
 from mom_core.kv.tiers import Tier
@@ -42,6 +42,7 @@ from mom_core.model.seam.decoder import HFSeam
 from mom_core.model.seam.patches import LayerCall
 from mom_core.model.work import layer_shapes
 from mom_core.native import without_kernels
+from mom_core.strategy import Strategy
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -192,11 +193,8 @@ class _TrackedRun:
             store,
             [0] * self.tokens,
             reused_tokens=0,
-            plan=PrefillPlan(
-                chunk_tokens=self.strategy.chunk_tokens,
-                hidden_tier=self._tier(self.strategy.hidden, "hidden"),
-                stages_kv=self.strategy.stages_kv,
-            ),
+            strategy=strategy,
+            tiers={name: self._tier(name, "hidden") for name in get_args(TierName)},
             shapes=layer_shapes(seam),
             working=WorkingBytes(),
         )

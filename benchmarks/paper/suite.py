@@ -26,9 +26,9 @@ from mom_core.forecast.choose import longest_context_tokens
 from mom_core.forecast.peak_bytes import MemoryForecast, forecast_memory
 from mom_core.forecast.recurrent import recurrent_bytes
 from mom_core.forecast.shape import ModelShape
-from mom_core.forecast.strategy import Strategy
 from mom_core.forecast.tracker import Moment
 from mom_core.model.catalogue import catalogue
+from mom_core.strategy import Strategy
 
 GIB = 2**30
 MODEL = "smollm2-135m"

@@ -28,7 +28,7 @@ class MomCore:
         self.engine = Engine.load("smollm2-135m", EngineConfig(lookup="off"))
         model = self.engine.model
         model.generation_config.eos_token_id = model.config.eos_token_id = []
-        self.weights_bytes = self.engine.weights_bytes
+        self.weights_bytes = self.engine.held_bytes.of_kind("weights")
         self._prompt: list[int] = []
 
     def clear(self) -> None:

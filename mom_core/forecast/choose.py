@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mom_core.config import TierName
+from mom_core.config import EngineConfig, TierName
 from mom_core.forecast.capacity import Machine
 from mom_core.forecast.peak_bytes import MemoryForecast, forecast_memory
 from mom_core.forecast.recurrent import RecurrentBytes
 from mom_core.forecast.seconds import run_seconds
 from mom_core.forecast.shape import ModelShape
-from mom_core.forecast.strategy import DecodeWay, Strategy
 from mom_core.hardware.rates import Rates
 from mom_core.model.work import chunk_flops
 from mom_core.sizes import size_text
+from mom_core.strategy import DecodeWay, Strategy
 
 _CUDA_CHUNKS = (4096, 2048, 1024, 512, 256)
 # A chunk of one layer on a CPU should take no longer than a person waits for Stop.
@@ -31,25 +31,6 @@ _CPU_CHUNK_FLOPS = 5e10
 _CPU_CHUNK_RANGE = (64, 2048)
 # Beyond any context that a model is made for; the search for the longest one ends here.
 _LONGEST_TOKENS = 1 << 26
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """Settings that a person has chosen; None leaves one to the decision.
-
-    Args:
-        chunk_tokens: C.
-        kv: where keys and values live.
-        hidden: where hidden states wait.
-        decode: how keys and values that live off the device are attended to while answering.
-        weights: whether weights are streamed.
-    """
-
-    chunk_tokens: int | None = None
-    kv: TierName | None = None
-    hidden: TierName | None = None
-    decode: DecodeWay | None = None
-    weights: Literal["device", "stream"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +75,8 @@ def decide(
     tokens: int,
     machine: Machine,
     *,
-    asked: Asked | None = None,
+    config: EngineConfig | None = None,
+    kv_tiers: Sequence[TierName] | None = None,
     seconds: Callable[[Strategy], float] | None = None,
     others: Callable[[], Sequence[Candidate]] = tuple,
 ) -> Decision | Refusal:
@@ -104,13 +86,15 @@ def decide(
         shape: of the model.
         recurrent: of its recurrent layers, if it has any.
         tokens: S, of the prompt.
-        machine: what may be taken.
-        asked: what a person has chosen.
-        seconds: that a run takes; None takes the usual order of what is fast.
-        others: gives models to name in a refusal; only asked for then.
+        machine: the bytes that may be taken.
+        config: the settings; each "auto" among them is decided. None decides all.
+        kv_tiers: tiers that keys and values may use, from fast to large; None for those that
+            `config` allows.
+        seconds: gives the seconds a run takes; None ranks strategies in the usual order.
+        others: gives models to name in a refusal; called only for one.
     """
-    asked = asked or Asked()
-    ways = list(_from_fast_to_small(shape, tokens, machine, asked))
+    config = config or EngineConfig()
+    ways = list(_from_fast_to_small(shape, tokens, machine, config, kv_tiers))
     if seconds is not None:
         # Of ways that are equally fast the first stays before the others.
         ways.sort(key=seconds)
@@ -137,7 +121,7 @@ def decide(
         raise ValueError("no settings to choose from")
     return Refusal(
         forecast=least,
-        sentence=_refusal(shape, recurrent, least, machine, asked, others),
+        sentence=_refusal(shape, recurrent, least, machine, config, others),
     )
 
 
@@ -158,7 +142,7 @@ def longest_context_tokens(
     recurrent: RecurrentBytes | None,
     machine: Machine,
     strategy: Strategy | None = None,
-    asked: Asked | None = None,
+    config: EngineConfig | None = None,
     most: int = _LONGEST_TOKENS,
 ) -> int:
     """The longest prompt that fits; 0 if none does.
@@ -168,18 +152,18 @@ def longest_context_tokens(
         recurrent: of its recurrent layers, if it has any.
         machine: what may be taken.
         strategy: with fixed settings; None for whatever `decide` finds.
-        asked: what a person has chosen, for `decide`.
-        most: tokens that are looked at.
+        config: the settings, for `decide`.
+        most: the most tokens to consider.
     """
-    leanest = asked or Asked()
-    if leanest.decode is None:
+    leanest = config or EngineConfig()
+    if leanest.decode == "auto":
         # Keys and values that stay where they lie take least.
         leanest = replace(leanest, decode="host")
 
     def ways(tokens: int) -> list[Strategy]:
         if strategy is not None:
             return [strategy]
-        found = _from_fast_to_small(shape, tokens, machine, leanest)
+        found = _from_fast_to_small(shape, tokens, machine, leanest, None)
         return sorted(found, key=lambda way: way.chunk_tokens)
 
     def fits(index: int, tokens: int) -> bool:
@@ -233,29 +217,34 @@ def cpu_chunk_tokens(shape: ModelShape, tokens: int) -> int:
 
 
 def _from_fast_to_small(
-    shape: ModelShape, tokens: int, machine: Machine, asked: Asked
+    shape: ModelShape,
+    tokens: int,
+    machine: Machine,
+    config: EngineConfig,
+    kv_tiers: Sequence[TierName] | None,
 ) -> Iterator[Strategy]:
-    if asked.chunk_tokens is not None:
-        chunks: tuple[int, ...] = (asked.chunk_tokens,)
+    if config.chunk_tokens != "auto":
+        chunks: tuple[int, ...] = (config.chunk_tokens,)
     elif machine.device_bytes is None:
         largest = cpu_chunk_tokens(shape, tokens)
         chunks = tuple(c for c in (largest, largest // 4) if c >= _CPU_CHUNK_RANGE[0])
     else:
         chunks = _CUDA_CHUNKS
-    # On one memory the host is no other place than the device.
+    # With one memory, host and device are the same place.
     places: tuple[TierName, ...] = (
         ("device", "disk") if machine.device_bytes is None else ("device", "host", "disk")
     )
-    kv_places = places if asked.kv is None else (asked.kv,)
-    for weights, home in _weights_ways(machine, asked):
-        for kv in kv_places:
-            # Beside a device that has no room for all KV, hidden states cost nothing on the host:
-            # they come up while the chunk before is computed.
+    if kv_tiers is None:
+        kv_tiers = places if config.kv == "auto" else (config.kv,)
+    for weights, home in _weights_ways(machine, config):
+        for kv in kv_tiers:
+            # When the device cannot hold all KV, hidden states cost nothing on the host: they
+            # come up while the chunk before is computed.
             hidden_places = places if kv == "device" else tuple(p for p in places if p != "device")
             for chunk, hidden, decode in itertools.product(
                 chunks,
-                hidden_places if asked.hidden is None else (asked.hidden,),
-                _decode_ways(kv, machine, asked),
+                hidden_places if config.hidden == "auto" else (config.hidden,),
+                _decode_ways(kv, machine, config),
             ):
                 yield Strategy.named(
                     "layer-streaming",
@@ -270,24 +259,25 @@ def _from_fast_to_small(
 
 
 def _weights_ways(
-    machine: Machine, asked: Asked
+    machine: Machine, config: EngineConfig
 ) -> list[tuple[Literal["device", "stream"], TierName]]:
     """Whether weights are streamed, and from where."""
     ways: list[tuple[Literal["device", "stream"], TierName]] = []
-    if asked.weights != "stream":
+    if config.weights != "stream":
         ways.append(("device", "host"))
-    # Without a GPU they are where they are needed.
-    if asked.weights == "stream" or (asked.weights is None and machine.device_bytes is not None):
+    # Without a GPU they already lie where they are needed.
+    is_possible = config.weights == "auto" and machine.device_bytes is not None
+    if config.weights == "stream" or is_possible:
         ways += [("stream", "host"), ("stream", "disk")]
     return ways
 
 
-def _decode_ways(kv: TierName, machine: Machine, asked: Asked) -> tuple[DecodeWay, ...]:
+def _decode_ways(kv: TierName, machine: Machine, config: EngineConfig) -> tuple[DecodeWay, ...]:
     """How an answer attends to keys and values, the fastest first."""
     if kv == "device":
         return ("device",)
-    if asked.decode is not None:
-        return (asked.decode,)
+    if config.decode != "auto":
+        return (config.decode,)
     return ("host",) if machine.device_bytes is None else ("device", "host", "stream")
 
 
@@ -320,7 +310,7 @@ def _refusal(
     recurrent: RecurrentBytes | None,
     least: MemoryForecast,
     machine: Machine,
-    asked: Asked,
+    config: EngineConfig,
     others: Callable[[], Sequence[Candidate]],
 ) -> str:
     terms = least.by_tier(is_one_memory=machine.device_bytes is None)
@@ -345,7 +335,7 @@ def _refusal(
         f"{least.tokens:,} tokens of {shape.name} do not fit: even with the settings that come "
         f"nearest they take {' and '.join(needs)}."
     )
-    longest = longest_context_tokens(shape, recurrent, machine, asked=asked, most=least.tokens)
+    longest = longest_context_tokens(shape, recurrent, machine, config=config, most=least.tokens)
     ways = [f"a document of at most {longest:,} tokens"] if longest else []
     fitting = [
         other.shape

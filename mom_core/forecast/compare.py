@@ -16,8 +16,8 @@ from mom_core.forecast.choose import (
 )
 from mom_core.forecast.peak_bytes import MemoryForecast, forecast_memory
 from mom_core.forecast.seconds import Duration, forecast_duration
-from mom_core.forecast.strategy import STRATEGY_NAMES, Strategy, StrategyName
 from mom_core.hardware.rates import Rates
+from mom_core.strategy import STRATEGY_NAMES, Strategy, StrategyName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

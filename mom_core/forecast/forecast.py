@@ -7,21 +7,21 @@ Source: ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from mom_core.config import TierName
+from mom_core.config import EngineConfig, TierName
 from mom_core.forecast.capacity import Machine
-from mom_core.forecast.choose import Asked, Decision, decide, ranking
+from mom_core.forecast.choose import Decision, decide, ranking
 from mom_core.forecast.peak_bytes import forecast_memory
 from mom_core.forecast.recurrent import RecurrentBytes
 from mom_core.forecast.seconds import corrected, forecast_duration
 from mom_core.forecast.shape import ModelShape
-from mom_core.forecast.strategy import Strategy
 from mom_core.hardware.rates import Rates
 from mom_core.sizes import size_text
+from mom_core.strategy import Strategy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,8 @@ def forecast_run(
     prompt_tokens: int,
     reused_tokens: int = 0,
     new_tokens: int = 512,
-    asked: Asked | None = None,
+    config: EngineConfig | None = None,
+    kv_tiers: Sequence[TierName] | None = None,
     rates: Rates | None = None,
     device: torch.device | None = None,
 ) -> RunForecast:
@@ -91,7 +92,8 @@ def forecast_run(
         prompt_tokens: S.
         reused_tokens: of them, how many were read before.
         new_tokens: of the answer, at most.
-        asked: what a person has chosen.
+        config: the settings; each "auto" among them is decided.
+        kv_tiers: see `decide`.
         rates: of the machine; None if they are not known.
         device: where the model computes, for what its earlier runs took; the CPU if None.
     """
@@ -103,7 +105,8 @@ def forecast_run(
         recurrent,
         tokens,
         machine,
-        asked=asked,
+        config=config,
+        kv_tiers=kv_tiers,
         seconds=ranking(shape, tokens, machine, rates),
     )
     forecast = found.forecast

@@ -7,8 +7,8 @@ import torch
 from mom_core.events import Finished
 from mom_core.forecast.seconds import forecast_duration, rates_for
 from mom_core.forecast.shape import ModelShape
-from mom_core.forecast.strategy import Strategy
 from mom_core.hardware.known_rates import correct
+from mom_core.strategy import Strategy
 
 # Shorter runs are made of other things than their tokens.
 _LEAST_READ_TOKENS = 1000

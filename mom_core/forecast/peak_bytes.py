@@ -17,11 +17,11 @@ from typing import Literal
 from mom_core.config import TierName
 from mom_core.forecast.recurrent import RecurrentBytes
 from mom_core.forecast.shape import ModelShape
-from mom_core.forecast.strategy import Strategy
 from mom_core.forecast.tracker import TierBytes
 from mom_core.generate.prefill import KEPT_CALL_TOKENS
 from mom_core.kv.decode_kv import last_tokens
 from mom_core.kv.tiers import pinned_piece_tokens
+from mom_core.strategy import Strategy
 
 Terms = dict[str, int]
 # Room that a store without a reservation adds (`kv/store.py`).

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 
 from mom_core.forecast.shape import ModelShape
-from mom_core.forecast.strategy import Strategy
 from mom_core.hardware.known_rates import correction, rates_here
 from mom_core.hardware.rates import Rates, passed_bytes
 from mom_core.model.work import chunk_flops
+from mom_core.strategy import Strategy
 
 # Small operations of a layer for one token (calls from Python counted in).
 _TOKEN_OPERATIONS = 90

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
-from transformers.cache_utils import Cache
+from transformers import Cache
 
 from mom_core.events import FinishReason, Token
 from mom_core.generate.detokenize import StreamDetokenizer

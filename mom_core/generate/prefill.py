@@ -16,18 +16,17 @@ the mini-sequence over the whole layer and the last-layer shortcut are ours.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from typing import get_args
+from collections.abc import Generator, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from mom_core.config import TierName
-from mom_core.errors import OutOfMemory
-from mom_core.events import Adapted, AdaptedWhat, PrefillProgress, ReadingEvent
+from mom_core.events import PrefillProgress, ReadingEvent
+from mom_core.generate.oom_recovery import PrefillRecovery
 from mom_core.generate.resume import Checkpoints, PartialReading, Unfinished
-from mom_core.kv.oom import FullMemory, full_memory, give_back_caches, tier_below
+from mom_core.held_bytes import HeldBytes, WorkingBytes
+from mom_core.kv.oom import FullMemory, full_memory
 from mom_core.kv.state import LayerState, Parts
 from mom_core.kv.store import KVStore, LayerKV
 from mom_core.kv.tiers import Tier, device_tier
@@ -36,48 +35,11 @@ from mom_core.model.seam.cache import KVStored, segment_cache
 from mom_core.model.seam.decoder import HFSeam
 from mom_core.model.seam.patches import LayerCall
 from mom_core.model.work import LayerShape, chunk_flops
+from mom_core.strategy import Strategy
 
 # Rotary tables of so many tokens are kept between layers; of longer prompts they are made again
 # for each layer, so that nothing but hidden states and KV grows with the prompt.
 KEPT_CALL_TOKENS = 16_384
-# When memory is full, chunks become no smaller than this before a lower tier is used: the device
-# is then still busy.
-_SMALL_CHUNK_TOKENS = 512
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrefillPlan:
-    """The settings of one prefill, with every "auto" decided.
-
-    Args:
-        chunk_tokens: C.
-        hidden_tier: where the hidden states live between layers.
-        keep_states_at: positions where recurrent states are kept, to be gone back to; a chunk
-            ends at each. The first position and the last are kept in any case.
-        stages_kv: whether keys and values that live off the device are held there while their
-            layer runs. Where the device is the CPU, files are as near as its memory.
-        tiers: from fast to large, where keys, values and hidden states may go when memory is
-            full; none for nowhere.
-    """
-
-    chunk_tokens: int
-    hidden_tier: Tier
-    keep_states_at: frozenset[int] = frozenset()
-    stages_kv: bool = True
-    tiers: tuple[Tier, ...] = ()
-
-
-class WorkingBytes:
-    """Bytes of a run's working buffers by tier, readable from another thread."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Nothing is held."""
-        self.device_bytes = self.host_bytes = self.disk_bytes = 0
-        # Of these, the hidden states between layers.
-        self.hidden_bytes: dict[TierName, int] = {}
 
 
 class _Prefill:
@@ -89,7 +51,9 @@ class _Prefill:
         store: KVStore,
         token_ids: list[int],
         reused_tokens: int,
-        plan: PrefillPlan,
+        strategy: Strategy,
+        tiers: Mapping[TierName, Tier],
+        keep_states_at: frozenset[int],
         shapes: list[LayerShape],
         working: WorkingBytes,
         resumed: PartialReading | None,
@@ -102,7 +66,7 @@ class _Prefill:
         self.last_id = token_ids[-1]
         self.reused_tokens = reused_tokens
         self.shapes = shapes
-        self.working = working
+        working.watch(self._held_bytes)
         self.checkpoints = checkpoints
         self.past = store.tokens if resumed is None else resumed.past
         self.total = self.past + len(token_ids)
@@ -111,19 +75,18 @@ class _Prefill:
         self.position = self.past if resumed is None else resumed.position
         self.hidden = None if resumed is None else resumed.hidden
         self.logits = None if resumed is None else resumed.logits
-        self.chunk_tokens = plan.chunk_tokens
-        self.hidden_tier = plan.hidden_tier if self.hidden is None else self.hidden.tier
-        self.tiers = plan.tiers
-        self.stages_kv = plan.stages_kv
+        self.chunk_tokens = strategy.chunk_tokens
+        self.hidden_tier = tiers[strategy.hidden] if self.hidden is None else self.hidden.tier
+        self.stages_kv = strategy.stages_kv
         self.cache = segment_cache(store.layers)
         self.lanes = Lanes(seam.device)
         self.stage: StageBuffer | None = None
         self._staged: int | None = None
-        self._has_given_back = False
+        self.recovery = PrefillRecovery(tuple(tiers.values()))
         self._calls: dict[tuple[int, int], list[LayerCall]] = {}
         self._kept_tokens = 0
         # Without recurrent states there is nothing to keep, and no chunk has to end early.
-        self._keep_at = plan.keep_states_at | {self.total} if store.states else frozenset()
+        self._keep_at = keep_states_at | {self.total} if store.states else frozenset()
         self._stops = [*sorted(p for p in self._keep_at if self.past < p < self.total), self.total]
         if resumed is None:
             store.keep_states()
@@ -175,7 +138,7 @@ class _Prefill:
         )
 
     def _layer(self) -> Generator[ReadingEvent, None, None]:
-        """The rest of the layer that is to run; on its way, memory that is full is made room in."""
+        """Runs the rest of the current layer; makes room on the way when memory is full."""
         layer = self.layer
         is_last = layer + 1 == len(self.shapes)
         while self.position < self.total:
@@ -194,14 +157,16 @@ class _Prefill:
             except BaseException as error:
                 self._undo(layer, start, before)
                 full = full_memory(error)
-                if full is None or not self._can_go_on(full):
+                if full is None or not self.recovery.can_go_on(self, full):
                     raise
             if full is not None:
-                # Out of the handler, so that no traceback holds on to tensors.
-                if (adapted := self._go_on_with_less(full)) is not None:
+                # Outside the handler, so that no traceback holds on to tensors.
+                self._forget_calls_and_stage()
+                if (adapted := self.recovery.make_room(self, full)) is not None:
                     yield adapted
                 continue
-            self.position, self._has_given_back = end, False
+            self.position = end
+            self.recovery.chunk_done()
             yield self._progress(layer, start, end, is_layer_done=end == self.total)
 
     def _stage(self, layer: int) -> None:
@@ -247,7 +212,7 @@ class _Prefill:
     # When memory is full.
 
     def _undo(self, layer: int, start: int, before: Parts | None) -> None:
-        """The layer is as it was before the chunk that begins there."""
+        """Puts the layer back as it was before the chunk that begins at `start`."""
         self.lanes.synchronize()
         home = self.store.layers[layer]
         if isinstance(home, LayerKV):
@@ -257,71 +222,11 @@ class _Prefill:
         if self.hidden is not None:
             self.hidden.forget_coming()
 
-    def _can_go_on(self, full: FullMemory) -> bool:
-        """Whether anything is left to be tried."""
-        return (
-            not self._has_given_back
-            or self.chunk_tokens > 1
-            or self._below(self.store.tier, full) is not None
-            or self._below(self.hidden_tier, full) is not None
-        )
-
-    def _go_on_with_less(self, full: FullMemory) -> Adapted | None:
-        """Makes room: caches, then smaller chunks, then a lower tier, then the smallest chunks."""
+    def _forget_calls_and_stage(self) -> None:
+        """Frees what can be made again."""
         self._calls.clear()
         self._kept_tokens = 0
         self.stage, self._staged = None, None
-        give_back_caches()
-        if not self._has_given_back:
-            self._has_given_back = True
-            return None
-        before: int | str = self.chunk_tokens
-        if self.chunk_tokens > _SMALL_CHUNK_TOKENS:
-            return self._halve_chunk(full)
-        for what, tier in (("hidden", self.hidden_tier), ("kv", self.store.tier)):
-            below = self._below(tier, full)
-            if below is None:
-                continue
-            try:
-                before = tier.name
-                if what == "kv":
-                    self.store.move_to(below)
-                else:
-                    self.hidden = self.hidden and self.hidden.moved_to(below)
-                    self.hidden_tier = below
-            except (MemoryError, RuntimeError, OutOfMemory) as error:
-                if not isinstance(error, OutOfMemory) and full_memory(error) is None:
-                    raise
-                continue
-            return self._adapted("kv" if what == "kv" else "hidden", before, below.name, full)
-        return self._halve_chunk(full)
-
-    def _halve_chunk(self, full: FullMemory) -> Adapted:
-        before = self.chunk_tokens
-        if before == 1:
-            raise OutOfMemory(
-                f"The {full}'s memory is full, and so is what could take its place. Leave out "
-                "documents, close other programs, or choose a smaller model."
-            )
-        # A chunk longer than what is left would not become shorter.
-        self.chunk_tokens = max(1, min(before, self.total - self.position) // 2)
-        return self._adapted("chunk_tokens", before, self.chunk_tokens, full)
-
-    def _adapted(
-        self, what: AdaptedWhat, before: int | str, after: int | str, full: FullMemory
-    ) -> Adapted:
-        return Adapted(
-            what=what,
-            before=before,
-            after=after,
-            full=full,
-            phase="prefill",
-            at_layer=self.layer,
-            at_token=self.position,
-        )
-
-    def _below(self, tier: Tier, full: FullMemory) -> Tier | None:
-        return tier_below(tier, self.tiers, full, self.seam.device)
 
     # Parts of a chunk.
 
@@ -387,7 +292,6 @@ class _Prefill:
     def _progress(
         self, layer: int, start: int, end: int, *, is_layer_done: bool
     ) -> PrefillProgress:
-        self._count_working_bytes()
         self._done_flops += self._flops(layer, start, end)
         self._done_token_layers += end - start
         elapsed = time.perf_counter() - self._started
@@ -406,17 +310,13 @@ class _Prefill:
             resumed_fraction=self._resumed_fraction,
         )
 
-    def _count_working_bytes(self) -> None:
-        counted = dict.fromkeys(get_args(TierName), 0)
-        if self.stage is not None:
-            counted["device"] += self.stage.used_bytes
-        if self.hidden is not None:
-            counted[self.hidden.tier.name] += self.hidden.used_bytes
-        self.working.device_bytes = counted["device"]
-        self.working.host_bytes = counted["host"]
-        self.working.disk_bytes = counted["disk"]
-        staged_bytes = 0 if self.stage is None else self.stage.used_bytes
-        self.working.hidden_bytes = {**counted, "device": counted["device"] - staged_bytes}
+    def _held_bytes(self) -> HeldBytes:
+        held, stage, hidden = HeldBytes(), self.stage, self.hidden
+        if stage is not None:
+            held["device", "buffers"] = stage.used_bytes
+        if hidden is not None:
+            held[hidden.tier.name, "hidden"] = hidden.used_bytes
+        return held
 
 
 def prefill(
@@ -425,9 +325,11 @@ def prefill(
     token_ids: list[int],
     *,
     reused_tokens: int,
-    plan: PrefillPlan,
+    strategy: Strategy,
+    tiers: Mapping[TierName, Tier],
     shapes: list[LayerShape],
     working: WorkingBytes,
+    keep_states_at: frozenset[int] = frozenset(),
     unfinished: Unfinished | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> Generator[ReadingEvent, None, Tensor]:
@@ -439,12 +341,17 @@ def prefill(
             before.
         token_ids: at least one, following those in the store.
         reused_tokens: only reported: tokens of the prompt that did not have to be read.
-        plan: chunk size and tier of the hidden states.
-        shapes: of every layer, for the measure of the work.
-        working: kept up to date with the bytes of the working buffers, cleared at the end.
-        unfinished: holds an interrupted reading of these same tokens to go on with, and takes
-            this one when the generator is closed. None crops the store back then, too.
-        checkpoints: keeps the reading on disk; None for nowhere.
+        strategy: the settings, with every "auto" decided; keys and values live on the store's
+            tier.
+        tiers: by name, from fast to large: where hidden states live, and where keys, values and
+            hidden states may go when memory is full.
+        shapes: one per layer, to measure the work.
+        working: kept up to date with the bytes of the working buffers, and cleared at the end.
+        keep_states_at: positions where recurrent states are kept, to go back to; a chunk ends at
+            each. The first and the last position are always kept.
+        unfinished: may hold an interrupted reading of these same tokens, which is resumed; takes
+            this reading when the generator is closed. Without one, the store is then cropped.
+        checkpoints: keeps the reading on disk; None keeps it nowhere.
 
     Yields:
         A `PrefillProgress` after every chunk of every layer, an `Adapted` where memory was full.
@@ -465,7 +372,9 @@ def prefill(
             store,
             token_ids,
             reused_tokens,
-            plan,
+            strategy,
+            tiers,
+            keep_states_at,
             shapes,
             working,
             resumed,

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from mom_core.config import TierName
+from mom_core.held_bytes import HeldBytes
 from mom_core.kv.state import LayerState
 from mom_core.kv.store import KVStore, LayerKV
 from mom_core.kv.transfer import HiddenStates
@@ -96,17 +96,18 @@ class PartialReading:
 
 
 class Unfinished:
-    """What an interrupted reading of a context left, until it is taken up or dropped."""
+    """What an interrupted reading of a context left, until it is resumed or dropped."""
 
     def __init__(self) -> None:
         self.reading: PartialReading | None = None
 
     @property
-    def hidden_bytes(self) -> dict[TierName, int]:
-        """Bytes of hidden states it holds, by tier."""
-        if self.reading is None:
-            return {}
-        return {self.reading.hidden.tier.name: self.reading.hidden.used_bytes}
+    def held_bytes(self) -> HeldBytes:
+        """Bytes of the hidden states that wait."""
+        reading = self.reading
+        if reading is None:
+            return HeldBytes()
+        return HeldBytes({(reading.hidden.tier.name, "hidden"): reading.hidden.used_bytes})
 
 
 class ReadingState(Protocol):

@@ -9,56 +9,30 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, get_args
+from typing import Protocol
 
 import psutil
+import torch
 
-from mom_core.config import TierName
 from mom_core.events import MemorySample
 from mom_core.hardware.gpu import find_card
 from mom_core.hardware.host import host_free_bytes, host_total_bytes, status_bytes
+from mom_core.held_bytes import HELD_KINDS, HeldBytes
 
-_KINDS = ("weights", "kv", "working")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
-class MemoryByKind(Protocol):
-    """What the meter asks an engine: bytes it holds now, by kind and tier."""
+class HoldsMemory(Protocol):
+    """What the meter asks an engine."""
 
     @property
-    def device_type(self) -> str: ...
+    def device(self) -> torch.device:
+        """Where the model computes."""
 
     @property
-    def weights_device_bytes(self) -> int: ...
-
-    @property
-    def weights_host_bytes(self) -> int: ...
-
-    @property
-    def weights_disk_bytes(self) -> int: ...
-
-    @property
-    def kv_device_bytes(self) -> int: ...
-
-    @property
-    def kv_host_bytes(self) -> int: ...
-
-    @property
-    def kv_disk_bytes(self) -> int: ...
-
-    @property
-    def working_device_bytes(self) -> int: ...
-
-    @property
-    def working_host_bytes(self) -> int: ...
-
-    @property
-    def working_disk_bytes(self) -> int: ...
-
-    @property
-    def hidden_bytes(self) -> Mapping[TierName, int]: ...
+    def held_bytes(self) -> HeldBytes:
+        """Bytes held now, by tier and kind."""
 
 
 class Meter:
@@ -68,7 +42,7 @@ class Meter:
         engine: whose weights, KV and working buffers are told apart; may be set later.
     """
 
-    def __init__(self, engine: MemoryByKind | None = None) -> None:
+    def __init__(self, engine: HoldsMemory | None = None) -> None:
         self.engine = engine
         self._process = psutil.Process()
         self._host_total_bytes = host_total_bytes()
@@ -88,19 +62,16 @@ class Meter:
         """One reading."""
         rss = self._process.memory_info().rss
         self._host_peak_bytes = max(self._host_peak_bytes, rss, status_bytes("VmHWM"))
-        card = self._card
-        held = self._held_bytes()
-        hidden = {**(self.engine.hidden_bytes if self.engine else {})}
-        if card is not None and self.engine and self.engine.device_type == card.device_type:
+        card, engine = self._card, self.engine
+        held = HeldBytes() if engine is None else HeldBytes(engine.held_bytes)
+        if card is not None and engine is not None and engine.device.type == card.device_type:
             # Torch's count includes what the kernels take for themselves.
-            rest = card.allocated_bytes() - held["weights", "device"] - held["kv", "device"]
-            held["working", "device"] = max(held["working", "device"], rest)
+            rest = card.allocated_bytes() - held["device", "weights"] - held["device", "kv"]
+            held["device", "buffers"] += max(0, rest - held.working("device"))
         else:
             # Without a GPU the device is the host: everything lies in this process's memory.
-            for kind in _KINDS:
-                held[kind, "host"] += held[kind, "device"]
-                held[kind, "device"] = 0
-            hidden["host"] = hidden.get("host", 0) + hidden.pop("device", 0)
+            for kind in HELD_KINDS:
+                held["host", kind] += held.pop(("device", kind), 0)
         return MemorySample(
             time_seconds=time.monotonic(),
             device_name=card.name if card else None,
@@ -108,28 +79,19 @@ class Meter:
             device_total_bytes=card.total_bytes if card else None,
             device_peak_bytes=card.peak_bytes() if card else None,
             device_reserved_bytes=card.reserved_bytes() if card else None,
-            device_weights_bytes=held["weights", "device"],
-            device_kv_bytes=held["kv", "device"],
-            device_activations_bytes=held["working", "device"],
+            device_weights_bytes=held["device", "weights"],
+            device_kv_bytes=held["device", "kv"],
+            device_activations_bytes=held.working("device"),
             host_used_bytes=rss,
             host_available_bytes=host_free_bytes(self._host_total_bytes, rss),
             host_total_bytes=self._host_total_bytes,
             host_peak_bytes=self._host_peak_bytes,
-            host_weights_bytes=held["weights", "host"],
-            host_kv_bytes=held["kv", "host"],
-            host_activations_bytes=held["working", "host"],
-            disk_weights_bytes=held["weights", "disk"],
-            disk_kv_bytes=held["kv", "disk"],
-            disk_activations_bytes=held["working", "disk"],
-            # The engine may have gone on between two of its answers.
-            device_hidden_bytes=min(hidden.get("device", 0), held["working", "device"]),
-            host_hidden_bytes=min(hidden.get("host", 0), held["working", "host"]),
+            host_weights_bytes=held["host", "weights"],
+            host_kv_bytes=held["host", "kv"],
+            host_activations_bytes=held.working("host"),
+            disk_weights_bytes=held["disk", "weights"],
+            disk_kv_bytes=held["disk", "kv"],
+            disk_activations_bytes=held.working("disk"),
+            device_hidden_bytes=held["device", "hidden"],
+            host_hidden_bytes=held["host", "hidden"],
         )
-
-    def _held_bytes(self) -> dict[tuple[str, TierName], int]:
-        """What the engine holds, by kind and tier."""
-        return {
-            (kind, tier): getattr(self.engine, f"{kind}_{tier}_bytes") if self.engine else 0
-            for kind in _KINDS
-            for tier in get_args(TierName)
-        }

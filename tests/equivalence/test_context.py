@@ -36,8 +36,8 @@ def model(request: Any) -> Any:
 def test_a_second_prefill_appends(model: Any, kv: Any) -> None:
     engine = Engine(model, config=EngineConfig(chunk_tokens=4, kv=kv))
     prompt = make_prompt(30)
-    list(engine.prefill(prompt[:11]))
-    list(engine.prefill(prompt[11:13]))
+    list(engine.read(prompt[:11]))
+    list(engine.read(prompt[:13]))
     assert engine.context.token_ids == tuple(prompt[:13])
     assert relative_error(engine.logits(prompt), plain_logits(model, prompt)) < TOLERANCE
 
@@ -48,7 +48,7 @@ def test_crop_drops_a_tail(model: Any) -> None:
     engine.logits(prompt)
     engine.context.crop(10)
     mixed = prompt[:10] + other
-    list(engine.prefill(other[:-1]))
+    list(engine.read(mixed[:-1]))
     assert relative_error(engine.logits(mixed), plain_logits(model, mixed)) < TOLERANCE
     with pytest.raises(InvalidSetting, match="crop to 99 tokens: the context holds 40"):
         engine.context.crop(99)
@@ -84,16 +84,18 @@ def test_closing_stops_and_the_context_stays_right(model: Any, draws: int) -> No
     for _ in range(draws):
         next(events)
     events.close()
-    assert (engine.working_device_bytes > 0) == engine.context.has_unfinished == (draws < 22)
-    assert engine.working_host_bytes == 0
+    assert (
+        (engine.held_bytes.working("device") > 0) == engine.context.has_unfinished == (draws < 22)
+    )
+    assert engine.held_bytes.working("host") == 0
     engine.context.drop_unfinished()
-    assert engine.working_device_bytes == 0
+    assert engine.held_bytes.working("device") == 0
     assert engine.generate_ids(prompt, max_new_tokens=5) == plain_greedy(model, prompt, 5)
 
 
 def test_progress_rises_to_the_whole(model: Any) -> None:
     engine = Engine(model, config=EngineConfig(chunk_tokens=4))
-    events = list(engine.prefill(make_prompt(25)))
+    events = list(engine.read(make_prompt(25)))
     assert all(isinstance(event, PrefillProgress) for event in events)
     fractions = [event.fraction for event in events]
     assert fractions == sorted(fractions)

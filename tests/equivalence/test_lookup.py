@@ -106,7 +106,7 @@ def test_closing_in_mid_answer_leaves_the_context_right() -> None:
         for _ in range(draws):
             next(events)
         events.close()
-        assert engine.context.tokens == engine.context._store.tokens
+        assert engine.context.tokens == engine.context.store.tokens
         longer = prompt + truth[:7]
         assert engine.generate_ids(longer, max_new_tokens=10) == truth[7:17]
 

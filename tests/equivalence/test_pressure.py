@@ -74,7 +74,7 @@ def run(engine: Engine, prompt: list[int]) -> tuple[list[int], list[Adapted]]:
         elif isinstance(event, Adapted):
             adapted.append(event)
     assert isinstance(event, Finished)
-    assert {layer.tokens for layer in engine.context._store.layers} == {engine.context.tokens}
+    assert {layer.tokens for layer in engine.context.store.layers} == {engine.context.tokens}
     # Nothing that was read or said is missing; the last token is never read.
     assert list(engine.context.token_ids) == [*prompt, *ids[:-1]]
     return ids, adapted

@@ -46,12 +46,12 @@ def test_decode_modes(family: str, kv: Any, decode: Any, tmp_path: Path) -> None
     for event in engine.generate(prompt, max_new_tokens=24):
         if isinstance(event, Token):
             ids.append(event.token_id)
-            held.add(engine.working_device_bytes > 0)
+            held.add(engine.held_bytes.working("device") > 0)
     assert isinstance(event, Finished)
     assert ids == plain_greedy(model, prompt, 24)
     # Working memory on the device only where the mode takes some, and none afterwards.
     assert held == {decode != "host"}
-    assert engine.working_device_bytes == 0
+    assert engine.held_bytes.working("device") == 0
     # Home holds all that was read and written: the next question goes on from it.
     assert engine.context.tokens == len(prompt) + 23
     longer = prompt + ids + make_prompt(5, seed=9)
@@ -70,10 +70,10 @@ def test_a_closed_answer_frees_what_it_took(decode: Any) -> None:
     while not isinstance(next(events), Token):
         pass
     next(events)
-    assert engine.working_device_bytes > 0
+    assert engine.held_bytes.working("device") > 0
     events.close()
     gc.collect()
-    assert engine.working_device_bytes == 0
+    assert engine.held_bytes.working("device") == 0
     assert not any(type(thing) is transfer.StageBuffer for thing in gc.get_objects())
     assert engine.generate_ids(prompt, max_new_tokens=24) == plain_greedy(model, prompt, 24)
 
@@ -96,7 +96,7 @@ def test_a_failing_step_leaves_home_right_and_is_done_again(decode: Any) -> None
     with mock.patch.object(LayerKV, "append", fails_once):
         assert engine.generate_ids(prompt, max_new_tokens=12) == truth
     assert calls > 11
-    assert {layer.tokens for layer in engine.context._store.layers} == {engine.context.tokens}
+    assert {layer.tokens for layer in engine.context.store.layers} == {engine.context.tokens}
     assert engine.generate_ids(prompt, max_new_tokens=12) == truth
 
 
@@ -117,7 +117,7 @@ def test_home_is_written_once_and_only_at_its_end() -> None:
         )
         with mock.patch.object(LayerKV, "append", noted):
             engine.generate_ids(prompt, max_new_tokens=10)
-        homes = {id(layer) for layer in engine.context._store.layers}
+        homes = {id(layer) for layer in engine.context.store.layers}
         at_home = [tokens for kv, tokens in written if kv in homes]
         assert sum(at_home) == 3 * (len(prompt) + 9)
         written.clear()

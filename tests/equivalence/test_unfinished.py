@@ -28,7 +28,7 @@ CHUNK = EngineConfig(chunk_tokens=8)
 def contents(context: Context) -> list[Tensor]:
     """All keys and values, and the states after all tokens."""
     found: list[Tensor] = []
-    for layer in context._store.layers:
+    for layer in context.store.layers:
         if isinstance(layer, LayerKV):
             for part in ("keys", "values"):
                 parts = [getattr(segment, part) for segment in layer.segments()]
@@ -63,7 +63,7 @@ def test_reading_goes_on_bit_by_bit_as_without_a_stop(family: str, kv: Any, tmp_
         assert isinstance(first, PrefillProgress)
         assert isinstance(finished, Finished)
         steps = sum(isinstance(event, PrefillProgress) for event in events)
-        assert draws + steps == 5 * len(engine.context._store.layers)
+        assert draws + steps == 5 * len(engine.context.store.layers)
         assert 0 < first.resumed_fraction < first.fraction
         assert finished.resumed_fraction == first.resumed_fraction
         assert torch.equal(engine.logits(prompt), logits)

@@ -44,7 +44,7 @@ def test_the_model_is_at_home_between_calls_and_as_before_at_the_end() -> None:
     before, parameters = weights_of(model), dict(model.named_parameters())
     vars_before = {name: set(vars(module)) for name, module in model.named_modules()}
     engine = Engine(model, config=STREAM)
-    weights = engine._seam.weights
+    weights = engine.seam.weights
     assert weights is not None
     events = engine.generate(make_prompt(20), max_new_tokens=6)
     while not isinstance(next(events), Token):
@@ -87,7 +87,7 @@ def test_the_device_copy_is_what_is_computed_with() -> None:
     model, prompt = make_model("llama"), make_prompt(30)
     truth = plain_logits(model, prompt)
     engine = Engine(model, config=STREAM)
-    weights = engine._seam.weights
+    weights = engine.seam.weights
     assert weights is not None
     engine.logits(prompt[:5])
     for slot in weights._slots:
@@ -100,15 +100,17 @@ def test_bytes_are_told_by_where_they_are() -> None:
     model = make_model("llama")
     engine = Engine(model, config=STREAM)
     layer_bytes = sum(p.nbytes for p in model.model.layers[0].parameters())
-    assert 3 * layer_bytes <= engine.weights_host_bytes < 3 * layer_bytes + 4096
-    assert engine.weights_disk_bytes == 0
-    outside = engine.weights_bytes - engine.weights_host_bytes
-    assert engine.weights_device_bytes == outside
+    assert 3 * layer_bytes <= engine.held_bytes["host", "weights"] < 3 * layer_bytes + 4096
+    assert engine.held_bytes["disk", "weights"] == 0
+    outside = engine.held_bytes.of_kind("weights") - engine.held_bytes["host", "weights"]
+    assert engine.held_bytes["device", "weights"] == outside
     engine.logits(make_prompt(9))
-    assert engine.weights_device_bytes == outside + 2 * (engine.weights_host_bytes // 3)
+    assert engine.held_bytes["device", "weights"] == outside + 2 * (
+        engine.held_bytes["host", "weights"] // 3
+    )
     engine.configure(EngineConfig(weights="device"))
-    assert engine.weights_device_bytes == engine.weights_bytes
-    assert engine.weights_host_bytes == 0
+    assert engine.held_bytes["device", "weights"] == engine.held_bytes.of_kind("weights")
+    assert engine.held_bytes["host", "weights"] == 0
 
 
 def test_weights_beyond_the_cap_live_on_the_disk(tmp_path: Path) -> None:
@@ -116,9 +118,9 @@ def test_weights_beyond_the_cap_live_on_the_disk(tmp_path: Path) -> None:
     truth = plain_logits(model, prompt)
     config = EngineConfig(weights="stream", host_memory=1, scratch_folder=tmp_path)
     engine = Engine(model, config=config)
-    assert engine.weights_disk_bytes > 0 == engine.weights_host_bytes
+    assert engine.held_bytes["disk", "weights"] > 0 == engine.held_bytes["host", "weights"]
     engine.configure(EngineConfig(weights="stream", scratch_folder=tmp_path))
-    assert engine.weights_disk_bytes > 0
+    assert engine.held_bytes["disk", "weights"] > 0
     assert relative_error(engine.logits(prompt), truth) < 1e-4
     engine.close()
     assert not list(tmp_path.glob("mom-chat-run-*"))

@@ -10,7 +10,6 @@ from transformers import AutoConfig
 from mom_core import Engine, EngineConfig, OutOfMemory
 from mom_core.forecast.capacity import DEVICE_SHARE, Machine, Room
 from mom_core.forecast.choose import (
-    Asked,
     Candidate,
     Decision,
     Refusal,
@@ -21,8 +20,8 @@ from mom_core.forecast.compare import compare
 from mom_core.forecast.peak_bytes import forecast_memory
 from mom_core.forecast.recurrent import recurrent_bytes
 from mom_core.forecast.shape import ModelShape
-from mom_core.forecast.strategy import Strategy
 from mom_core.model.catalogue import catalogue
+from mom_core.strategy import Strategy
 from tests.equivalence.models import make_model, make_prompt, plain_logits, relative_error
 
 GIB = 2**30
@@ -42,8 +41,8 @@ def machine(device: float | None, host: float = 64, disk: float = 200) -> Machin
     )
 
 
-def decided(tokens: int, on: Machine, asked: Asked | None = None) -> Decision:
-    found = decide(model().shape, model().recurrent, tokens, on, asked=asked)
+def decided(tokens: int, on: Machine, asked: EngineConfig | None = None) -> Decision:
+    found = decide(model().shape, model().recurrent, tokens, on, config=asked)
     assert isinstance(found, Decision), found.sentence
     assert on.has_room_for(found.forecast)
     return found
@@ -72,7 +71,7 @@ def test_places(tokens: int, on: Machine, kv: str, hidden: str, weights: str, de
 
 
 def test_what_is_asked_for_stays() -> None:
-    asked = Asked(chunk_tokens=333, kv="host", hidden="disk", weights="stream")
+    asked = EngineConfig(chunk_tokens=333, kv="host", hidden="disk", weights="stream")
     strategy = decided(8_000, machine(80), asked).strategy
     assert (strategy.chunk_tokens, strategy.kv, strategy.hidden, strategy.weights) == (
         333,
@@ -83,7 +82,7 @@ def test_what_is_asked_for_stays() -> None:
 
 
 def test_keys_and_values_come_back_for_the_answer_where_they_fit() -> None:
-    asked = Asked(kv="host")
+    asked = EngineConfig(kv="host")
     assert decided(8_000, machine(80), asked).strategy.decode == "device"
     assert decided(455_000, machine(24, host=128), asked).strategy.decode == "host"
 
@@ -146,13 +145,17 @@ def test_the_engine_does_what_is_decided(monkeypatch: pytest.MonkeyPatch) -> Non
         engine.shape, None, 400, Strategy.named("layer-streaming", chunk_tokens=256)
     ).device_peak_bytes
     # Beside the weights, with the margin, and a little more.
-    tight = int(needed / DEVICE_SHARE) + 1000 - engine.weights_bytes
+    tight = int(needed / DEVICE_SHARE) + 1000 - engine.held_bytes.of_kind("weights")
 
     def settings(device: int | None, host: int = GIB) -> tuple[str, str, int]:
         monkeypatch.setattr(
-            engine, "_room", lambda config, store: Room(device_bytes=device, host_bytes=host)
+            engine.placement,
+            "room",
+            lambda config, store: Room(device_bytes=device, host_bytes=host),
         )
-        strategy = engine._strategy(400)
+        strategy = engine.placement.accept(
+            engine.placement.forecast_run(engine.context, prompt_tokens=400)
+        )
         return strategy.kv, strategy.hidden, strategy.chunk_tokens
 
     assert settings(None) == ("device", "device", 2048)
@@ -178,10 +181,10 @@ def test_weights_are_streamed_exactly_where_the_plan_says(monkeypatch: pytest.Mo
     # What the GPU has in all, weights included.
     for total in (threshold + 2000, threshold - 2000, 2**30, threshold - 2000):
         monkeypatch.setattr(
-            engine,
-            "_room",
+            engine.placement,
+            "room",
             lambda config, store, total=total: Room(
-                device_bytes=total - engine.weights_device_bytes, host_bytes=GIB
+                device_bytes=total - engine.held_bytes["device", "weights"], host_bytes=GIB
             ),
         )
         on = Machine(device_bytes=total, host_bytes=GIB, disk_bytes=GIB)
@@ -189,10 +192,11 @@ def test_weights_are_streamed_exactly_where_the_plan_says(monkeypatch: pytest.Mo
         assert isinstance(planned, Decision)
         engine.context.crop(0)
         assert relative_error(engine.logits(prompt), truth) < 1e-4
-        assert isinstance(engine.last_decision, Decision)
-        assert engine.last_decision.strategy == planned.strategy
-        assert engine.last_decision.reason == planned.reason
-        is_streamed = engine.weights_host_bytes > 0
+        assert engine.last_forecast is not None
+        assert engine.last_forecast.fits
+        assert engine.last_forecast.strategy == planned.strategy
+        assert engine.last_forecast.reason == planned.reason
+        is_streamed = engine.held_bytes["host", "weights"] > 0
         assert is_streamed == (planned.strategy.weights == "stream")
         seen.append(is_streamed)
     assert seen == [False, True, False, True]

@@ -22,11 +22,10 @@ import torch
 
 from mom_core import Engine, EngineConfig, InvalidSetting, OutOfMemory
 from mom_core.forecast.capacity import HOST_SHARE, Room
-from mom_core.forecast.choose import Decision, Refusal
 from mom_core.forecast.peak_bytes import forecast_memory
-from mom_core.forecast.strategy import Strategy
 from mom_core.hardware.host import status_bytes
 from mom_core.kv.mapped import MappedFiles
+from mom_core.strategy import Strategy
 from tests.equivalence.models import (
     make_model,
     make_prompt,
@@ -66,7 +65,7 @@ def test_files_go_with_the_context_and_the_engine(tmp_path: Path) -> None:
     prompt = make_prompt(30)
     truth = engine.logits(prompt)
     other = engine.new_context()
-    list(engine.prefill(prompt, other))
+    list(engine.read(prompt, other))
     assert len(files_in(tmp_path)) == 12
     del other
     gc.collect()
@@ -168,7 +167,7 @@ def test_a_disk_that_fills_up_while_reading_leaves_the_context_right(
         engine.logits(prompt)
     assert engine.context.tokens == 0
     assert not files_in(tmp_path)
-    assert engine.working_disk_bytes == 0
+    assert engine.held_bytes.working("disk") == 0
     assert engine.generate_ids(prompt, max_new_tokens=8) == plain_greedy(engine.model, prompt, 8)
 
 
@@ -258,15 +257,17 @@ def test_a_cap_sends_keys_and_values_to_the_disk(
     assert on_disk < in_memory
     # What the program takes beside the model: the weights are all that it has of it.
     others = 1 << 30
-    monkeypatch.setattr("mom_core.engine.own_bytes", lambda: others + engine.weights_bytes)
+    monkeypatch.setattr(
+        "mom_core.placement.own_bytes", lambda: others + engine.held_bytes.of_kind("weights")
+    )
     cap = others + int((in_memory + on_disk) / 2 / HOST_SHARE)
     engine = Engine(model, config=EngineConfig(host_memory=cap, scratch_folder=tmp_path))
     assert relative_error(engine.logits(prompt), plain_logits(model, prompt)) < 1e-4
-    assert engine.kv_disk_bytes == engine.context.kv_bytes > 0
+    assert engine.held_bytes["disk", "kv"] == engine.context.kv_bytes > 0
     assert len(files_in(tmp_path)) == 6
     free = Engine(model, config=EngineConfig(host_memory=2**50, scratch_folder=tmp_path))
     free.logits(prompt)
-    assert free.kv_disk_bytes == 0
+    assert free.held_bytes["disk", "kv"] == 0
     engine.close()
 
 
@@ -282,12 +283,14 @@ def test_what_does_not_fit_a_cap_is_refused(tmp_path: Path) -> None:
     # Without a cap it is tried, and the engine tells that it may not go well.
     engine.configure(EngineConfig())
     no_room = Room(device_bytes=None, host_bytes=0)
-    with mock.patch.object(engine, "_room", return_value=no_room):
+    with mock.patch.object(engine.placement, "room", return_value=no_room):
         engine.logits(make_prompt(62))
-    assert isinstance(engine.last_decision, Refusal)
-    assert "62 tokens of" in engine.last_decision.sentence
+    assert engine.last_forecast is not None
+    assert not engine.last_forecast.fits
+    assert "62 tokens of" in engine.last_forecast.sentence
     engine.logits(make_prompt(63))
-    assert isinstance(engine.last_decision, Decision)
+    assert engine.last_forecast is not None
+    assert engine.last_forecast.fits
 
 
 def test_what_was_read_moves_when_the_tier_changes(tmp_path: Path) -> None:
@@ -307,5 +310,5 @@ def test_what_was_read_moves_when_the_tier_changes(tmp_path: Path) -> None:
     ):
         engine.configure(EngineConfig(kv="disk", scratch_folder=tmp_path))
     assert engine.config.kv == "device"
-    assert engine.kv_device_bytes == engine.context.kv_bytes > 0
+    assert engine.held_bytes["device", "kv"] == engine.context.kv_bytes > 0
     engine.close()

@@ -17,7 +17,7 @@ from app.workspace.forecasts import Compared, Forecast, Forecaster, PromptParts,
 from app.workspace.run_view import AtWork, place_at
 from mom_core.events import Finished, PrefillProgress
 from mom_core.forecast.forecast import RunForecast
-from mom_core.forecast.strategy import Strategy
+from mom_core.strategy import Strategy
 
 GIB = 2**30
 PARTS = PromptParts(

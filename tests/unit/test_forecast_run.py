@@ -32,24 +32,24 @@ RATES = Rates(
 def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
     monkeypatch.setattr(known_rates, "cache_folder", lambda: tmp_path)
     engine = Engine(shared_model("llama"))
-    engine.__dict__["_rates"] = RATES
+    engine.placement.__dict__["rates"] = RATES
     return engine
 
 
 def on(engine: Engine, monkeypatch: pytest.MonkeyPatch, device: int | None, host: int) -> None:
     monkeypatch.setattr(
-        engine, "_room", lambda config, store: Room(device_bytes=device, host_bytes=host)
+        engine.placement, "room", lambda config, store: Room(device_bytes=device, host_bytes=host)
     )
 
 
 def test_the_outlook_tells_what_the_engine_does(engine: Engine) -> None:
     seen = engine.forecast_run(3_000)
     assert seen.fits
-    assert seen.strategy == engine._strategy(3_000)
+    assert seen.strategy == engine.placement.accept(engine.forecast_run(3_000))
     assert seen.device_peak_bytes is None
     assert seen.device_total_bytes is None
     assert sum(seen.by_kind["host"].values()) == seen.host_peak_bytes
-    assert seen.by_kind["host"]["weights"] == engine.weights_bytes
+    assert seen.by_kind["host"]["weights"] == engine.held_bytes.of_kind("weights")
     assert seen.sentence.startswith(f"3,000 tokens of {engine.name} fit: ")
     assert seen.reason.startswith("everything fits in this machine's memory; chunks of ")
     assert seen.standard_fits
@@ -86,7 +86,7 @@ def test_other_settings_can_be_looked_at(engine: Engine) -> None:
 def test_a_gpu_has_a_memory_of_its_own(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     on(engine, monkeypatch, 1 << 30, 1 << 30)
     seen = engine.forecast_run(3_000)
-    assert seen.device_total_bytes == (1 << 30) + engine.weights_bytes
+    assert seen.device_total_bytes == (1 << 30) + engine.held_bytes.of_kind("weights")
     assert seen.device_peak_bytes == sum(seen.by_kind["device"].values())
     assert "on the device" in seen.sentence
     assert "in memory" in seen.sentence

@@ -11,6 +11,7 @@ import torch
 
 from mom_core import Engine, EngineConfig, Meter, Token
 from mom_core.hardware.gpu import Card, MetalCard, find_card
+from mom_core.held_bytes import HeldBytes
 from tests.equivalence.models import make_prompt, shared_model
 
 GIB = 2**30
@@ -32,7 +33,7 @@ def test_bytes_are_told_by_tier_and_kind(tmp_path: Path) -> None:
     sample = meter.sample()
     assert sample.disk_kv_bytes == engine.context.kv_bytes == sample.disk_used_bytes > 0
     assert sample.host_kv_bytes == sample.device_kv_bytes == 0
-    assert sample.host_weights_bytes == engine.weights_bytes
+    assert sample.host_weights_bytes == engine.held_bytes.of_kind("weights")
     assert sample.device_name is sample.device_reserved_bytes is None
     reading.close()
     engine.close()
@@ -40,14 +41,17 @@ def test_bytes_are_told_by_tier_and_kind(tmp_path: Path) -> None:
 
 
 class FakeEngine:
-    device_type = "cuda"
-    weights_device_bytes = 4 * GIB
-    weights_host_bytes = 10 * GIB
-    kv_device_bytes = GIB
-    kv_host_bytes = 2 * GIB
-    kv_disk_bytes = 3 * GIB
-    weights_disk_bytes = working_disk_bytes = working_host_bytes = working_device_bytes = 0
-    hidden_bytes: ClassVar[dict[Any, int]] = {"device": GIB // 2, "host": 0, "disk": 0}
+    device = torch.device("cuda")
+    held_bytes: ClassVar[HeldBytes] = HeldBytes(
+        {
+            ("device", "weights"): 4 * GIB,
+            ("host", "weights"): 10 * GIB,
+            ("device", "kv"): GIB,
+            ("host", "kv"): 2 * GIB,
+            ("disk", "kv"): 3 * GIB,
+            ("device", "hidden"): GIB // 2,
+        }
+    )
 
 
 def cuda(**also: Any) -> Any:

@@ -12,8 +12,8 @@ from benchmarks.paper.simulate import simulate
 from mom_core.forecast.peak_bytes import forecast_memory
 from mom_core.forecast.recurrent import RecurrentBytes, recurrent_bytes
 from mom_core.forecast.shape import ModelShape
-from mom_core.forecast.strategy import STRATEGY_NAMES, Strategy
 from mom_core.model.catalogue import catalogue
+from mom_core.strategy import STRATEGY_NAMES, Strategy
 
 # Four layers of a model show all that a layer takes, and its KV and weights count for more than
 # they do in all layers; full depth is compared once below.

@@ -10,8 +10,8 @@ import torch
 from transformers import LlamaConfig
 
 from benchmarks.paper.simulate import Simulation, simulate, track
-from mom_core.forecast.strategy import STRATEGY_NAMES, Strategy
 from mom_core.forecast.tracker import Moment
+from mom_core.strategy import STRATEGY_NAMES, Strategy
 from tests.equivalence.models import make_model
 
 # Covered: grouped heads; a recurrent state; windows, soft-caps (dense scores), sinks and experts, a

@@ -83,7 +83,7 @@ def test_branches_share_memory_and_never_see_each_other(family: str) -> None:
     engine = Engine(model, config=CONFIG)
     engine.logits(prompt)
     branches = [engine.context.branch() for _ in range(3)]
-    for layer, mine in zip(branches[0]._store.layers, engine.context._store.layers, strict=True):
+    for layer, mine in zip(branches[0].store.layers, engine.context.store.layers, strict=True):
         if isinstance(layer, LayerKV) and isinstance(mine, LayerKV):
             (one,), (other,) = layer.segments(), mine.segments()
             assert one.keys.data_ptr() == other.keys.data_ptr()
@@ -108,7 +108,7 @@ def test_a_reading_goes_on_in_another_process_bit_by_bit(
     logits = plain.logits(prompt)
     keep(Engine(model, config=CONFIG), prompt, tmp_path / "kept", draws)
     manifest = read_manifest(tmp_path / "kept")
-    if draws >= 5 * len(plain.context._store.layers):
+    if draws >= 5 * len(plain.context.store.layers):
         assert manifest.progress is None
         return
     assert manifest.progress is not None
@@ -118,7 +118,7 @@ def test_a_reading_goes_on_in_another_process_bit_by_bit(
     events = list(engine.generate(prompt, max_new_tokens=1, checkpoints=checkpoints))
     checkpoints.wait()
     steps = sum(isinstance(event, PrefillProgress) for event in events)
-    assert steps == 5 * len(engine.context._store.layers) - draws
+    assert steps == 5 * len(engine.context.store.layers) - draws
     assert torch.equal(engine.logits(prompt), logits)
     # The same files, gone on with, are the whole now.
     whole = Engine(model, config=CONFIG)

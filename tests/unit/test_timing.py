@@ -12,11 +12,11 @@ import torch
 from mom_core import Engine
 from mom_core.events import Finished
 from mom_core.forecast.capacity import Machine
-from mom_core.forecast.choose import Asked, Decision, decide, ranking
+from mom_core.forecast.choose import Decision, EngineConfig, decide, ranking
 from mom_core.forecast.peak_bytes import forecast_memory
 from mom_core.forecast.seconds import corrected, forecast_duration, rates_for
-from mom_core.forecast.strategy import Strategy
 from mom_core.hardware import known_rates, rates
+from mom_core.strategy import Strategy
 from tests.equivalence.models import shared_model
 
 CPU = torch.device("cpu")
@@ -103,7 +103,8 @@ def test_what_a_run_took_corrects_the_next_forecast(engine: Engine) -> None:
     def forecast() -> float:
         return corrected(plain, engine.shape, CPU).prefill_seconds
 
-    strategy = engine._strategy(2000)
+    engine.last_forecast = engine.placement.forecast_run(engine.context, prompt_tokens=2000)
+    strategy = engine.last_forecast.strategy
     known = rates_for(engine.shape, torch.float32, CPU)
     plain = forecast_duration(engine.shape, 2000, strategy, known)
     assert forecast() == plain.prefill_seconds
@@ -195,7 +196,7 @@ def test_on_a_gpu_the_quickest_way_that_fits_is_taken(engine: Engine) -> None:
             None,
             40_000,
             on,
-            asked=Asked(kv="host", weights="device", hidden="host"),
+            config=EngineConfig(kv="host", weights="device", hidden="host"),
             seconds=ranking(engine.shape, 40_000, on, known),
         )
         assert isinstance(found, Decision)

@@ -11,8 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks.paper.simulate import simulate, track
 from mom_core.forecast.peak_bytes import forecast_memory
 from mom_core.forecast.shape import ModelShape
-from mom_core.forecast.strategy import STRATEGY_NAMES, Strategy
 from mom_core.model.seam.decoder import HFSeam
+from mom_core.strategy import STRATEGY_NAMES, Strategy
 
 
 def small_model(layers: int = 3) -> LlamaForCausalLM:

@@ -8,7 +8,7 @@ Source: MOM, arXiv:2504.12526, for all but `layer-streaming`, which is ours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from mom_core.config import TierName
@@ -63,6 +63,24 @@ class Strategy:
     def stages_kv(self) -> bool:
         """Whether one layer's keys and values are on the device beside their home elsewhere."""
         return self.kv == "host" or (self.kv == "disk" and self.device_type == "cuda")
+
+    @classmethod
+    def on_device(cls, *, chunk_tokens: int) -> Strategy:
+        """Layer-streaming with everything where the model computes.
+
+        Args:
+            chunk_tokens: C.
+        """
+        return cls.named("layer-streaming", chunk_tokens=chunk_tokens, kv="device", hidden="device")
+
+    def with_kv(self, tier: TierName) -> Strategy:
+        """The same settings with keys and values on another tier.
+
+        Keys and values that had to leave the device are attended to where they then lie.
+        """
+        if tier == self.kv:
+            return self
+        return replace(self, kv=tier, decode="host" if self.kv == "device" else self.decode)
 
     @classmethod
     def named(
