@@ -12,7 +12,7 @@ import functools
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,43 +20,31 @@ from torch import Tensor
 from mom_core.config import EngineConfig, SamplingConfig
 from mom_core.context import Context
 from mom_core.errors import InvalidSetting
-from mom_core.events import Adapted, Event, Finished, PrefillProgress, ReadingEvent, Token
+from mom_core.events import Event, Finished, ReadingEvent, Token
 from mom_core.forecast.forecast import RunForecast
 from mom_core.forecast.learn import learn
 from mom_core.forecast.shape import ModelShape
-from mom_core.generate.answer import Answer
 from mom_core.generate.checkpoint import CheckpointWriter
-from mom_core.generate.detokenize import StreamDetokenizer
-from mom_core.generate.sampling import Sampler
 from mom_core.held_bytes import HeldBytes, WorkingBytes
 from mom_core.model.extend import set_context_window
 from mom_core.model.fingerprint import model_fingerprint
 from mom_core.model.seam.decoder import HFSeam
-from mom_core.model.seam.plain import plain_next_logits
 from mom_core.native.allocator import keep_freed_memory
 from mom_core.placement import Placement
 from mom_core.reader import Reader, result
 from mom_core.reopen import reopen
+from mom_core.run import Run, begin
 from mom_core.strategy import Strategy
 from mom_core.verify import (
     TESTED_MODEL_TYPES,
     ExactnessReceipt,
     made_up_tokens,
-    receipt,
     refuse_unless_exact,
+    verify,
 )
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-class _Start(NamedTuple):
-    """A prompt about to be read: its context, cropped and in place, and the decided settings."""
-
-    context: Context
-    reused_tokens: int
-    strategy: Strategy
-    adapted: list[Adapted]
 
 
 class Engine:
@@ -97,7 +85,7 @@ class Engine:
         self.tokenizer = tokenizer
         self.seam = HFSeam(model)
         self.name = name or model.config.name_or_path or type(model).__name__
-        self.warnings = _set_context_window(self.seam, self.name, config)
+        self.warnings = set_context_window(self.seam, self.name, config)
         self.last_forecast: RunForecast | None = None
         self.placement = Placement(self.seam, self.name, config)
         self._working = WorkingBytes()
@@ -348,13 +336,9 @@ class Engine:
             InvalidSetting: no tokens, or an id outside the vocabulary.
             OutOfMemory: there is no room.
         """
-        start = self._begin(prompt_ids, context, 0, None)
-        yield from start.adapted
-        return (
-            yield from self._reader.read(
-                start.context, prompt_ids, start.strategy, boundaries=boundaries
-            )
-        )
+        run = self._begin(prompt_ids, context)
+        yield from run.adapted
+        return (yield from run.read(boundaries))
 
     def generate(
         self,
@@ -393,84 +377,43 @@ class Engine:
                 f"max_new_tokens is {max_new_tokens!r}; it must be a whole number of at least 1."
             )
         started = time.perf_counter()
-        start = self._begin(prompt_ids, context, max_new_tokens, forecast)
-        yield from start.adapted
-        logits, resumed_fraction = yield from _with_resumed_fraction(
-            self._reader.read(
-                start.context,
-                prompt_ids,
-                start.strategy,
-                boundaries=boundaries,
-                checkpoints=checkpoints,
-            )
-        )
-        if checkpoints is not None:
-            checkpoints.done(start.context.ids, start.context.store, logits)
+        run = self._begin(prompt_ids, context, max_new_tokens, forecast)
+        yield from run.adapted
+        logits = yield from run.read(boundaries, checkpoints)
         read_at = time.perf_counter()
-        answer = self._answer(start, max_new_tokens, sampling or SamplingConfig())
+        answer = run.answer(sampling or SamplingConfig(), self.tokenizer, self.eos_ids)
         reason = yield from answer.run(logits)
         yield Finished(
             reason=reason,
             prompt_tokens=len(prompt_ids),
-            reused_tokens=start.reused_tokens,
+            reused_tokens=run.reused_tokens,
             new_tokens=len(answer.new_ids),
             decode_steps=answer.steps.count,
             prefill_seconds=read_at - started,
             decode_seconds=time.perf_counter() - read_at,
-            resumed_fraction=resumed_fraction,
+            resumed_fraction=run.resumed_fraction,
         )
 
     def _begin(
         self,
         prompt_ids: Sequence[int],
         context: Context | None,
-        new_tokens: int,
-        forecast: RunForecast | None,
-    ) -> _Start:
-        """Decides a run once, and brings its context to the place it belongs."""
-        self._reader.check(prompt_ids)
-        is_own = context is None
-        context = self._context if context is None else context
-        reused = self._reader.crop(context, prompt_ids)
-        if forecast is None:
-            forecast = self.placement.forecast_run(
-                context,
-                prompt_tokens=len(prompt_ids),
-                reused_tokens=reused,
-                new_tokens=min(new_tokens, self._longest_answer(prompt_ids)),
-                stays=not is_own,
-            )
-        self.last_forecast = forecast
-        strategy, adapted = self.placement.accept(forecast), list[Adapted]()
-        if is_own:
-            context, adapted = self.placement.settle(context, strategy.kv)
-            self._context = context
-        return _Start(context, reused, strategy.with_kv(context.store.tier.name), adapted)
-
-    def _answer(self, start: _Start, max_new_tokens: int, sampling: SamplingConfig) -> Answer:
-        context, reader, placement = start.context, self._reader, self.placement
-        # A recurrent state cannot go back over the rejected part of a draft.
-        is_off = self.config.lookup == "off" or self.seam.recurrent_layers
-        return Answer(
-            seam=self.seam,
-            context=context,
-            max_new_tokens=min(max_new_tokens, self._longest_answer(context.ids)),
-            sampler=Sampler(sampling, context.ids),
-            detokenizer=StreamDetokenizer(self.tokenizer),
-            lookup=None if is_off else context.lookup,
-            eos_ids=self.eos_ids,
-            tiers=tuple(placement.tiers.values()),
-            decode_mode=lambda store: placement.decode_mode(start.strategy, store),
-            read_limit=lambda: reader.rope_limit_after(context.tokens),
-            read_again=lambda ids: reader.append(
-                context, ids, start.strategy.with_kv(context.store.tier.name)
-            ),
-            working=self._working,
+        max_new_tokens: int = 0,
+        forecast: RunForecast | None = None,
+    ) -> Run:
+        run = begin(
+            self.placement,
+            self._reader,
+            self._context if context is None else context,
+            prompt_ids,
+            max_new_tokens=max_new_tokens,
+            forecast=forecast,
+            stays=context is not None,
         )
-
-    def _longest_answer(self, prompt_ids: Sequence[int]) -> int:
-        # The last token of an answer is never read, so it needs no place in the window.
-        return self.context_window_tokens - len(prompt_ids) + 1
+        self.last_forecast = run.forecast
+        if context is None:
+            self._context = run.context
+        return run
 
     def generate_ids(
         self,
@@ -536,42 +479,4 @@ class Engine:
             ContextTooLong: more tokens than the model's window.
             InvalidSetting: fewer than two tokens, or an id outside the vocabulary.
         """
-        reader, ids = self._reader, list(token_ids)
-        reader.check(ids)
-        if len(ids) < 2:
-            raise InvalidSetting("verify got 1 token; give it at least two.")
-        context = self.new_context()
-        strategy = Strategy.on_device(chunk_tokens=max(1, len(ids) // 3)).with_kv(
-            context.store.tier.name
-        )
-        ways = [reader.read_alone(context, ids, strategy)]
-        if reader.rope_limit_after(len(ids)) == reader.rope_limit_after(len(ids) - 1):
-            reader.read_alone(context, ids[:-1], strategy)
-            ways.append(self.seam.stepper(context.cache)(ids[-1:], len(ids) - 1)[0])
-        with self.seam.whole_model():
-            plain = plain_next_logits(self.model, ids)
-        return receipt(plain, ways, len(ids), self.dtype)
-
-
-def _set_context_window(seam: HFSeam, name: str, config: EngineConfig) -> tuple[str, ...]:
-    """Sets the window that was asked for; gives what people should be warned of."""
-    tokens = config.context_tokens
-    if tokens is None:
-        return ()
-    warning = set_context_window(seam, name, tokens, by_yarn=config.extend == "yarn")
-    return (warning,) if warning else ()
-
-
-def _with_resumed_fraction(
-    reading: Generator[ReadingEvent, None, Tensor],
-) -> Generator[ReadingEvent, None, tuple[Tensor, float]]:
-    """A reading, with the share of its work that an interrupted one had already done."""
-    resumed_fraction = 0.0
-    while True:
-        try:
-            event = next(reading)
-        except StopIteration as end:
-            return end.value, resumed_fraction
-        if isinstance(event, PrefillProgress):
-            resumed_fraction = max(resumed_fraction, event.resumed_fraction)
-        yield event
+        return verify(self.seam, self._reader, self.new_context(), list(token_ids))

@@ -38,15 +38,19 @@ class Reader:
         placement: where things lie.
         name: the model's, for sentences.
         working: kept up to date with the bytes of a reading's working buffers.
+
+    Attributes:
+        seam: as given.
+        working: as given.
     """
 
     def __init__(
         self, seam: HFSeam, placement: Placement, name: str, working: WorkingBytes
     ) -> None:
-        self._seam = seam
+        self.seam = seam
         self._placement = placement
         self._name = name
-        self._working = working
+        self.working = working
         self._shapes = layer_shapes(seam)
         self._state_bytes: int | None = None
 
@@ -60,11 +64,11 @@ class Reader:
         if len(token_ids) == 0:
             raise InvalidSetting("The prompt has no tokens; give it at least one.")
         lowest, highest = min(token_ids), max(token_ids)
-        if lowest < 0 or highest >= self._seam.vocabulary_size:
+        if lowest < 0 or highest >= self.seam.vocabulary_size:
             wrong = lowest if lowest < 0 else highest
             raise InvalidSetting(
                 f"The prompt has the token id {wrong}; {self._name} knows ids from 0 to "
-                f"{self._seam.vocabulary_size - 1}. Was it made with another tokenizer?"
+                f"{self.seam.vocabulary_size - 1}. Was it made with another tokenizer?"
             )
         tokens, window = len(token_ids), self._placement.window_tokens
         if tokens > window:
@@ -161,14 +165,14 @@ class Reader:
                 continue
             with memory_errors_as_sentences():
                 logits = yield from prefill(
-                    self._seam,
+                    self.seam,
                     store,
                     part,
                     reused_tokens=reused_tokens,
                     strategy=strategy,
                     tiers=placement.tiers,
                     shapes=self._shapes,
-                    working=self._working,
+                    working=self.working,
                     keep_states_at=keep_states_at,
                     unfinished=context.unfinished,
                     checkpoints=checkpoints,
@@ -187,14 +191,14 @@ class Reader:
         """
         context.crop(0)
         reading = prefill(
-            self._seam,
+            self.seam,
             context.store,
             token_ids,
             reused_tokens=0,
             strategy=strategy,
             tiers=self._placement.tiers,
             shapes=self._shapes,
-            working=self._working,
+            working=self.working,
         )
         logits = result(reading)
         context.ids[:] = token_ids
@@ -217,12 +221,12 @@ class Reader:
 
     def rope_limit_after(self, tokens: int) -> int | None:
         """The length up to which positions are rotated as in a sequence of `tokens` tokens."""
-        limit = self._seam.rope_limit()
+        limit = self.seam.rope_limit()
         return limit if limit is not None and tokens <= limit else None
 
     def _keep_states_at(self, total: int, boundaries: Sequence[int]) -> frozenset[int]:
         """Where recurrent states are kept: at the boundaries, and every so often between."""
-        if not self._seam.recurrent_layers:
+        if not self.seam.recurrent_layers:
             return frozenset()
         if self._state_bytes is None:
             with memory_errors_as_sentences():
@@ -233,7 +237,7 @@ class Reader:
 
     def _measured_state_bytes(self) -> int:
         """Bytes of one set of recurrent states, which a single made-up token gives their size."""
-        seam, here = self._seam, device_tier(self._seam.device)
+        seam, here = self.seam, device_tier(self.seam.device)
         scratch = Context(KVStore(len(seam.layers), here, seam.recurrent_layers))
         self.read_alone(scratch, [0], Strategy.on_device(chunk_tokens=1))
         return sum(state.state_bytes for state in scratch.store.states)

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mom_core.errors import UnsupportedModel
+from mom_core.context import Context
+from mom_core.errors import InvalidSetting, UnsupportedModel
+from mom_core.model.seam.decoder import HFSeam
+from mom_core.model.seam.plain import plain_next_logits
+from mom_core.reader import Reader
+from mom_core.strategy import Strategy
 
 # Configurations of these types have a place in the tests, so a loaded model of theirs is not
 # tried anew. tests/equivalence/models.py has a family for each.
@@ -133,3 +138,33 @@ def refuse_unless_exact(verify: Callable[[], ExactnessReceipt], name: str, kind:
             f"{name} is of a kind ({kind}) that mom-chat has no test for, and on a short made-up "
             f"prompt it is {found}. Use a model of a tested family (see the README)."
         )
+
+
+def verify(
+    seam: HFSeam, reader: Reader, context: Context, token_ids: list[int]
+) -> ExactnessReceipt:
+    """Reads tokens both ways.
+
+    Args:
+        seam: the model.
+        reader: of the engine.
+        context: an empty one.
+        token_ids: at least two.
+
+    Raises:
+        ContextTooLong: more tokens than the model's window.
+        InvalidSetting: fewer than two tokens, or an id outside the vocabulary.
+    """
+    reader.check(token_ids)
+    if len(token_ids) < 2:
+        raise InvalidSetting("verify got 1 token; give it at least two.")
+    whole, but_last = len(token_ids), len(token_ids) - 1
+    strategy = Strategy.on_device(chunk_tokens=max(1, whole // 3))
+    strategy = strategy.with_kv(context.store.tier.name)
+    ways = [reader.read_alone(context, token_ids, strategy)]
+    if reader.rope_limit_after(whole) == reader.rope_limit_after(but_last):
+        reader.read_alone(context, token_ids[:-1], strategy)
+        ways.append(seam.stepper(context.cache)(token_ids[-1:], but_last)[0])
+    with seam.whole_model():
+        plain = plain_next_logits(seam.model, token_ids)
+    return receipt(plain, ways, whole, seam.dtype)

@@ -9,32 +9,32 @@ Source: YaRN, arXiv:2309.00071, as transformers computes it; asked for by its `r
 
 from __future__ import annotations
 
+from mom_core.config import EngineConfig
 from mom_core.errors import InvalidSetting
 from mom_core.model.seam.decoder import HFSeam
 
 
-def set_context_window(seam: HFSeam, name: str, context_tokens: int, *, by_yarn: bool) -> str:
-    """Makes a model read up to `context_tokens`, and says what that means.
+def set_context_window(seam: HFSeam, name: str, config: EngineConfig) -> tuple[str, ...]:
+    """Makes a model read up to `config.context_tokens`, and says what that means.
 
     Args:
-        seam: the model; its rotary parameters and window are changed.
-        name: of the model, for people.
-        context_tokens: the window wanted.
-        by_yarn: whether positions may be stretched.
+        seam: the model; its rotary parameters and window may change.
+        name: the model's, for sentences.
+        config: says the window, and whether positions may be stretched.
 
     Returns:
-        A sentence to be shown, or "" where the model answers as it always does.
+        Sentences to show; none where the model answers as it always does.
 
     Raises:
-        InvalidSetting: the window is longer than the model's and may or can not be extended.
+        InvalidSetting: the window is longer than the model's, and must not or cannot be extended.
     """
-    native = seam.context_window_tokens
-    if context_tokens <= native:
-        return ""
+    native, context_tokens = seam.context_window_tokens, config.context_tokens
+    if context_tokens is None or context_tokens <= native:
+        return ()
     wanted = (
         f"A context of {context_tokens:,} tokens was asked for, and {name} was made for {native:,}."
     )
-    if not by_yarn:
+    if config.extend != "yarn":
         raise InvalidSetting(
             f'{wanted} Ask for {native:,} or fewer, or for extend="yarn", which changes its '
             "answers, or use a model with a longer context window."
@@ -64,5 +64,5 @@ def set_context_window(seam: HFSeam, name: str, context_tokens: int, *, by_yarn:
     return (
         f"The context window of {name} is extended from {native:,} to {context_tokens:,} tokens by "
         f"YaRN: positions are stretched {factor:.3g} times. Short prompts are answered otherwise "
-        "than without it, too, and the model was not made for such lengths."
+        "than without it, too, and the model was not made for such lengths.",
     )
