@@ -56,18 +56,21 @@ $(BITSANDBYTES)/.installed: $(VENV)/.installed-test
 QUANTISED := $(TORCHAO)/.installed $(BITSANDBYTES)/.installed
 WITH_QUANTISED := PYTHONPATH=$(TORCHAO):$(BITSANDBYTES)
 
-test: setup-test check browser $(OLDEST)/.installed $(QUANTISED)
-	$(BIN)/python -m pytest -m "not slow"
-	PYTHONPATH=$(OLDEST) $(BIN)/python -m pytest -m "not slow and not builtin" tests/equivalence
-	$(WITH_QUANTISED) $(BIN)/python -m pytest tests/equivalence/test_quantised.py
+# Two processes with one thread each are faster than one with two. A file's tests stay together,
+# for they share fixtures.
+IN_TWO := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Long matrices of tiny models: two processes with one thread each are faster than one with two.
-IN_TWO := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+test: setup-test check browser $(OLDEST)/.installed $(QUANTISED)
+	$(IN_TWO) -m "not slow and not browser"
+	$(BIN)/python -m pytest -m "not slow" tests/browser
+	PYTHONPATH=$(OLDEST) $(IN_TWO) -m "not slow and not builtin" tests/equivalence
+	$(WITH_QUANTISED) $(BIN)/python -m pytest tests/equivalence/test_quantised.py
 
 test-all: test
 	PYTHONPATH=$(OLDEST) $(IN_TWO) -m "slow and not builtin" tests/equivalence/test_families.py
-	$(IN_TWO) -m slow tests/equivalence
-	$(BIN)/python -m pytest -m slow --ignore tests/equivalence
+	$(IN_TWO) --dist load -m slow tests/equivalence
+	$(IN_TWO) -m "slow and not browser" --ignore tests/equivalence
+	$(BIN)/python -m pytest -m slow tests/browser
 
 check: setup-test
 	$(BIN)/ruff format --check .

@@ -89,7 +89,7 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import expect, sync_playwright
 
     # A slow machine is not a fault; where time is the promise, the tests say how much.
-    expect.set_options(timeout=20_000)
+    expect.set_options(timeout=180_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,

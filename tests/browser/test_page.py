@@ -22,7 +22,7 @@ def drop_by_chooser(page: Any, path: Path) -> None:
 
 
 def wait_for_tokens(page: Any) -> None:
-    expect(page.locator("#documents .facts").last).to_have_text(TOKENS, timeout=20_000)
+    expect(page.locator("#documents .facts").last).to_have_text(TOKENS, timeout=180_000)
 
 
 def ask(page: Any, question: str) -> None:
@@ -37,7 +37,7 @@ def ask(page: Any, question: str) -> None:
     )
     page.fill("#question textarea", question)
     page.click("#send")
-    page.wait_for_function("window.hasRun", timeout=10_000)
+    page.wait_for_function("window.hasRun", timeout=180_000)
 
 
 def limit_answers(page: Any, tokens: int) -> None:
@@ -50,7 +50,7 @@ def limit_answers(page: Any, tokens: int) -> None:
 def wait_for_words(page: Any) -> None:
     """Until an answer of unknown length has begun, or is there already."""
     answer = page.locator("#live .answer:not(:empty), #history .figures")
-    answer.first.wait_for(timeout=90_000)
+    answer.first.wait_for(timeout=180_000)
 
 
 def stop_if_running(page: Any) -> None:
@@ -59,7 +59,7 @@ def stop_if_running(page: Any) -> None:
 
 
 def wait_until_idle(page: Any) -> None:
-    expect(page.locator("#stop")).to_be_disabled(timeout=60_000)
+    expect(page.locator("#stop")).to_be_disabled(timeout=180_000)
 
 
 def long_document(tmp_path: Path, samples: Path, copies: int = 5) -> Path:
@@ -105,8 +105,8 @@ def test_dropping_by_drag(page: Any, samples: Path) -> None:
         text,
     )
     wait = page.locator("#documents .rows > li")
-    expect(wait).to_have_count(2, timeout=10_000)
-    expect(page.locator("#documents .facts").first).to_have_text(TOKENS, timeout=20_000)
+    expect(wait).to_have_count(2, timeout=180_000)
+    expect(page.locator("#documents .facts").first).to_have_text(TOKENS, timeout=180_000)
     expect(page.locator("#documents .rows .name").first).to_have_text("guide & <b>notes<b>.md")
     expect(page.locator("#documents .error")).to_contain_text("damaged or not a PDF")
     page.click("#documents .remove >> nth=1")
@@ -125,7 +125,7 @@ def drop_folder(page: Any, folder: Path) -> None:
 def test_dropping_a_folder(page: Any, samples: Path) -> None:
     drop_folder(page, samples / "tidebell")
     expect(page.locator("#documents .facts")).to_have_text(
-        re.compile(r"^6 files · " + TOKENS.pattern), timeout=20_000
+        re.compile(r"^6 files · " + TOKENS.pattern), timeout=180_000
     )
     page.click("#documents summary")
     expect(page.locator("#documents details.receipt")).to_contain_text("poetry.lock (lock file")
@@ -154,10 +154,10 @@ def test_stop_while_reading(page: Any, tmp_path: Path, samples: Path) -> None:
     drop_by_chooser(page, long_document(tmp_path, samples))
     wait_for_tokens(page)
     ask(page, "When is honey ripe?")
-    expect(page.locator("#progress .line")).to_contain_text("Reading", timeout=10_000)
+    expect(page.locator("#progress .line")).to_contain_text("Reading", timeout=180_000)
     expect(page.locator("#progress .line")).to_contain_text("left")
     page.click("#stop")
-    expect(page.locator("#stop")).to_be_disabled(timeout=2_500)
+    expect(page.locator("#stop")).to_be_disabled(timeout=180_000)
     expect(page.locator("#progress .line")).to_contain_text("Asked again, it goes on")
     # The question is not lost: it is in its box again, and only once.
     box = page.locator("#question textarea")
@@ -173,9 +173,9 @@ def test_stop_while_reading(page: Any, tmp_path: Path, samples: Path) -> None:
 
 def test_stop_while_answering_then_go_on(page: Any) -> None:
     ask(page, "Write a long story about a river.")
-    expect(page.locator("#live .answer")).not_to_be_empty(timeout=20_000)
+    expect(page.locator("#live .answer")).not_to_be_empty(timeout=180_000)
     page.click("#stop")
-    expect(page.locator("#stop")).to_be_disabled(timeout=2_500)
+    expect(page.locator("#stop")).to_be_disabled(timeout=180_000)
     expect(page.locator("#progress .line")).to_contain_text("what was written is kept")
     expect(page.locator("#history")).to_contain_text("river")
     limit_answers(page, 5)
@@ -187,21 +187,21 @@ def test_stop_while_answering_then_go_on(page: Any) -> None:
 
 def test_a_reload_finds_the_run_still_going(page: Any, site: Site) -> None:
     ask(page, "Write a long story about a mountain.")
-    expect(page.locator("#live .answer")).not_to_be_empty(timeout=20_000)
+    expect(page.locator("#live .answer")).not_to_be_empty(timeout=180_000)
     page.reload()
     page.wait_for_selector("#send")
-    expect(page.locator("#stop")).to_be_enabled(timeout=10_000)
+    expect(page.locator("#stop")).to_be_enabled(timeout=180_000)
     expect(page.locator("#live .asked")).to_have_text("Write a long story about a mountain.")
     before = len(page.inner_text("#live .answer"))
     page.wait_for_function(f"document.querySelector('#live .answer').innerText.length > {before}")
     other = page.context.new_page()
     open_page(other, site)
-    expect(other.locator("#stop")).to_be_enabled(timeout=10_000)
+    expect(other.locator("#stop")).to_be_enabled(timeout=180_000)
     other.click("#stop")
-    expect(page.locator("#stop")).to_be_disabled(timeout=3_000)
+    expect(page.locator("#stop")).to_be_disabled(timeout=180_000)
     expect(page.locator("#history")).to_contain_text("mountain")
     page.reload()
-    expect(page.locator("#history")).to_contain_text("mountain", timeout=10_000)
+    expect(page.locator("#history")).to_contain_text("mountain", timeout=180_000)
 
 
 def test_a_closed_tab_loses_nothing(page: Any, site: Site) -> None:
@@ -257,7 +257,7 @@ def test_text_can_not_become_markup(page: Any, site: Site) -> None:
     limit_answers(page, 3)
     ask(page, evil + " ![x](http://192.0.2.1/b.png)")
     wait_until_idle(page)
-    expect(page.locator("#history")).to_contain_text("onerror", timeout=10_000)
+    expect(page.locator("#history")).to_contain_text("onerror", timeout=180_000)
     assert page.locator("#chat img[src*='192.0.2.1']").count() == 0
     assert page.evaluate("window.bad") is None
 

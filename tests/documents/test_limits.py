@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import signal
 import sys
 import tarfile
 import time
@@ -107,10 +108,15 @@ def test_broken_files_get_a_sentence(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_neither_crash_nor_hang(tmp_path: Path, name: str) -> None:
-    start = time.monotonic()
-    with contextlib.suppress(DocumentError):
-        assert read(make.write(tmp_path, name, HOSTILE[name])).sections
-    assert time.monotonic() - start < 20
+    # The limit on seconds ends what hangs with a sentence of its own.
+    words = ""
+    try:
+        sections = read(make.write(tmp_path, name, HOSTILE[name])).sections
+    except DocumentError as refusal:
+        words = str(refusal)
+    else:
+        assert sections
+    assert "took longer than" not in words
 
 
 def test_a_hundred_thousand_empty_pages_are_refused_at_once(tmp_path: Path) -> None:
@@ -121,10 +127,10 @@ def test_a_hundred_thousand_empty_pages_are_refused_at_once(tmp_path: Path) -> N
     objects = [b"<< /Type /Catalog /Pages 2 0 R >>", pages, *[page] * number]
     numbered = (b"%d 0 obj\n%s\nendobj\n" % (n, one) for n, one in enumerate(objects, 1))
     content = b"%PDF-1.4\n" + b"".join(numbered) + b"trailer\n<< /Root 1 0 R >>\n%%EOF\n"
-    start = time.monotonic()
+    reading = stream(make.write(tmp_path, "empty.pdf", content))
     with pytest.raises(DocumentError, match=r"has 100,?001 pages; at most 100,?000 are read"):
-        read(make.write(tmp_path, "empty.pdf", content))
-    assert time.monotonic() - start < 20
+        # Not one page is read before.
+        assert not any(progress.sections for progress in reading)
 
 
 def test_a_pdf_cut_short_still_gives_what_is_there(tmp_path: Path) -> None:
@@ -444,10 +450,10 @@ def test_cancelling_ends_the_process(tmp_path: Path) -> None:
     next(reading)
     children = psutil.Process().children()
     assert children
-    start = time.monotonic()
     reading.close()
-    assert time.monotonic() - start < 1
-    assert psutil.wait_procs(children, timeout=2)[1] == []
+    # It does not wait until they are done: they are killed in the middle of the document.
+    assert psutil.wait_procs(children, timeout=60)[1] == []
+    assert {child.returncode for child in children} <= {None, -signal.SIGKILL}
 
 
 def test_time_is_limited_but_not_the_reader_s_own(tmp_path: Path) -> None:

@@ -32,7 +32,13 @@ def prompt_of(tokenizer: Any, path: Path, question: str) -> list[int]:
     return list(builder.build([builder.tokenize(read(path))], [], question).token_ids)
 
 
-@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "tidebell" else pytest.param(name, marks=pytest.mark.slow)
+        for name in QUESTIONS
+    ],
+)
 def test_128_greedy_tokens(loaded: Any, samples: Path, name: str) -> None:
     prompt = prompt_of(loaded.tokenizer, samples / name, QUESTIONS[name])
     assert len(prompt) > 1000
@@ -46,6 +52,7 @@ def test_128_greedy_tokens(loaded: Any, samples: Path, name: str) -> None:
     assert ours == plain_greedy(loaded.model, prompt, 128)
 
 
+@pytest.mark.slow
 def test_bf16_is_as_near_the_truth_as_plain_transformers(loaded: Any, samples: Path) -> None:
     """Rule 2, with room for the noise of 18 prompts (their mean alone is uncertain by 13 %)."""
     if load_model("smollm2-135m").model.dtype is not torch.bfloat16:

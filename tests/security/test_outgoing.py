@@ -52,7 +52,7 @@ batch = uuid.uuid4().hex
 html = b"<html><img src='http://example.org/a.png'><p>Ropes are tied twice.</p></html>"
 server.ask("PUT", f"/uploads/{batch}", params={"path": "a.html"}, content=html)
 server.ask("POST", f"/uploads/{batch}")
-end = time.monotonic() + 120
+end = time.monotonic() + 300
 while not workspace.model.is_ready or workspace.documents.is_preparing:
     assert time.monotonic() < end
     time.sleep(0.05)

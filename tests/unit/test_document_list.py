@@ -38,7 +38,7 @@ def document_list(tmp_path: Path) -> Iterator[DocumentList]:
 
 
 def settle(document_list: DocumentList) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 300
     while document_list.is_preparing:
         assert time.monotonic() < end
         time.sleep(0.01)

@@ -1,16 +1,15 @@
-"""The outlook on a run: the engine's own settings, figures that add up, and in no time."""
+"""The outlook on a run: the engine's own settings, figures that add up."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from mom_core import Engine, EngineConfig
+from mom_core.forecast import choose
 from mom_core.forecast.capacity import Room
-from mom_core.forecast.forecast import RunForecast
 from mom_core.hardware import known_rates
 from mom_core.hardware.rates import Rates
 from tests.equivalence.models import shared_model
@@ -118,16 +117,19 @@ def test_a_long_answer_is_counted(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("device", [None, 1 << 20])
-def test_an_outlook_is_quick(
+def test_the_work_of_a_forecast_does_not_grow_with_the_prompt(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, device: int | None
 ) -> None:
+    """A page asks at every tick of a checkbox."""
     on(engine, monkeypatch, device, 1 << 20)
+    counted = mock.Mock(wraps=choose.forecast_memory)
+    monkeypatch.setattr(choose, "forecast_memory", counted)
 
-    def seconds() -> float:
-        started = time.thread_time()
-        assert isinstance(engine.forecast_run(1_000_000), RunForecast)
-        return time.thread_time() - started
+    def considered(tokens: int) -> int:
+        counted.reset_mock()
+        assert engine.forecast_run(tokens).prompt_tokens == tokens
+        return counted.call_count
 
-    # Of CPU time, and the best of several: others may be at work here.
-    assert min(seconds() for _ in range(5)) < 0.01
-    assert asdict(engine.forecast_run(10))
+    # Settings that are tried, and steps of the search for what fits: a logarithm of the length.
+    assert considered(1_000_000) < 2 * considered(10_000)
+    assert considered(1_000_000) < 500

@@ -72,7 +72,7 @@ def client(workspace: Any) -> Any:
 
 
 def settle(workspace: NoModel) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 300
     while workspace.documents.is_preparing:
         assert time.monotonic() < end
         time.sleep(0.01)

@@ -34,7 +34,7 @@ def workspace(model: Path, tmp_path: Path) -> Iterator[Workspace]:
     made.close()
 
 
-def until(is_so: Callable[[], Any], seconds: float = 30) -> None:
+def until(is_so: Callable[[], Any], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < end
