@@ -194,7 +194,7 @@ def source_tree(root: Path, encoder: Any) -> dict[str, Any]:
 
 def marked_pages() -> dict[str, Any]:
     """Header dropping and hyphen joining on pages whose right text is known."""
-    from tests.documents.test_pdf import body, book
+    from tests.documents.bodies import body, book
 
     place = Path(tempfile.gettempdir()) / f"mom-bench-{os.getpid()}.pdf"
     place.write_bytes(book(120))

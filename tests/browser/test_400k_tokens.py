@@ -15,8 +15,8 @@ from playwright.sync_api import expect
 
 from benchmarks.long_model import make_document, make_long_model
 from mom_core.config import EngineConfig
+from tests.browser.actions import ask, drop_by_chooser
 from tests.browser.conftest import Site, is_fault, open_page, serving
-from tests.browser.test_page import ask, drop_by_chooser
 
 pytestmark = pytest.mark.slow
 TOKENS = 400_000

@@ -14,8 +14,8 @@ from playwright.sync_api import expect
 from app.library.entry import DocumentInfo
 from app.library.library import Library
 from mom_core.errors import OutOfMemory
+from tests.browser.actions import wait_until_idle
 from tests.browser.conftest import Site
-from tests.browser.test_page import wait_until_idle
 
 GRAVE = ("serious", "critical")
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Site, open_page
-from tests.browser.test_page import (
+from tests.browser.actions import (
     ask,
     drop_by_chooser,
     limit_answers,
@@ -19,6 +18,7 @@ from tests.browser.test_page import (
     wait_for_words,
     wait_until_idle,
 )
+from tests.browser.conftest import Site, open_page
 
 
 def test_two_chats_on_one_document(page: Any, samples: Path) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Site, put_answer
-from tests.browser.test_page import (
+from tests.browser.actions import (
     TOKENS,
     drop_by_chooser,
     limit_answers,
@@ -17,8 +16,9 @@ from tests.browser.test_page import (
     wait_for_tokens,
     wait_for_words,
 )
+from tests.browser.conftest import Site, put_answer
 from tests.documents import make
-from tests.documents.test_pdf import body
+from tests.documents.bodies import body
 
 
 def rows(page: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.test_page import drop_by_chooser, wait_for_tokens
+from tests.browser.actions import drop_by_chooser, wait_for_tokens
 from tests.documents import make
 
 

@@ -13,13 +13,8 @@ import pytest
 from playwright.sync_api import expect
 
 from app import wording
+from tests.browser.actions import drop_by_chooser, long_document, stop_if_running, wait_for_tokens
 from tests.browser.conftest import Site
-from tests.browser.test_page import (
-    drop_by_chooser,
-    long_document,
-    stop_if_running,
-    wait_for_tokens,
-)
 
 AREA = "#timeline .area.weights"
 

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Site, put_answer
-from tests.browser.test_page import (
+from tests.browser.actions import (
     ask,
     drop_by_chooser,
     limit_answers,
     wait_for_tokens,
     wait_until_idle,
 )
+from tests.browser.conftest import Site, put_answer
 from tests.documents import make
-from tests.documents.test_pdf import body
+from tests.documents.bodies import body
 
 _UNREAD = count(100, 10)
 WAITING, READ, EMPTY, LEFT_OUT = "not read yet", "read", "without text", "left out"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.actions import drop_by_chooser, wait_for_tokens
 from tests.browser.conftest import Site
-from tests.browser.test_page import drop_by_chooser, wait_for_tokens
 from tests.documents import make
-from tests.documents.test_pdf import body
+from tests.documents.bodies import body
 
 HOSTILE = '<script>window.bad=1</script><img src=x onerror="window.bad=1">'
 

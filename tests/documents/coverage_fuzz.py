@@ -32,7 +32,7 @@ with atheris.instrument_imports(include=["app.documents", "email", "zipfile", "t
         import app.documents.formats.office.word
         import app.documents.formats.text  # noqa: F401
 
-from tests.documents.test_fuzz import SEEDS
+from tests.documents.seeds import SEEDS
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from app.documents.parts import Job
 from app.prompt.prompt import tokenize
 from app.prompt.text_encoder import TextEncoder
 from tests.documents import make
-from tests.documents.test_pdf import body
+from tests.documents.bodies import body
 
 # The package names its function as its module.
 reading = sys.modules["app.documents.parsing.read"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import random
 import tempfile
 import time
@@ -18,25 +17,8 @@ from app.documents.parsing.readers import read_job
 from app.documents.parts import Job, Opened, Refused, Section, from_json, to_json
 from mom_core.errors import DocumentError
 from tests.documents import make
-from tests.documents.test_kinds import ODP, ODT
-from tests.documents.test_pdf import body
+from tests.documents.seeds import SEEDS
 
-SEEDS = {
-    "a.pdf": make.pdf([body(n) for n in range(3)]),
-    "a.docx": make.word(),
-    "a.pptx": make.slides(),
-    "a.xlsx": make.sheets(),
-    "a.odt": make.opendocument("text", ODT),
-    "a.odp": make.opendocument("presentation", ODP),
-    "a.epub": make.book(),
-    "a.html": b"<html><h1>a</h1><table><tr><td>b</table><p>c &amp; d</html>",
-    "a.ipynb": make.notebook(),
-    "a.eml": make.MAIL,
-    "a.zip": make.zipped({"p/a.py": "x = 1", "p/.gitignore": "*.c\n[", "p/b.docx": make.word()}),
-    "a.tar.gz": make.tarred({"p/a.py": b"x = 1", "p/b.ipynb": make.notebook()}),
-    "a.log.gz": gzip.compress(b"started\n"),
-    "a.txt": "Größe, 日本 🙂\n".encode() * 20,
-}
 # Their parsers are C or Rust: a fault in them may end a process, and must not end the test's.
 IN_A_PROCESS = ("a.pdf", "a.xlsx", "a.html")
 

@@ -26,8 +26,8 @@ from app.documents.parsing.readers import read_file, read_job
 from app.documents.parts import Job, Refused
 from mom_core.errors import DocumentError, InvalidSetting
 from tests.documents import make
+from tests.documents.bodies import body
 from tests.documents.make import Text
-from tests.documents.test_pdf import body
 
 BOMB_XML = (
     b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">'

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.documents.names import free_name, told_apart
 from tests.documents import make
-from tests.unit.test_read_command import mom_read
+from tests.unit.mom import mom_read
 
 
 def test_the_end_of_a_name_stays_as_it_tells_what_a_file_is() -> None:

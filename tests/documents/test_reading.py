@@ -11,7 +11,7 @@ import pytest
 from app.documents import read, stream
 from mom_core.errors import DocumentError
 from tests.documents import make
-from tests.documents.test_pdf import body
+from tests.documents.bodies import body
 
 ROOT = str(Path(__file__).parents[2])
 

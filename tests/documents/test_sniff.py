@@ -10,7 +10,7 @@ import pytest
 from app.documents import read
 from app.documents.sniff import sniff
 from tests.documents import make
-from tests.documents.test_pdf import body
+from tests.documents.bodies import body
 
 PDFS = {"a.pdf": make.pdf([body(1)]), "b.pdf": make.pdf([body(2)])}
 

@@ -21,7 +21,7 @@ from tests.equivalence.models import (
     relative_error,
     shared_model,
 )
-from tests.equivalence.test_families import without
+from tests.equivalence.without import without
 
 LENGTH = 29
 

@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from mom_core import Engine, EngineConfig, Finished, PrefillProgress, Token
-from mom_core.context import Context
-from mom_core.kv.store import LayerKV
+from tests.equivalence.contents import contents
 from tests.equivalence.models import (
     LONGROPE_AT,
     make_prompt,
@@ -23,20 +21,6 @@ from tests.equivalence.models import (
 KINDS = ["llama", "gemma2", "gpt-oss", "qwen3.5", "lfm2"]
 TOLERANCE = 1e-4
 CHUNK = EngineConfig(chunk_tokens=8)
-
-
-def contents(context: Context) -> list[Tensor]:
-    """All keys and values, and the states after all tokens."""
-    found: list[Tensor] = []
-    for layer in context.store.layers:
-        if isinstance(layer, LayerKV):
-            for part in ("keys", "values"):
-                parts = [getattr(segment, part) for segment in layer.segments()]
-                found.append(torch.cat(parts, dim=2))
-        else:
-            for values in layer.kept_parts[context.tokens].values():
-                found += [value for value in values.values() if isinstance(value, Tensor)]
-    return found
 
 
 def interrupt(engine: Engine, prompt: list[int], draws: int) -> None:

@@ -13,7 +13,7 @@ import mom_core.engine as engine_module
 from mom_core import Engine, InvalidSetting, UnsupportedModel, memory_saving
 from mom_core.verify import TESTED_MODEL_TYPES
 from tests.equivalence.models import FAMILIES, make_model, make_prompt, shared_model
-from tests.equivalence.test_families import without
+from tests.equivalence.without import without
 
 _TINY: dict[str, Any] = {
     "vocab_size": 97,

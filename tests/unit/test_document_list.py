@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import time
-from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.documents import Document, Limits
-from app.prompt.prompt import TokenizedDocument
+from app.documents import Limits
 from app.workspace.documents import DocumentList, Source
 from mom_core.errors import InvalidSetting
 from tests.documents import make
-from tests.documents.test_pdf import body
-
-
-class Words:
-    """Counts words instead of tokens, so that no model is needed."""
-
-    def tokenize(self, document: Document) -> TokenizedDocument:
-        ids = [array("I", range(len(section.text.split()))) for section in document.sections]
-        return TokenizedDocument(document, array("I", [0]), ids)
+from tests.documents.bodies import body
+from tests.unit.words import Words
 
 
 @pytest.fixture

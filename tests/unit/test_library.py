@@ -17,31 +17,10 @@ import pytest
 from app.library.entry import DocumentInfo
 from app.library.library import Library
 from app.library.reuse import Reuse
-from mom_core import Engine, EngineConfig, Finished, InvalidSetting, PrefillProgress, Token
-from tests.equivalence.models import make_prompt, plain_greedy, shared_model
-from tests.unit.test_snapshot import damage
-
-CONFIG = EngineConfig(chunk_tokens=32)
-ANSWER = 4
-
-
-def answer(
-    reuse: Reuse, prompt: list[int], model: Any = None, name: str = "a.pdf"
-) -> tuple[list[int], Finished]:
-    """What a new engine says, with the library."""
-    engine = Engine(model or shared_model("llama"), config=CONFIG, name="tiny")
-    documents = [DocumentInfo(name, "0" * 64)]
-    events = list(reuse.generate(engine, prompt, documents=documents, max_new_tokens=ANSWER))
-    reuse.wait()
-    ids = [event.token_id for event in events if isinstance(event, Token)]
-    assert ids == plain_greedy(engine.model, prompt, ANSWER)
-    assert isinstance(events[-1], Finished)
-    return ids, events[-1]
-
-
-@pytest.fixture
-def reuse(tmp_path: Path) -> Reuse:
-    return Reuse(Library(tmp_path))
+from mom_core import Engine, Finished, InvalidSetting, PrefillProgress
+from tests.equivalence.models import make_prompt, shared_model
+from tests.unit.answers import ANSWER, CONFIG, answer
+from tests.unit.damage import damage
 
 
 def test_nothing_is_read_twice(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from app.library.library import Library
 from app.library.reuse import Reuse
 from app.server.routes.library import library_routes
 from tests.equivalence.models import make_prompt
-from tests.unit.test_library import answer
+from tests.unit.answers import answer
 
 
 def ask(library: Library | None, method: str, path: str, **others: Any) -> Any:

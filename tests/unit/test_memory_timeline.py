@@ -15,7 +15,7 @@ from app.server.updates.feeds import MemoryFeed, TimelineFeed, _row
 from app.server.updates.stream import TICK_SECONDS
 from app.workspace.memory_timeline import POINTS, MemoryTimeline, Now
 from mom_core.events import Adapted, Event
-from tests.unit.test_view_state import sample
+from tests.unit.samples import sample
 
 
 class Clock:

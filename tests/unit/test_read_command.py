@@ -22,28 +22,8 @@ from app.documents import DEFAULT_LIMITS, DEFAULT_OPTIONS, Document, Health, Sec
 from app.prompt.prompt import TokenizedDocument
 from mom_core.errors import DocumentError
 from tests.documents import make
-from tests.documents.test_pdf import body
-
-NO_TORCH = """
-import sys
-import time
-import app.cli.main
-sys.argv = ["mom", "read", *sys.argv[1:]]
-try:
-    app.cli.main.main()
-finally:
-    assert not {"torch", "transformers", "gradio"} & set(sys.modules), "mom read drags in torch"
-"""
-
-
-def mom_read(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", NO_TORCH, *arguments, "--no-cache"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-    )
+from tests.documents.bodies import body
+from tests.unit.mom import mom_read
 
 
 def test_text_goes_to_stdout_and_counts_to_stderr(samples: Path) -> None:

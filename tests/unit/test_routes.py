@@ -16,8 +16,8 @@ from app.server.routes.library import library_routes
 from app.server.routes.refusals import Route
 from app.server.routes.router import routes
 from tests.documents import make
-from tests.documents.test_pdf import body
-from tests.unit.test_document_list import Words
+from tests.documents.bodies import body
+from tests.unit.words import Words
 
 BATCH = "b" * 32
 

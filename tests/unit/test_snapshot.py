@@ -18,8 +18,9 @@ from mom_core.generate.checkpoint import CheckpointWriter
 from mom_core.kv.store import LayerKV
 from mom_core.snapshot.manifest import MANIFEST, block_digests, read_manifest
 from mom_core.snapshot.open import check_files
+from tests.equivalence.contents import contents
 from tests.equivalence.models import make_model, make_prompt, plain_greedy, shared_model
-from tests.equivalence.test_unfinished import contents
+from tests.unit.damage import damage
 
 KINDS = ["llama", "gemma2", "qwen3.5", "lfm2"]
 CONFIG = EngineConfig(chunk_tokens=8)
@@ -134,23 +135,6 @@ def test_nobody_else_may_look(tmp_path: Path) -> None:
     files = list((tmp_path / "kept").iterdir())
     assert len(files) == 6
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
-
-
-def damage(path: Path, random_state: random.Random) -> None:
-    """Flips a bit, or cuts the file, or makes it longer, or takes it away."""
-    data = bytearray(path.read_bytes())
-    match random_state.randrange(6):
-        case 0:
-            path.unlink()
-            return
-        case 1:
-            data = data[: random_state.randrange(len(data))]
-        case 2:
-            data += b"\0"
-        case _:
-            place = random_state.randrange(len(data))
-            data[place] ^= 1 << random_state.randrange(8)
-    path.write_bytes(data)
 
 
 def damaged_each(folder: Path, copy: Path, times: int) -> int:

@@ -14,9 +14,8 @@ from app.ui.views.memory import memory_view
 from app.workspace.document_state import DocumentState
 from app.workspace.jobs import Failed, Stopped
 from app.workspace.run_view import Asked, RunView, apply, waiting
-from mom_core.events import Finished, MemorySample, PrefillProgress, Token
-
-GIB = 2**30
+from mom_core.events import Finished, PrefillProgress, Token
+from tests.unit.samples import GIB, sample
 
 
 def progress(fraction: float, reused: int = 0) -> PrefillProgress:
@@ -82,26 +81,6 @@ def test_stopped_and_failed() -> None:
 
 def test_reused_tokens_are_told() -> None:
     assert "Reading 100 tokens (3,900 known already)" in fold(progress(0, reused=3900)).status
-
-
-def sample(*, has_card: bool) -> MemorySample:
-    return MemorySample(
-        time_seconds=0.0,
-        device_name="Card" if has_card else None,
-        device_used_bytes=6 * GIB if has_card else None,
-        device_total_bytes=24 * GIB if has_card else None,
-        device_peak_bytes=7 * GIB if has_card else None,
-        device_weights_bytes=4 * GIB if has_card else 0,
-        device_kv_bytes=GIB if has_card else 0,
-        device_activations_bytes=0,
-        host_used_bytes=2 * GIB,
-        host_available_bytes=12 * GIB,
-        host_total_bytes=16 * GIB,
-        host_peak_bytes=3 * GIB,
-        host_weights_bytes=0 if has_card else GIB,
-        host_kv_bytes=GIB // 2,
-        host_activations_bytes=0,
-    )
 
 
 def test_gauges_add_up() -> None:
