@@ -22,7 +22,8 @@ class Interrupts:
     def __init__(self) -> None:
         self.signal_number: int | None = None
 
-    def _asked(self, number: int, frame: FrameType | None) -> None:
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """The handler of both signals."""
         if self.signal_number is not None and number == signal.SIGINT:
             # Twice is meant: at once, and nothing is kept any more.
             raise KeyboardInterrupt
@@ -34,7 +35,7 @@ def interrupts() -> Iterator[Interrupts]:
     """Inside, the two signals are noted and end nothing; only in the main thread."""
     asked = Interrupts()
     numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, asked._asked) for number in numbers]
+    before = [signal.signal(number, asked.note) for number in numbers]
     try:
         yield asked
     finally:

@@ -107,22 +107,26 @@ class Peak:
             self._most = max(self._most, held)
 
     def extra_bytes(self) -> int:
+        """The highest use of memory beyond what there was at the start."""
         self._is_over.set()
         self._thread.join()
         return self._most - self._before
 
 
 def by_us(encoder: Any) -> tuple[int, int]:
+    """Reads a file with our own reader."""
     tokenized = tokenize(read(LONGEST), encoder)
     return tokenized.tokens, sum(len(section.text) for section in tokenized.document.sections)
 
 
 def by_pypdf(encoder: Any) -> tuple[int, int]:
+    """Reads a file with pypdf."""
     pages = [page.extract_text() for page in pypdf.PdfReader(LONGEST).pages]
     return sum(map(len, encoder.encode(pages))), sum(map(len, pages))
 
 
 def timed(run: Callable[[Any], tuple[int, int]], encoder: Any) -> dict[str, float]:
+    """Seconds that some work takes."""
     peak = Peak()
     start = time.perf_counter()
     tokens, characters = run(encoder)
@@ -225,6 +229,7 @@ def _hyphens() -> dict[str, Any]:
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--save", action="store_true")
     parser.add_argument("--tree", type=Path, default=Path(os.__file__).parent)

@@ -84,6 +84,7 @@ def report(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, nargs="+", default=[2000, 4000, 8000])
     parser.add_argument("--new-tokens", type=int, default=64)

@@ -199,7 +199,7 @@ def measure(seconds: float) -> dict[str, dict[str, float]]:
 
 
 def _shelve(workspace: Workspace) -> None:
-    from app.workspace.documents import Source
+    from app.workspace.listed_document import Source
 
     path = SAMPLES / "observatory-handbook.pdf"
     workspace.documents.add("a" * 32, Source(path, path.name))

@@ -101,14 +101,14 @@ def run(tokens: int, times: int) -> dict[str, Any]:
         pairs = zip(samples[kind], samples[to], strict=True)
         return [one["first_token_seconds"] / other["first_token_seconds"] for one, other in pairs]
 
-    reuse = [ratio - 1 for ratio in ratios("read and keep", "read")]
-    lower, _, upper = statistics.quantiles(reuse, n=4)
+    shares = [ratio - 1 for ratio in ratios("read and keep", "read")]
+    lower, _, upper = statistics.quantiles(shares, n=4)
     return {
         **describe_run(),
         "tokens": tokens,
         "samples": samples,
         "times_faster": statistics.median(ratios("read", "reopen")),
-        "keeping_share": statistics.median(reuse),
+        "keeping_share": statistics.median(shares),
         "keeping_share_quartiles": [lower, upper],
     }
 

@@ -71,6 +71,7 @@ class Stopwatch:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
+        """Times one step."""
         started = time.process_time()
         self._inner.append(0.0)
         try:
@@ -155,6 +156,7 @@ def _answer(engine: Engine, prompt: Any) -> Finished:
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     lengths = [50_000, 100_000, 200_000, 400_000]
     parser.add_argument("--tokens", type=int, nargs="+", default=lengths)

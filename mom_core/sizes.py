@@ -23,8 +23,6 @@ _UNITS = {
     # Without a unit, what memory is counted in.
     "": 1024**3,
 }
-
-
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([a-z]*)")
 
 

@@ -20,14 +20,13 @@ from mom_core.config import (
 from mom_core.sizes import parse_size
 
 DEFAULT_MODEL = "smollm2-135m"
-
-
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def chunk_tokens_option(
     ctx: click.Context, param: click.Parameter, value: str
 ) -> int | Literal["auto"]:
+    """`--chunk-tokens`: a whole number, or "auto"."""
     if value == "auto":
         return "auto"
     try:
@@ -39,12 +38,11 @@ def chunk_tokens_option(
 
 
 def size_option(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """A size such as 24GiB, in bytes."""
     return None if value is None else parse_size(value)
 
 
 TIERS = click.Choice(get_args(KVTier))
-
-
 _ENGINE_SETTINGS = [field.name for field in fields(EngineConfig)]
 
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 
 _STATUS_EVERY_SECONDS = 0.2
-
-
 _PLAIN_STATUS_EVERY_SECONDS = 5.0
 
 
@@ -27,6 +25,7 @@ class Interrupted(Exception):
 
 
 def memory_text(sample: MemorySample) -> str:
+    """Memory in use now, for the status line."""
     host = f"host {sample.host_used_bytes / 2**30:.2f} GiB"
     if sample.disk_used_bytes:
         host += f", disk {sample.disk_used_bytes / 2**30:.2f} GiB"
@@ -36,6 +35,7 @@ def memory_text(sample: MemorySample) -> str:
 
 
 def peak_text(sample: MemorySample) -> str:
+    """The highest use of memory, for the summary."""
     host = f"host {sample.host_peak_bytes / 2**30:.2f} GiB"
     if sample.device_peak_bytes is None:
         return host
@@ -51,10 +51,12 @@ class Status:
         self._is_open = False
 
     def line(self, text: str) -> None:
+        """Prints a line that stays."""
         self.clear()
         click.echo(text, err=True)
 
     def update(self, text: Any) -> None:
+        """Draws the line that is drawn over by the next."""
         now = time.monotonic()
         if now < self._next_at:
             return
@@ -68,6 +70,7 @@ class Status:
             click.echo(text(), err=True)
 
     def clear(self) -> None:
+        """Removes the line that is drawn over."""
         if self._is_open:
             sys.stderr.write("\r\x1b[2K")
             sys.stderr.flush()
@@ -75,5 +78,6 @@ class Status:
 
 
 def write_out(text: str) -> None:
+    """Writes to stdout at once, whatever its encoding can say."""
     sys.stdout.write(text)
     sys.stdout.flush()

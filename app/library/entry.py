@@ -14,8 +14,6 @@ from mom_core.snapshot.manifest import (
 
 PARTIAL = ".partial-"
 ENTRY_FILE = "entry.json"
-
-
 NAME_CHARACTERS = 120
 
 
@@ -104,6 +102,7 @@ class Match:
 
 
 def is_entry(folder: Path) -> bool:
+    """Whether a folder holds an entry."""
     return (folder / MANIFEST).exists() or (folder / ENTRY_FILE).exists()
 
 
@@ -116,6 +115,7 @@ def file_bytes(path: Path) -> int | None:
 
 
 def fraction_read(manifest: Manifest) -> float:
+    """The share of an entry's layers and tokens that is done, 0..1."""
     progress = manifest.progress
     if progress is None:
         return 1.0
@@ -124,6 +124,7 @@ def fraction_read(manifest: Manifest) -> float:
 
 
 def entry_id(folder: Path) -> str:
+    """The name of an entry's folder without the mark of an unfinished one."""
     return folder.name.removeprefix(PARTIAL)
 
 
@@ -137,10 +138,12 @@ def small_file(path: Path) -> dict[str, Any]:
 
 
 def whole_number(value: object) -> int:
+    """The value if it is a whole number from 0, else 0."""
     return value if isinstance(value, int) and value >= 0 else 0
 
 
 def documents_of(value: object) -> tuple[DocumentInfo, ...]:
+    """The documents that an entry's description names."""
     if not isinstance(value, list):
         return ()
     return tuple(

@@ -200,7 +200,7 @@ class Library:
             write_aside(self.folder / _SETTINGS, words)
         self.make_room(0)
 
-    def make_room(self, wanted_bytes: int, reuse: str = "") -> bool:
+    def make_room(self, wanted_bytes: int, except_id: str = "") -> bool:
         """Deletes what was used least recently until so much more fits the quota.
 
         Args:
@@ -212,11 +212,13 @@ class Library:
         """
         with self._guarded():
             limit_bytes = self._limit_bytes()
-            for entry in self.beyond(limit_bytes, wanted_bytes, reuse):
+            for entry in self.beyond(limit_bytes, wanted_bytes, except_id):
                 self._delete(entry.folder)
             return self.quota().used_bytes + wanted_bytes <= limit_bytes
 
-    def beyond(self, limit_bytes: int, wanted_bytes: int = 0, reuse: str = "") -> tuple[Entry, ...]:
+    def beyond(
+        self, limit_bytes: int, wanted_bytes: int = 0, except_id: str = ""
+    ) -> tuple[Entry, ...]:
         """What a limit has no room for: entries used least recently, never those in use.
 
         Args:
@@ -229,7 +231,7 @@ class Library:
         for entry in reversed(entries):
             if used_bytes + wanted_bytes <= limit_bytes:
                 break
-            if entry.id != reuse and is_entry(entry.folder) and not self.is_in_use(entry.id):
+            if entry.id != except_id and is_entry(entry.folder) and not self.is_in_use(entry.id):
                 gone.append(entry)
                 used_bytes -= entry.size_bytes
         return tuple(gone)
@@ -329,7 +331,7 @@ class Library:
             if name := next((name for name in names if isinstance(name, str)), ""):
                 # A person may have given it.
                 self._write_entry(replace(self._entry(placed), name=name))
-        self.make_room(0, reuse=entry_id(folder))
+        self.make_room(0, except_id=entry_id(folder))
 
     def touch(self, entry: Entry) -> None:
         """The entry is used now."""

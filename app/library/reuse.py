@@ -288,7 +288,7 @@ class Reuse:
         return checkpoints
 
     def _has_room(self, wanted_bytes: int, entry: Entry | None) -> bool:
-        if self.library.make_room(wanted_bytes, reuse="" if entry is None else entry.id):
+        if self.library.make_room(wanted_bytes, except_id="" if entry is None else entry.id):
             return True
         if limit_bytes := self.library.quota().limit_bytes:
             self._note(

@@ -63,7 +63,7 @@ def fit(documents: Sequence[TokenizedDocument], question: str, budget_tokens: in
     fitted, start = [], 0
     for document in documents:
         end = start + len(document.section_ids)
-        fitted.append(document.reuse({n - start for n in chosen if start <= n < end}))
+        fitted.append(document.keeping({n - start for n in chosen if start <= n < end}))
         start = end
     return Fitted(tuple(fitted), len(chosen), len(sizes))
 

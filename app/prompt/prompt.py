@@ -57,7 +57,7 @@ class TokenizedDocument:
         """Exactly what it adds to a prompt."""
         return len(self.intro_ids) + sum(len(ids) for ids in self.section_ids)
 
-    def reuse(self, chosen: Collection[int]) -> TokenizedDocument:
+    def keeping(self, chosen: Collection[int]) -> TokenizedDocument:
         """The document with some of its sections only; what precedes the first that is missing
         stays as it was, token by token.
 

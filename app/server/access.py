@@ -11,8 +11,6 @@ from app.server.guard import LOOPBACK_NAMES
 from mom_core.errors import InvalidSetting
 
 ADDRESS = "127.0.0.1"
-
-
 _EVERYWHERE = ("0.0.0.0", "::")
 
 

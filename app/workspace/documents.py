@@ -6,29 +6,19 @@ Every method returns at once. Document text never leaves this object for the pag
 from __future__ import annotations
 
 import heapq
-import logging
 import shutil
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from app.documents import (
     DEFAULT_LIMITS,
-    DEFAULT_OPTIONS,
     DiskCache,
-    Document,
-    DocumentLocked,
     Extractor,
     Limits,
-    ReadOptions,
-    ReadProgress,
     Section,
-    extent,
-    read,
-    receipt,
 )
 from app.documents.document import LeftOut
 from app.documents.formats.pdf.picture import Picture, Request, draw
@@ -38,54 +28,15 @@ from app.documents.pages import page_numbers
 from app.documents.wording import count
 from app.outside_names import stored
 from app.prompt.prompt import PromptBuilder, TokenizedDocument
+from app.workspace.document_reader import DocumentReader
 from app.workspace.document_state import DocumentState
+from app.workspace.listed_document import ListedDocument, Source
 from app.workspace.parts import Cell, cells, parts_view
-from mom_core.errors import InvalidSetting, MomError
+from mom_core.errors import InvalidSetting
 
-_LOG = logging.getLogger(__name__)
-_READERS = 4
 # Languages whose lines are wrapped, not numbered.
 _PROSE = ("Markdown", "reStructuredText", "TeX")
 _RAISED_BY = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a document comes from.
-
-    Args:
-        path: of a file or folder on this machine.
-        name: shown to people.
-        is_upload: `path` is a folder of numbered files beside the list of their names.
-    """
-
-    path: Path
-    name: str
-    is_upload: bool = False
-
-
-@dataclass(slots=True)
-class _ListedDocument:
-    """A document and how far it is. `turn` grows whenever it is to be read anew.
-
-    `choice` grows whenever other sections are ticked. `unticked_labels` are those that were
-    unticked before.
-    """
-
-    source: Source
-    state: DocumentState
-    limits: Limits
-    options: ReadOptions = DEFAULT_OPTIONS
-    turn: int = 0
-    choice: int = 0
-    document: Document | None = None
-    tokenized: TokenizedDocument | None = None
-    unticked: frozenset[int] = frozenset()
-    unticked_labels: frozenset[str] = frozenset()
-
-
-class _NotWanted(Exception):
-    """A document was removed, or is read anew, while it was being read."""
 
 
 class DocumentList:
@@ -107,18 +58,24 @@ class DocumentList:
     ) -> None:
         self._folder = folder
         self._changed = changed
-        self._cache = cache
         self._limits = limits
         self._lock = threading.RLock()
-        self._kept: dict[str, _ListedDocument] = {}
-        self._builder: PromptBuilder | None = None
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="mom-reader")
+        self._kept: dict[str, ListedDocument] = {}
+        self._reader = DocumentReader(self._kept, self._lock, changed, cache)
 
     def close(self) -> None:
         """Ends all reading."""
         with self._lock:
             self._kept.clear()
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._reader.close()
+
+    def use(self, builder: PromptBuilder) -> None:
+        """Counts with the tokenizer of a model that was loaded."""
+        self._reader.use(builder)
+
+    def wait_for_tokenizer(self) -> None:
+        """Forgets all counts: another model is being loaded, and `use` will be called."""
+        self._reader.wait_for_tokenizer()
 
     # Reading.
 
@@ -133,8 +90,8 @@ class DocumentList:
             taken = {kept.source.name for kept in self._kept.values()}
             source = replace(source, name=free_name(source.name, taken))
             state = DocumentState(document_id, source.name)
-            self._kept[document_id] = _ListedDocument(source, state, self._limits)
-        self._read_in_background(document_id)
+            self._kept[document_id] = ListedDocument(source, state, self._limits)
+        self._reader.start(document_id)
 
     def reread(self, document_id: str, **changes: Any) -> None:
         """Reads a document anew with other options (see `ReadOptions`).
@@ -159,7 +116,7 @@ class DocumentList:
             kept.unticked = frozenset()
             revision = kept.state.revision
             kept.state = DocumentState(document_id, kept.source.name, revision=revision)
-        self._read_in_background(document_id)
+        self._reader.start(document_id)
 
     def raise_limit(self, document_id: str) -> None:
         """Reads a document anew that a limit stopped, with sixteen times as much allowed.
@@ -254,130 +211,7 @@ class DocumentList:
             shutil.rmtree(stored(self._folder, document_id), ignore_errors=True)
         self._changed()
 
-    def use(self, builder: PromptBuilder) -> None:
-        """Counts with the tokenizer of a model that was loaded."""
-        with self._lock:
-            self._builder = builder
-            waiting = [(key, kept.turn) for key, kept in self._kept.items() if kept.document]
-        for key, turn in waiting:
-            self._readers.submit(self._count, key, turn)
-
-    def wait_for_tokenizer(self) -> None:
-        """Forgets all counts: another model is being loaded, and `use` will be called."""
-        with self._lock:
-            self._builder = None
-            for kept in self._kept.values():
-                kept.tokenized = None
-                kept.state = replace(kept.state, tokens=None, receipt="")
-        self._changed()
-
-    def _read_in_background(self, document_id: str) -> None:
-        self._changed()
-        turn = self._kept[document_id].turn
-        self._readers.submit(self._read, document_id, turn)
-
-    def _read(self, document_id: str, turn: int) -> None:
-        """In a reader's thread."""
-        with self._lock:
-            kept = self._current(document_id, turn)
-            if kept is None:
-                return
-            source, options, limits = kept.source, kept.options, kept.limits
-        try:
-            document = self._draw(document_id, turn, source, options, limits)
-        except MomError as fault:
-            sentence = str(fault)
-            is_locked = isinstance(fault, DocumentLocked)
-            can_raise = raisable_limit(sentence) is not None
-            self._update(
-                document_id, turn, error=sentence, is_locked=is_locked, can_raise=can_raise
-            )
-            return
-        except Exception as fault:  # noqa: BLE001 - one bad file must not stop the others
-            _LOG.exception("A document could not be read")
-            sentence = f"It cannot be read: an unexpected error ({type(fault).__name__}: {fault})."
-            self._update(document_id, turn, error=sentence)
-            return
-        if document is None:
-            return
-        with self._lock:
-            kept = self._current(document_id, turn)
-            if kept is None:
-                return
-            kept.document = document
-            labels = [section.label for section in document.sections]
-            out = frozenset(n for n, label in enumerate(labels) if label in kept.unticked_labels)
-            kept.choice += 1
-            kept.unticked = out if len(out) < len(labels) else frozenset()
-        self._update(
-            document_id,
-            turn,
-            sections=extent(document),
-            extractor=options.extractor if document.kind == "pdf" else "",
-            is_folder=document.kind == "code",
-        )
-        self._count(document_id, turn)
-
-    def _draw(
-        self, document_id: str, turn: int, source: Source, options: ReadOptions, limits: Limits
-    ) -> Document | None:
-        """Draws the reading; None once nobody wants it any more."""
-
-        def show(progress: ReadProgress) -> None:
-            how_far = (progress.done, progress.units)
-            if not self._update(document_id, turn, progress=how_far):
-                raise _NotWanted
-
-        try:
-            return read(
-                source.path,
-                source.name,
-                options,
-                limits,
-                is_upload=source.is_upload,
-                cache=self._cache,
-                on_progress=show,
-            )
-        except _NotWanted:
-            return None
-
-    def _count(self, document_id: str, turn: int) -> None:
-        with self._lock:
-            kept = self._current(document_id, turn)
-            builder = self._builder
-            if kept is None or kept.document is None or kept.tokenized or builder is None:
-                return
-            document = kept.document
-        tokenized = builder.tokenize(document)
-        with self._lock:
-            kept = self._current(document_id, turn)
-            if kept is None:
-                return
-            kept.document, kept.tokenized = tokenized.document, tokenized
-        self._update(
-            document_id,
-            turn,
-            receipt=receipt(document, tokenized.tokens),
-            revision=kept.state.revision + 1,
-        )
-
-    def _current(self, document_id: str, turn: int) -> _ListedDocument | None:
-        kept = self._kept.get(document_id)
-        return kept if kept is not None and kept.turn == turn else None
-
-    def _update(self, document_id: str, turn: int, **changes: Any) -> bool:
-        with self._lock:
-            kept = self._current(document_id, turn)
-            if kept is None:
-                return False
-            state = replace(kept.state, **changes)
-            is_new = state != kept.state
-            kept.state = state
-        if is_new:
-            self._changed()
-        return True
-
-    def _find(self, document_id: str) -> _ListedDocument:
+    def _find(self, document_id: str) -> ListedDocument:
         if document_id not in self._kept:
             raise InvalidSetting("This document is not here any more. Drop it again.")
         return self._kept[document_id]
@@ -428,7 +262,10 @@ class DocumentList:
         with self._lock:
             first = [key for key in dict.fromkeys(document_ids) if key in self._kept]
             rest = [key for key in self._kept if key not in first]
-            self._kept = {key: self._kept[key] for key in [*first, *rest]}
+            # In place, for the reader looks at the same documents.
+            ordered = {key: self._kept[key] for key in [*first, *rest]}
+            self._kept.clear()
+            self._kept.update(ordered)
         self._changed()
 
     # What is on it.
@@ -442,16 +279,13 @@ class DocumentList:
     def chosen(self) -> list[TokenizedDocument]:
         """The documents as they go into the prompt, in their order."""
         with self._lock:
-            return [
-                _chosen(kept.tokenized, kept.unticked)
-                for kept in self._kept.values()
-                if kept.tokenized
-            ]
+            chosen = (kept.chosen() for kept in self._kept.values())
+            return [one for one in chosen if one is not None]
 
     def states(self) -> list[DocumentState]:
         """What the page shows of each document."""
         with self._lock:
-            return [_state(kept) for kept in self._kept.values()]
+            return [kept.shown() for kept in self._kept.values()]
 
     def largest_parts(self, number: int) -> list[tuple[str, int]]:
         """Name and tokens of the largest parts that are ticked."""
@@ -537,26 +371,6 @@ class DocumentList:
                         if section.label == label:
                             return key, number
         return None
-
-
-def _chosen(tokenized: TokenizedDocument, unticked: frozenset[int]) -> TokenizedDocument:
-    if not unticked:
-        return tokenized
-    total = len(tokenized.section_ids)
-    return tokenized.reuse(frozenset(range(total)) - unticked)
-
-
-def _state(kept: _ListedDocument) -> DocumentState:
-    state = replace(kept.state, options=kept.options)
-    if kept.tokenized is None:
-        return state
-    return replace(
-        state,
-        tokens=_chosen(kept.tokenized, kept.unticked).tokens,
-        unticked=len(kept.unticked),
-        left_out=len(kept.tokenized.document.left_out),
-        choice=kept.choice,
-    )
 
 
 def _named(label: str, document: str) -> str:

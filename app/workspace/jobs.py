@@ -100,7 +100,9 @@ class Job:
                 self._events.append(Stopped())
                 self._over.set()
 
-    def _begin(self) -> bool:
+    # For the worker.
+
+    def begin(self) -> bool:
         """Its turn has come; False if it was given up in line."""
         with self._changed:
             if self.is_over:
@@ -121,7 +123,8 @@ class Job:
         """Waits until the run is over; False if it is not by then."""
         return self._over.wait(timeout_seconds)
 
-    def _wait_while_paused(self, on_held: Callable[[], None]) -> None:
+    def wait_while_paused(self, on_held: Callable[[], None]) -> None:
+        """Returns at once, or when a pause is over; `on_held` is called when it begins to wait."""
         if self._go_on.is_set():
             return
         began = time.monotonic()
@@ -131,7 +134,17 @@ class Job:
         self._is_held = False
         self._paused_seconds += time.monotonic() - began
 
-    def _append(self, event: JobEvent) -> None:
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stop.is_set()
+
+    def finish(self) -> None:
+        """Nothing will be appended any more."""
+        self._over.set()
+
+    def append(self, event: JobEvent) -> None:
+        """Adds an event to the log; see `events`."""
         with self._changed:
             is_progress = isinstance(event, PrefillProgress)
             if is_progress and self._events and isinstance(self._events[-1], PrefillProgress):
@@ -186,18 +199,18 @@ class Worker:
             job, run, on_over = item
             if self._is_closing:
                 job.stop()
-            if not job._begin():
+            if not job.begin():
                 continue
             self._current = job
             try:
-                job._append(self._draw(job, run))
+                job.append(self._draw(job, run))
             except _Complete:
                 pass
             except MomError as fault:
-                job._append(Failed(str(fault)))
+                job.append(Failed(str(fault)))
             except Exception as fault:  # noqa: BLE001 - a page is told, whatever happened
                 _LOG.exception("A run failed")
-                job._append(
+                job.append(
                     Failed(
                         f"The run ended with an unexpected error ({type(fault).__name__}: {fault})."
                         " The details are in the terminal; asking again is safe."
@@ -210,19 +223,19 @@ class Worker:
                 except Exception:  # noqa: BLE001 - the runs in line must not wait for ever
                     _LOG.exception("What comes after a run failed")
                 finally:
-                    job._over.set()
+                    job.finish()
                     self._on_change()
 
     def _draw(self, job: Job, run: Run) -> Stopped:
-        if job._stop.is_set():
+        if job.is_stopping:
             return Stopped()
         with contextlib.closing(run()) as events:
             for event in events:
                 if event is not None:
-                    job._append(event)
+                    job.append(event)
                     self._on_change()
-                job._wait_while_paused(self._on_change)
-                if job._stop.is_set():
+                job.wait_while_paused(self._on_change)
+                if job.is_stopping:
                     return Stopped()
         raise _Complete
 

@@ -15,7 +15,7 @@ import psutil
 
 from app.documents.folders.folder import MANIFEST
 from app.outside_names import stored
-from app.workspace.documents import Source
+from app.workspace.listed_document import Source
 from mom_core.errors import DocumentError
 
 _BATCH_ID = re.compile(r"[0-9a-f]{32}")

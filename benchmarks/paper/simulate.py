@@ -20,15 +20,15 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
+from unittest import mock
 
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor, FakeTensorMode
 from transformers.cache_utils import Cache, DynamicCache
 
-from mom_core.attention import attention_as_on
+from mom_core import partial_attention
 from mom_core.config import TierName
-from mom_core.forecast.recurrent import model_without_weights
 from mom_core.forecast.tracker import Kind, MemoryTracker, Moment, Phase
 from mom_core.generate.prefill import prefill
 from mom_core.held_bytes import WorkingBytes
@@ -37,8 +37,10 @@ from mom_core.kv.store import KVStore
 from mom_core.kv.tiers import Tier
 from mom_core.kv.transfer import LayerStage
 from mom_core.mini_sequence import saving
+from mom_core.model import weight_stream
 from mom_core.model.seam.cache import StateCacheLayer, segment_cache
 from mom_core.model.seam.decoder import HFSeam
+from mom_core.model.seam.empty import model_without_weights
 from mom_core.model.seam.patches import LayerCall
 from mom_core.model.work import layer_shapes
 from mom_core.native import without_kernels
@@ -129,7 +131,13 @@ def _tracked(model: PreTrainedModel, tokens: int, strategy: Strategy) -> Simulat
     run = _TrackedRun(model, tokens, strategy, tracker)
     is_fake = isinstance(model.get_input_embeddings().weight, FakeTensor)
     once = _recurrent_layers_run_once(model, tracker) if is_fake else nullcontext()
-    with tracker, once, without_kernels(), attention_as_on(strategy.device_type):
+    # Fake tensors of a GPU cannot be made without one, so its kernels are called for any tensor.
+    kernels_of = mock.patch.object(
+        partial_attention, "kernels_of", return_value=strategy.device_type
+    )
+    # Fake tensors stand for plain ones.
+    is_plain = mock.patch.object(weight_stream, "is_plain", return_value=True)
+    with tracker, once, without_kernels(), kernels_of, is_plain:
         tracker.adopt(model)
         try:
             run.all()

@@ -34,8 +34,6 @@ class Room:
 
 # What an allocator, the GPU's context and other programs may take beside a forecast's bytes.
 DEVICE_SHARE = 0.95
-
-
 HOST_SHARE = 0.9
 
 

@@ -13,6 +13,7 @@ from mom_core.kv.store import KVStore
 from mom_core.kv.tiers import Tier
 from mom_core.model.seam.cache import segment_cache
 from mom_core.model.seam.decoder import HFSeam
+from mom_core.model.seam.empty import model_without_weights
 from mom_core.native import without_kernels
 
 if TYPE_CHECKING:
@@ -21,18 +22,6 @@ if TYPE_CHECKING:
 
 # Long enough that what grows with the chunk is what counts.
 _RECURRENT_CHUNKS = (1024, 2048)
-
-
-def model_without_weights(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """A model for a configuration, inside a mode or on a device where tensors cost nothing."""
-    from transformers import AutoModelForCausalLM
-    from transformers.initialization import no_init_weights
-
-    with no_init_weights():
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
-    # Without initialisation nothing is tied yet.
-    model.tie_weights()
-    return model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

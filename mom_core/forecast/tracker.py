@@ -48,11 +48,7 @@ class TierBytes(Generic[_Kind]):
 
 
 Kind = Literal["weights", "KV", "hidden", "activations", "logits", "ids"]
-
-
 Phase = Literal["load", "prefill", "decode"]
-
-
 BytesByKind = dict[Kind, int]
 
 

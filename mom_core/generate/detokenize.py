@@ -21,7 +21,8 @@ _UNSURE_CHARACTERS = 3
 class Decoder(Protocol):
     """The part of a tokenizer that is needed."""
 
-    def decode(self, token_ids: list[int], *, skip_special_tokens: bool) -> str: ...
+    def decode(self, token_ids: list[int], *, skip_special_tokens: bool) -> str:
+        """The text of tokens."""
 
 
 class StreamDetokenizer:

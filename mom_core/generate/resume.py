@@ -120,12 +120,15 @@ class ReadingState(Protocol):
     hidden: HiddenStates | None
     logits: Tensor | None
 
-    def wait_for_copies(self) -> None: ...
+    def wait_for_copies(self) -> None:
+        """Returns when no copy between tiers is under way."""
 
 
 class Checkpoints(Protocol):
-    """Keeps a prefill on disk every so often; see `generate.reuse`."""
+    """Keeps a prefill on disk every so often; see `generate.checkpoint`."""
 
-    def layer_done(self, run: ReadingState) -> None: ...
+    def layer_done(self, run: ReadingState) -> None:
+        """Called between two layers."""
 
-    def interrupted(self, run: ReadingState) -> None: ...
+    def interrupted(self, run: ReadingState) -> None:
+        """Called when the reading ends before it is complete."""

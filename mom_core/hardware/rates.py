@@ -19,37 +19,19 @@ from mom_core.native import kernels
 from mom_core.native.linear import bf16_linear
 
 _ROWS = 512
-
-
 # E and F where a model's own are not given.
 _WIDTHS = (1024, 2048)
-
-
 # Reads and writes of a token in a layer beside products and attention, in `[., E]`, `[., H x D]`
 # and `[., F]`: two norms in fp32 and two residuals; rotation; activation and gate.
 _HIDDEN_PASSES = 24
-
-
 _QUERY_PASSES = 12
-
-
 _MLP_PASSES = 5
-
-
 # Together they are larger than a cache, as a model's weights are.
 _ONE_ROW_BYTES = 64 << 20
-
-
 _KEYS = 4096
-
-
 # Of each kind of work.
 _LEAST_RUNS, _MOST_RUNS, _PROBE_SECONDS = 3, 50, 0.1
-
-
 _COPIED_BYTES = 32 << 20
-
-
 _WRITTEN_BYTES = 8 << 20
 
 

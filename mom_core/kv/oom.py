@@ -88,6 +88,7 @@ def memory_errors_as_sentences() -> Iterator[None]:
 
 
 def host_is_full() -> OutOfMemory:
+    """The sentence for host memory that is full."""
     return OutOfMemory(
         "This machine's memory is full. Leave out documents, close other programs, or choose a "
         "smaller model."

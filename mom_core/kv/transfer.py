@@ -30,18 +30,22 @@ class KVSink(Protocol):
     """What attention needs of a layer's KV: a place to append, and segments to attend to."""
 
     @property
-    def tokens(self) -> int: ...
+    def tokens(self) -> int:
+        """The number of tokens held."""
 
-    def append(self, keys: Tensor, values: Tensor) -> None: ...
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        """Adds keys and values `[1, G, N, D]` of new tokens."""
 
-    def segments(self) -> list[Segment]: ...
+    def segments(self) -> list[Segment]:
+        """All that is held, in order of position."""
 
 
 @runtime_checkable
 class CroppableKV(Protocol):
     """Keys and values whose last tokens can be taken back."""
 
-    def crop(self, tokens: int) -> None: ...
+    def crop(self, tokens: int) -> None:
+        """Drops everything after the first `tokens` tokens."""
 
 
 class Lane:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from transformers.utils import logging as transformers_logging
+from transformers import logging as transformers_logging
 
 from mom_core.errors import ModelUnavailable
 
@@ -57,6 +57,7 @@ def quiet() -> Iterator[None]:
 
 
 def no_room(name: str) -> OutOfMemory:
+    """The sentence for weights that host memory cannot hold."""
     return OutOfMemory(
         f"This machine's memory is full: the weights of {name} do not fit. Close other programs, "
         "or choose a smaller model."
@@ -64,6 +65,7 @@ def no_room(name: str) -> OutOfMemory:
 
 
 def first_line(error: BaseException) -> str:
+    """An error's first line, with a full stop; its type if it says nothing."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(".") + "."
 

@@ -39,6 +39,7 @@ def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 @contextlib.contextmanager
 def gguf_errors_as_sentences(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with a file, as a `MomError`."""
     try:
         yield
     except MomError:

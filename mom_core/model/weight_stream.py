@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses import FakeTensor
 
 from mom_core.errors import UnsupportedModel
 from mom_core.kv.tiers import Tier, device_tier
@@ -162,15 +161,18 @@ class WeightStream:
         return slot
 
 
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a weight is an ordinary tensor, not a quantised one."""
+    return type(tensor.data) is Tensor and type(tensor) in (Tensor, nn.Parameter)
+
+
 def _weights(layer: nn.Module) -> list[_Weight]:
     weights: list[_Weight] = []
     end = 0
     # A tensor that two modules share is moved once, and both see it.
     tensors = {id(t): t for t in [*layer.parameters(), *layer.buffers()]}
     for tensor in tensors.values():
-        is_plain = type(tensor.data) is Tensor and type(tensor) in (Tensor, nn.Parameter)
-        # A simulation's tensors stand for plain ones.
-        if not is_plain and not isinstance(tensor, FakeTensor):
+        if not is_plain(tensor):
             raise UnsupportedModel(
                 f"The weights of {type(layer).__name__} are quantised ({type(tensor).__name__}), "
                 'and can only be kept on the device: use weights="device", or a smaller model.'

@@ -1,6 +1,6 @@
 """Kernels in C for the CPU, compiled on this machine when there is a compiler.
 
-`few_rows.c` is for decoding, `chunk_attention.c` for the attention of prefill in bf16.
+The `*_rows.c` are for decoding, `attend_chunk.c` for the attention of prefill in bf16.
 
 They only make it faster: without a compiler, after a failed compilation or a failed check
 against torch, `kernels()` is None and torch's own kernels are used.

@@ -14,9 +14,11 @@ import torch
 
 from mom_core.files import cache_folder
 
-_SOURCES = tuple(Path(__file__).with_name(name) for name in ("few_rows.c", "chunk_attention.c"))
-
-
+_SOURCES = tuple(
+    Path(__file__).with_name(f"{name}.c")
+    for name in ("linear_rows", "attend_rows", "layer_rows", "attend_chunk")
+)
+_HEADERS = tuple(Path(__file__).with_name(name) for name in ("vectors.h", "multiply_rows.h"))
 _FLAGS = (
     "-O3",
     "-march=native",
@@ -27,8 +29,6 @@ _FLAGS = (
     "-fPIC",
     "-fopenmp",
 )
-
-
 _COMPILE_SECONDS = 120
 
 
@@ -46,7 +46,7 @@ def compiled_library() -> Path:
     key = hashlib.sha256(
         b"\0".join(
             [
-                *(source.read_bytes() for source in _SOURCES),
+                *(source.read_bytes() for source in (*_SOURCES, *_HEADERS)),
                 *(" ".join(_FLAGS).encode(), _cpu().encode(), str(omp).encode()),
             ]
         )

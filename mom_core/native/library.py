@@ -10,21 +10,11 @@ import torch
 from torch import Tensor
 
 DTYPES = (torch.bfloat16, torch.float32)
-
-
 # Tokens of a step of decoding: one, and a draft.
 FEW_ROWS = 8
-
-
 _LANES = 16
-
-
 _ROWS_MAX = 32
-
-
 _KEYS_PER_PIECE = 256
-
-
 _CHUNK_DIM_MAX = 512
 
 
@@ -32,7 +22,7 @@ class LayerWeights(NamedTuple):
     """What a decoder layer of the plain shape is made of; None where it has no such part.
 
     Weights are `[out, in]`, biases and norms `[n]`; all in one dtype (bf16 or fp32), contiguous,
-    on the CPU. The order is that of `mom_layer` in few_rows.c.
+    on the CPU. The order is that of `mom_layer` in layer_rows.c.
     """
 
     norm_in: Tensor

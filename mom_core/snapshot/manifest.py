@@ -15,11 +15,7 @@ from mom_core.snapshot.tensor_file import (
 )
 
 MANIFEST = "manifest.json"
-
-
 FORMAT = 1
-
-
 # Of so many token ids each there is a digest in the manifest, of them and all before them.
 BLOCK_TOKENS = 64
 
@@ -132,6 +128,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def tokens_of_layer(manifest: Manifest, index: int) -> int:
+    """The tokens that a layer's files hold."""
     progress = manifest.progress
     if progress is None or index < progress.layer:
         return manifest.tokens
@@ -139,6 +136,7 @@ def tokens_of_layer(manifest: Manifest, index: int) -> int:
 
 
 def sealed(manifest: Manifest) -> bytes:
+    """The manifest as JSON, with a checksum of itself."""
     content = {"version": FORMAT, **asdict(manifest)}
     return json.dumps({"checksum": _seal(content), "manifest": content}).encode()
 
@@ -148,6 +146,7 @@ def _seal(content: dict[str, Any]) -> str:
 
 
 def damaged(folder: Path, name: str) -> SnapshotUnusable:
+    """The sentence for a file that is not what it should be."""
     return SnapshotUnusable(
         f"{name} of the prepared document in {folder} is damaged, so it is not used. Forget it; "
         "the document is read again when it is asked about."

@@ -19,13 +19,17 @@ class Module:
         name: dotted, without `.__init__`.
         path: relative to the repository.
         tree: its syntax tree.
-        lines: its number of lines.
     """
 
     name: str
     path: Path
     tree: ast.Module
-    lines: int
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse(path.read_text())
 
 
 @functools.cache
@@ -34,9 +38,9 @@ def modules() -> dict[str, Module]:
     found = {}
     for package in PACKAGES:
         for path in sorted(ROOT.glob(f"{package}/**/*.py")):
-            relative, text = path.relative_to(ROOT), path.read_text()
+            relative = path.relative_to(ROOT)
             name = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
-            found[name] = Module(name, relative, ast.parse(text), text.count("\n"))
+            found[name] = Module(name, relative, parsed(path))
     return found
 
 

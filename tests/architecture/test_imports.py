@@ -19,6 +19,7 @@ RANKS = {
     "mom_core.held_bytes": 2,
     "mom_core.strategy": 2,
     "mom_core.native": 2,
+    "mom_core.partial_attention": 3,
     "mom_core.attention": 3,
     "mom_core.kv": 4,
     "mom_core.snapshot": 5,

@@ -89,7 +89,7 @@ def test_bytes_do_not_grow_with_the_conversation(site: Site) -> None:
 
 def test_a_live_page_takes_less_than_5_kb_a_second(site: Site, samples: Any) -> None:
     """While a long document is read, with a document on the shelf, gauges and timeline drawn."""
-    from app.workspace.documents import Source
+    from app.workspace.listed_document import Source
 
     workspace = site.workspace
     empty(workspace)

@@ -10,8 +10,6 @@ ODT = (
     '<text:h text:outline-level="1">Weather</text:h><text:p>Wind<text:note><text:note-body><text:p>'
     "strong</text:p></text:note-body></text:note>.</text:p>"
 )
-
-
 ODP = (
     '<draw:page draw:name="one"><draw:frame><draw:text-box><text:p>Tides</text:p></draw:text-box>'
     "</draw:frame><presentation:notes><draw:frame><draw:text-box><text:p>Moon</text:p>"

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mom_core.attention as attention
-from mom_core.attention import Segment, merge_partials, segment_attention
+from mom_core.attention import Segment, segment_attention
 from mom_core.kv.mapped import MappedFiles
+from mom_core.partial_attention import merge_partials
 from tests.properties.dense import dense
 
 FILES = MappedFiles(Path(tempfile.gettempdir()))

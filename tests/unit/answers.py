@@ -14,8 +14,6 @@ from mom_core import Engine, EngineConfig, Finished, Token
 from tests.equivalence.models import plain_greedy, shared_model
 
 CONFIG = EngineConfig(chunk_tokens=32)
-
-
 ANSWER = 4
 
 

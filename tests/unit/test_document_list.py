@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from app.documents import Limits
-from app.workspace.documents import DocumentList, Source
+from app.workspace.documents import DocumentList
+from app.workspace.listed_document import Source
 from mom_core.errors import InvalidSetting
 from tests.documents import make
 from tests.documents.bodies import body

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from app.workspace.documents import Source
+from app.workspace.listed_document import Source
 from app.workspace.workspace import Workspace
 from benchmarks.long_model import make_document, make_long_model
 from mom_core import Engine, EngineConfig

@@ -68,7 +68,7 @@ def test_what_follows_a_document_leaves_its_tokens_alone(tokenizer: Any) -> None
     end = first.boundaries[0]
     assert builder.build([one, two], [], "?").token_ids[:end] == first.token_ids[:end]
     # A part left out leaves everything before it alone.
-    kept = builder.build([one.reuse({0})], [], "?")
+    kept = builder.build([one.keeping({0})], [], "?")
     part = first.spans[0].end
     assert kept.token_ids[:part] == first.token_ids[:part]
     assert [span.label for span in kept.spans] == ["p. 1"]

@@ -12,7 +12,7 @@ import pytest
 from app.library.library import Library
 from app.server.updates.tab_state import tab_state
 from app.workspace.conversations import Conversations
-from app.workspace.documents import Source
+from app.workspace.listed_document import Source
 from app.workspace.workspace import Workspace
 from benchmarks.long_model import make_long_model
 from mom_core import Engine

@@ -13,7 +13,7 @@ from app.documents import Extractor
 from app.outside_names import on_this_machine
 from app.server.routes.refusals import Route, Text, Wanted
 from app.ui.views.highlight import highlighted
-from app.workspace.documents import Source
+from app.workspace.listed_document import Source
 from app.workspace.parts import run_lengths, unticked
 from app.workspace.workspace import Workspace
 from mom_core.errors import InvalidSetting

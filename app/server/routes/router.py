@@ -18,7 +18,7 @@ from app.server.routes.documents import document_routes
 from app.server.routes.library import library_routes
 from app.server.routes.refusals import Route
 from app.server.updates.stream import updates
-from app.workspace.documents import Source
+from app.workspace.listed_document import Source
 from app.workspace.model_choices import model_choices
 from app.workspace.uploads import Uploads
 from app.workspace.workspace import Workspace

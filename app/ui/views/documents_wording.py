@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 
 def being_read(done: int, units: int) -> str:
+    """Such as "12 of 311"; empty until the total is known."""
     return f"{done:,} of {units:,}" if units else ""
 
 

@@ -68,4 +68,5 @@ def _parts(kinds: list[tuple[str, int]], total: int) -> list[list[Any]]:
 
 
 def percent_of(part: int, whole: int | None) -> float:
+    """A share in percent, at most 100; 0 of nothing."""
     return round(100 * min(1.0, part / whole), 2) if whole else 0.0

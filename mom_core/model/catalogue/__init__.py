@@ -47,10 +47,10 @@ class CatalogueEntry:
         config = self.config
         kinds = config.get("layer_types") or ["full_attention"] * self.layers
         head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-        reuse: int = sum(
+        kv_layers: int = sum(
             kind.endswith("_attention") and kind != "linear_attention" for kind in kinds
         )
-        return reuse * 2 * int(config["num_key_value_heads"]) * int(head_dim) * 2
+        return kv_layers * 2 * int(config["num_key_value_heads"]) * int(head_dim) * 2
 
 
 @cache

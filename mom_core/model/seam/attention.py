@@ -24,11 +24,7 @@ from mom_core.kv.transfer import KVSink
 from mom_core.model.seam.plain_layer import AttentionArguments
 
 ATTENTION_NAME = "mom"
-
-
 PROBE_NAME = "mom-probe"
-
-
 PADDED = (
     "The attention 'mom' got a padded or packed batch. It reads one sequence without padding: "
     "pass one prompt and no attention mask."
@@ -158,8 +154,6 @@ class _Unknown:
 
 
 _UNKNOWN = _Unknown()
-
-
 _EXPECTED_WINDOWS: WeakKeyDictionary[nn.Module, int | _Unknown | None] = WeakKeyDictionary()
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from threading import RLock
 from typing import Any
@@ -29,10 +28,6 @@ from transformers import (
 )
 from transformers.cache_utils import (
     Cache,
-    DynamicCache,
-    DynamicLayer,
-    DynamicSlidingWindowLayer,
-    LinearAttentionLayer,
 )
 
 from mom_core.errors import UnsupportedModel
@@ -43,6 +38,7 @@ from mom_core.model.seam.attention import (
     PROBE_NAME,
 )
 from mom_core.model.seam.cache import segment_cache
+from mom_core.model.seam.layer_kinds import LayerWidths, layer_kinds
 from mom_core.model.seam.patches import (
     Forward,
     LayerCall,
@@ -54,25 +50,6 @@ from mom_core.model.seam.plain_layer import PlainLayer, as_plain_layer, layer_id
 from mom_core.model.weight_stream import WeightStream
 from mom_core.native import kernels
 from mom_core.native.linear import bf16_linear, is_wide_faster
-
-
-@dataclass(frozen=True, slots=True)
-class LayerWidths:
-    """What a layer with attention is made of, as far as its working memory depends on it.
-
-    Args:
-        mlp: F; of experts, all that one token passes.
-        mlp_copies: how many `[C, F]` are alive at once.
-        has_gated_query: the query projection also gives a gate of the query's width.
-        has_head_norm: queries and keys are normed by head.
-        rotary_share: the share of D that is rotated.
-    """
-
-    mlp: int
-    mlp_copies: int
-    has_gated_query: bool
-    has_head_norm: bool
-    rotary_share: float
 
 
 class HFSeam:
@@ -97,7 +74,7 @@ class HFSeam:
         self.model = model
         self.decoder = decoder
         self.config = decoder.config
-        self._kinds = _layer_kinds(model, len(layers))
+        self._kinds = layer_kinds(model, len(layers))
         self.layers: list[nn.Module] = list(layers)
         self.device: torch.device = model.get_input_embeddings().weight.device
         self.dtype: torch.dtype = model.dtype
@@ -461,55 +438,3 @@ def _bf16_linears(modules: Iterable[nn.Module]) -> list[Forward]:
         and module.weight.dtype is torch.bfloat16
         and "forward" not in module.__dict__
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class _LayerKind:
-    """What a layer keeps of the tokens before.
-
-    Args:
-        is_recurrent: a state; else keys and values.
-        window: W of sliding-window attention, None for full attention.
-    """
-
-    is_recurrent: bool
-    window: int | None = None
-
-
-def _layer_kinds(model: PreTrainedModel, layers: int) -> list[_LayerKind]:
-    """Of every layer, by the cache that transformers itself would make for this configuration.
-
-    Raises:
-        UnsupportedModel: a layer keeps something else, or not for itself.
-    """
-    config = model.config.get_text_config(decoder=True)
-    name = type(model).__name__
-    shared = getattr(config, "num_kv_shared_layers", 0) or 0
-    if shared:
-        raise UnsupportedModel(
-            f"{name} has {shared} layers that use the keys and values of other layers. "
-            "mom-chat reads layer by layer, each with its own, and cannot run it exactly."
-        )
-    chunked = "chunked_attention" in (getattr(config, "layer_types", None) or ())
-    made = DynamicCache(config=config).layers
-    kinds: list[_LayerKind] = []
-    for layer in made:
-        if type(layer) is LinearAttentionLayer and layer.number_of_states == 1:
-            kinds.append(_LayerKind(is_recurrent=True))
-        elif type(layer) is DynamicSlidingWindowLayer and not chunked:
-            kinds.append(_LayerKind(is_recurrent=False, window=int(layer.sliding_window)))
-        elif type(layer) is DynamicLayer:
-            kinds.append(_LayerKind(is_recurrent=False))
-        else:
-            kind = "chunked attention" if chunked else type(layer).__name__
-            raise UnsupportedModel(
-                f"{name} has layers of a kind that mom-chat cannot run exactly ({kind}). Layers "
-                "with full attention, a sliding window, linear attention or a short convolution "
-                "can be used."
-            )
-    if len(kinds) != layers:
-        raise UnsupportedModel(
-            f"{name} has {layers} layers, and transformers makes a cache of {len(kinds)} for it. "
-            "It cannot be run layer by layer."
-        )
-    return kinds

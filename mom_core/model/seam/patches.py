@@ -43,6 +43,7 @@ class StandIn(nn.Module):
             return getattr(object.__getattribute__(self, "_layer"), name)
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Records the call, or answers it, in the layer's place."""
         return self._respond(hidden_states, LayerCall(args, kwargs))
 
 
