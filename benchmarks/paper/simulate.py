@@ -126,18 +126,32 @@ def track(model: PreTrainedModel, tokens: int, strategy: Strategy) -> Simulation
         return _tracked(model, tokens, strategy)
 
 
+@contextmanager
+def _as_if_plain_and_on(device_type: str) -> Iterator[None]:
+    """Inside, the kernels of this kind of device are called, and every weight counts as plain.
+
+    Fake tensors of a GPU cannot be made without one. No mock: it would keep its arguments alive.
+    """
+
+    def kernels_of(query: Tensor) -> str:
+        return device_type
+
+    def is_plain(tensor: Tensor) -> bool:
+        return True
+
+    with (
+        mock.patch.object(partial_attention, "kernels_of", kernels_of),
+        mock.patch.object(weight_stream, "is_plain", is_plain),
+    ):
+        yield
+
+
 def _tracked(model: PreTrainedModel, tokens: int, strategy: Strategy) -> Simulation:
     tracker = MemoryTracker()
     run = _TrackedRun(model, tokens, strategy, tracker)
     is_fake = isinstance(model.get_input_embeddings().weight, FakeTensor)
     once = _recurrent_layers_run_once(model, tracker) if is_fake else nullcontext()
-    # Fake tensors of a GPU cannot be made without one, so its kernels are called for any tensor.
-    kernels_of = mock.patch.object(
-        partial_attention, "kernels_of", return_value=strategy.device_type
-    )
-    # Fake tensors stand for plain ones.
-    is_plain = mock.patch.object(weight_stream, "is_plain", return_value=True)
-    with tracker, once, without_kernels(), kernels_of, is_plain:
+    with tracker, once, without_kernels(), _as_if_plain_and_on(strategy.device_type):
         tracker.adopt(model)
         try:
             run.all()

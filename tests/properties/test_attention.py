@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mom_core.attention as attention
+import mom_core.partial_attention as partial
 from mom_core.attention import Segment, segment_attention
 from mom_core.kv.mapped import MappedFiles
 from mom_core.partial_attention import merge_partials
@@ -158,8 +159,8 @@ def test_dense_attention_does_not_depend_on_its_blocks(
     # Values of another width than keys: no kernel takes them.
     values = torch.randn(1, g, total, 12)
     with (
-        mock.patch.object(attention, "_SCORES_BYTES", scores_bytes),
-        mock.patch.object(attention, "_LEAST_KEYS", least_keys),
+        mock.patch.object(partial, "_SCORES_BYTES", scores_bytes),
+        mock.patch.object(partial, "_LEAST_KEYS", least_keys),
     ):
         ours = segment_attention(
             query, past, [Segment(0, keys, values)], scale=0.25, window=window, softcap=5.0
@@ -185,7 +186,7 @@ class _Largest(TorchDispatchMode):
 def test_dense_attention_holds_a_block_of_scores(queries: int, keys: int) -> None:
     bound = 1 << 18
     query, kv = torch.randn(1, 4, queries, 16), torch.randn(1, 2, keys, 16)
-    with mock.patch.object(attention, "_SCORES_BYTES", bound), _Largest() as largest:
+    with mock.patch.object(partial, "_SCORES_BYTES", bound), _Largest() as largest:
         attention.partial_attention(
             query, kv, kv, scale=0.2, is_causal=queries == keys, softcap=5.0
         )
@@ -213,18 +214,18 @@ def test_gpus_without_flash_attention_take_another_kernel(
         return lambda *args, **kwargs: called.append(name) or args[:2]
 
     query = mock.Mock(device=gpu, dtype=dtype, shape=torch.Size([1, 2, 9, 64]))
-    attention._is_recent_gpu.cache_clear()
+    partial._is_recent_gpu.cache_clear()
     with (
         mock.patch.object(torch.cuda, "get_device_capability", return_value=capability) as asked,
-        mock.patch.object(attention, "_cuda_efficient", noted("_cuda_efficient")),
-        mock.patch.object(attention, "_dense_partial", noted("_dense_partial")),
+        mock.patch.object(partial, "_cuda_efficient", noted("_cuda_efficient")),
+        mock.patch.object(partial, "_dense_partial", noted("_dense_partial")),
         mock.patch.object(torch.ops.aten, "_scaled_dot_product_flash_attention", noted("flash")),
-        mock.patch.object(attention, "_unfold", lambda partial, *_: partial),
+        mock.patch.object(partial, "_unfold", lambda found, *_: found),
     ):
         for _ in range(3):
-            attention._cuda_partial(query, query, query, 1.0, True, None)
+            partial._cuda_partial(query, query, query, 1.0, True, None)
         assert asked.call_count == 1
-    attention._is_recent_gpu.cache_clear()
+    partial._is_recent_gpu.cache_clear()
     assert called == [kernel] * 3
 
 

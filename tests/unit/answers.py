@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from app.library.entry import DocumentInfo
-from app.library.library import Library
 from app.library.reuse import Reuse
 from mom_core import Engine, EngineConfig, Finished, Token
 from tests.equivalence.models import plain_greedy, shared_model
@@ -29,8 +25,3 @@ def answer(
     assert ids == plain_greedy(engine.model, prompt, ANSWER)
     assert isinstance(events[-1], Finished)
     return ids, events[-1]
-
-
-@pytest.fixture
-def reuse(tmp_path: Path) -> Reuse:
-    return Reuse(Library(tmp_path))

@@ -23,6 +23,11 @@ from tests.unit.answers import ANSWER, CONFIG, answer
 from tests.unit.damage import damage
 
 
+@pytest.fixture
+def reuse(tmp_path: Path) -> Reuse:
+    return Reuse(Library(tmp_path))
+
+
 def test_nothing_is_read_twice(tmp_path: Path) -> None:
     prompt = make_prompt(200)
     _, first = answer(Reuse(Library(tmp_path)), prompt)
