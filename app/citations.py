@@ -72,7 +72,7 @@ def find_citations(answer: str, documents: Sequence[Document]) -> list[Citation]
     """The marks and quotations of an answer, in their order, however often they come.
 
     Args:
-        answer: of the model.
+        answer: the model's.
         documents: that it was given, under names that differ.
     """
     places = _Places(documents)

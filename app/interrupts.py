@@ -16,7 +16,7 @@ class Interrupts:
     """What this process was asked by its system or its person.
 
     Attributes:
-        signal_number: of the signal that asked to end; None while there was none.
+        signal_number: the signal that asked to end; None so far.
     """
 
     def __init__(self) -> None:

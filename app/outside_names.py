@@ -38,7 +38,7 @@ def on_this_machine(words: str) -> Path:
         InvalidSetting: it is no full path, or there is nothing.
     """
     if "\0" in words:
-        raise InvalidSetting("A path cannot hold the character 0. Type it anew.")
+        raise InvalidSetting("A path cannot hold the character 0. Type it again.")
     path = Path(words.strip())
     try:
         path = path.expanduser()

@@ -90,8 +90,8 @@ class Count:
     Args:
         kind: in words.
         tried: faults.
-        survived: of them.
-        resumed: after how many of them work was taken up that the fault had interrupted.
+        survived: how many were survived.
+        resumed: how many of them resumed the work that the fault had interrupted.
         faults: what went wrong with the others.
     """
 
@@ -107,7 +107,7 @@ class Faults:
 
     Args:
         home: the library's.
-        seed: of everything random.
+        seed: for everything random.
     """
 
     def __init__(self, home: Path, seed: int = 0) -> None:
@@ -289,9 +289,9 @@ def run(home: Path, times: int, seed: int = 0, kinds: str = "") -> list[Count]:
     """Tries every kind of fault.
 
     Args:
-        home: of a library; emptied.
-        times: of each kind.
-        seed: of everything random.
+        home: a library's folder; emptied.
+        times: how often each kind is done.
+        seed: for everything random.
         kinds: only those whose name has these words in it.
     """
     faults = Faults(home, seed)

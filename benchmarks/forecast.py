@@ -3,7 +3,7 @@
     python -m benchmarks.forecast [--tokens 2000 4000 8000] [--new-tokens 64] [--save]
 
 For each length the machine's rates are probed, the run is forecast by them alone (without what
-earlier runs taught), and then made: a prompt is read anew, and an answer written without drafts.
+earlier runs taught), and then made: a prompt is read again, and an answer written without drafts.
 The best of three runs counts, for others on the machine only ever make one slower. Printed: a
 table, and one JSON line, which `--save` appends to `benchmarks/results/forecast.jsonl`. To be run
 while nothing else is.

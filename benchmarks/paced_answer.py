@@ -44,7 +44,7 @@ class PacedAnswer:
     """What stands in for `Engine.generate`.
 
     Args:
-        tokens: of the answer.
+        tokens: length of the answer.
         wait: called before each token with its index; returns when it may come.
         reading_seconds: how long the prompt is being read before.
     """

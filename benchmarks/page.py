@@ -139,7 +139,7 @@ def answer_costs(
     """A long answer at its beginning and at its end.
 
     Args:
-        messages: of the conversation before it.
+        messages: the conversation before it.
     """
     chat = workspace.conversations.newest.id
     for number in range(messages // 2):
@@ -150,7 +150,7 @@ def answer_costs(
     marks = []
     answer = PacedAnswer(_ANSWER_TOKENS, at_speed(250))
     with running(workspace, answer):
-        # The end itself draws the whole conversation anew, once.
+        # The end itself draws the whole conversation again, once.
         last = _ANSWER_TOKENS - 100
         for until in (50, 50 + _PART_TOKENS, last - _PART_TOKENS, last):
             tab.page.wait_for_function(

@@ -37,8 +37,8 @@ def measure(home: Path | None, tokens: int) -> dict[str, Any]:
     """One question in this process: seconds to the first token and to the end, and the answer.
 
     Args:
-        home: of the library; None keeps and finds nothing.
-        tokens: of the prompt.
+        home: the library's folder; None keeps and finds nothing.
+        tokens: length of the prompt.
     """
     engine = Engine.load(_MODEL)
     assert engine.tokenizer is not None
@@ -76,8 +76,8 @@ def run(tokens: int, times: int) -> dict[str, Any]:
     """All measurements, in turns, and their ratios.
 
     Args:
-        tokens: of the prompt.
-        times: of each.
+        tokens: length of the prompt.
+        times: how often each is done.
     """
     samples: dict[str, list[dict[str, Any]]] = {"read": [], "read and keep": [], "reopen": []}
     orders = (["read", "read and keep", "reopen"], ["read and keep", "read", "reopen"])

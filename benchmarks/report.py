@@ -254,7 +254,7 @@ def filled(text: str) -> str:
     """The README with all that the results say put between its marks.
 
     Args:
-        text: of the README.
+        text: the README's text.
     """
     sections: dict[str, list[str]] = {}
     if peers := records("peers"):

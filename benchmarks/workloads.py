@@ -48,14 +48,14 @@ class Workload:
 
     Args:
         warm_ids: read before anything is measured.
-        short_ids: of 1,000 tokens, or all if the document has fewer.
-        prompt_ids: of the length that the suite is about: a document and a question.
+        short_ids: the first 1,000 tokens, or all if the document has fewer.
+        prompt_ids: a document and a question, as long as the suite wants.
         follow_up_ids: what is asked after the first answer.
         quote_ids: prompts of the same length over the same document, each asking to repeat a
             passage of it word for word, with the beginning of the answer.
         quoted_ids: what the rest of each answer should be.
-        new_tokens: of each answer.
-        quote_tokens: of each answer that quotes.
+        new_tokens: tokens per answer.
+        quote_tokens: tokens per answer that quotes.
         threads: that a peer may use.
     """
 
@@ -87,9 +87,9 @@ def make_workload(
     """Builds a workload around a document so long that each prompt has exactly `tokens` tokens.
 
     Args:
-        tokenizer: of the model, with the chat marks of the built-in one.
-        tokens: of each prompt.
-        new_tokens: of each answer.
+        tokenizer: the model's, with the chat marks of the built-in one.
+        tokens: length of each prompt.
+        new_tokens: tokens per answer.
         threads: that a peer may use.
 
     Raises:

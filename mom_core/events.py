@@ -74,7 +74,7 @@ class Finished:
             where drafts by prompt lookup were accepted.
         prefill_seconds: from the call to the first token's logits.
         decode_seconds: from the first token's logits to the last token.
-        resumed_fraction: of the work of reading what was not reused, the share that an
+        resumed_fraction: share of the work of reading what was not reused that an
             interrupted reading had done already; 0 when nothing was resumed.
     """
 
@@ -118,7 +118,7 @@ class Adapted:
         before: it was this: a number of tokens, or the name of a tier or way.
         after: and is this from now on.
         full: the memory that was full.
-        phase: of the run.
+        phase: what the run was doing.
         at_layer: where reading went on, 0..L-1; None in the other phases.
         at_token: tokens of that layer, or of the context, that were done and kept.
     """
@@ -145,15 +145,15 @@ class MemorySample:
 
     Args:
         time_seconds: monotonic clock of the reading.
-        device_name: of the GPU, None without one.
-        device_used_bytes: of the whole card, other programs included.
-        device_total_bytes: of the card.
+        device_name: the GPU's; None without one.
+        device_used_bytes: in use on the whole card, other programs included.
+        device_total_bytes: the card's memory.
         device_peak_bytes: this process's highest use of the card since the run began.
         device_reserved_bytes: what torch holds of it, tensors and what is kept for later ones.
         device_weights_bytes, device_kv_bytes, device_activations_bytes: this process's, by kind.
         host_used_bytes: resident memory of this process.
         host_available_bytes: what the machine could still give.
-        host_total_bytes: of the machine, or of the container if that is less.
+        host_total_bytes: the machine's memory, or the container's if that is less.
         host_peak_bytes: this process's highest resident memory since the run began.
         host_weights_bytes, host_kv_bytes, host_activations_bytes: this process's, by kind;
             activations are the run's working buffers (hidden states, staging).

@@ -32,7 +32,7 @@ def reopen(
     Args:
         folder: the snapshot.
         placement: where things lie.
-        fingerprint: of the model that will use it.
+        fingerprint: that of the model that will use it.
         name: that model's, for sentences.
         strategy: the settings for a prompt of that many tokens.
 

@@ -33,7 +33,7 @@ class Strategy:
     """One way, with its settings. `Strategy.named` fills in what is usual.
 
     Args:
-        name: of the way.
+        name: the way.
         chunk_tokens: C: of a prompt's chunk (`chunked`, `layer-streaming`) or of a mini-sequence
             of the MLP (`mini-sequence`, `mom`).
         kv: where keys and values live in prefill.
@@ -107,7 +107,7 @@ class Strategy:
             weights: for `layer-streaming`.
             weights_home: for `layer-streaming`.
             logits: "all" is the paper's own baseline.
-            device_type: of the machine.
+            device_type: what the model computes on.
         """
         place = kv if kv is not None and name == "layer-streaming" else _KV_IN_PREFILL[name]
         stays = place != "device" and name in ("offload", "layer-streaming")

@@ -19,7 +19,7 @@ from mom_core.reader import Reader
 from mom_core.strategy import Strategy
 
 # Configurations of these types have a place in the tests, so a loaded model of theirs is not
-# tried anew. tests/equivalence/models.py has a family for each.
+# tried again. tests/equivalence/models.py has a family for each.
 TESTED_MODEL_TYPES = frozenset(
     {
         "cohere2",
@@ -59,7 +59,7 @@ class ExactnessReceipt:
         tokens: that were read.
         plain_top: id of the likeliest next token by plain transformers.
         our_top: by the engine, read in mini-sequences.
-        largest_difference: of the logits, relative to the largest logit: the worse of reading
+        largest_difference: between logits, relative to the largest one: the worse of reading
             all in mini-sequences and of decoding the last token.
         tolerance: the largest difference that counts as equal in the model's dtype.
     """
@@ -94,10 +94,10 @@ def receipt(plain: Tensor, ours: list[Tensor], tokens: int, dtype: torch.dtype) 
     """Compares logits `[V]`.
 
     Args:
-        plain: of plain transformers.
-        ours: of the engine, by each of its ways.
+        plain: plain transformers' logits.
+        ours: the engine's logits, by each of its ways.
         tokens: that were read.
-        dtype: of the model.
+        dtype: the model's.
     """
     truth = plain.float().cpu()
     differences = [float((way.cpu() - truth).abs().max() / truth.abs().max()) for way in ours]
@@ -116,7 +116,7 @@ def refuse_unless_exact(verify: Callable[[], ExactnessReceipt], name: str, kind:
 
     Args:
         verify: runs the model both ways.
-        name: of the model.
+        name: the model's.
         kind: its family, in transformers' words.
 
     Raises:
@@ -147,7 +147,7 @@ def verify(
 
     Args:
         seam: the model.
-        reader: of the engine.
+        reader: the engine's.
         context: an empty one.
         token_ids: at least two.
 

@@ -16,8 +16,8 @@ class Budget:
     """Bytes and files that are left.
 
     Args:
-        name: of the outermost archive, shown to people.
-        limits: of reading it.
+        name: the outermost archive's, shown to people.
+        limits: on reading it.
     """
 
     def __init__(self, name: str, limits: Limits) -> None:
@@ -30,9 +30,9 @@ class Budget:
         """Counts what was inflated just now.
 
         Args:
-            size_bytes: of it.
-            file_bytes: of all of the file so far.
-            packed_bytes: of the file before it was inflated.
+            size_bytes: its size.
+            file_bytes: all of the file so far.
+            packed_bytes: the file's size before it was inflated.
             member: the file's name.
 
         Raises:

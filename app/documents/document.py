@@ -59,8 +59,8 @@ class Section:
     Args:
         label: what people call it: "p. 12", "src/main.py".
         text: its text; empty for a page that has none.
-        path: of the file it lies in, within a folder or archive; "" elsewhere.
-        language: of source code; "" if it is none.
+        path: the file it lies in, within a folder or archive; "" elsewhere.
+        language: the source code's; "" for other text.
         health: how well the text was extracted.
     """
 
@@ -79,7 +79,7 @@ class LeftOut:
         path: inside the folder or archive, with "/" between its parts.
         reason: why, in a few words.
         can_be_put_back: whether it may be read when the person says so.
-        text: of a text file that could be read, or of all texts of a small folder, for counting
+        text: a text file's, or all texts of a small folder, for counting
             tokens; None otherwise.
         tokens: what it would add; None until counted, and for large and binary files.
     """

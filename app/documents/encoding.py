@@ -1,4 +1,4 @@
-"""Bytes to text: encodings recognised, binary files told apart, control characters dropped."""
+"""Bytes to text: encodings recognised, binary files recognised, control characters dropped."""
 
 from __future__ import annotations
 

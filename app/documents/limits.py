@@ -22,12 +22,12 @@ class Limits:
         file_mb: size of a file.
         text_mb: size of a text file, and of everything else once it is text.
         member_mb: size of one file in a folder or archive.
-        pages: of a PDF.
+        pages: the most pages of a PDF.
         files: in a folder or archive.
         unpacked_mb: what an archive may inflate to.
         ratio: by how much one of its files may inflate.
         nesting: how many archives may lie around a file.
-        memory_mb: of the process that parses.
+        memory_mb: memory of the parsing process.
         page_seconds: for one page or file; it is skipped after that.
         seconds: for the whole.
     """

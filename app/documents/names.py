@@ -1,4 +1,4 @@
-"""Names that tell documents apart."""
+"""Names that distinguish documents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 def free_name(name: str, taken: Collection[str]) -> str:
     """The name itself, or "notes (2).html" where "notes.html" is taken: what a file is may be
-    told by how its name ends."""
+    recognised by the end of its name."""
     if name not in taken:
         return name
     suffix = PurePosixPath(name).suffix

@@ -14,9 +14,9 @@ class ReadOptions:
     """Choices, all optional.
 
     Args:
-        pages: of a PDF, counted from 1, such as "1-20,25"; None reads all.
-        password: of an encrypted PDF.
-        extractor: of a PDF's text: PDFium (with pypdf where it fails), pypdf, or Tesseract for
+        pages: which pages of a PDF, from 1, such as "1-20,25"; None reads all.
+        password: opens an encrypted PDF.
+        extractor: gives a PDF's text: PDFium (with pypdf where it fails), pypdf, or Tesseract for
             pages without text.
         page_extractors: for single pages of a PDF another one: page from 0 and extractor, such as
             "11:pypdf".

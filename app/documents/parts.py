@@ -2,7 +2,7 @@
 
 A reader goes through *units* (pages, files, sheets) counted from 0. It yields `Begun` before it
 touches a unit and `Done` when all of it was given, so that whoever started it knows which unit
-hung or crashed, and can go on with the next.
+hung or crashed, and can continue with the next.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Opened:
     """The first part: what it is and how many units it has.
 
     Args:
-        kind: of document.
+        kind: the document's kind.
         units: how many there are.
         can_be_split: whether several processes may share the units.
     """
@@ -94,7 +94,7 @@ class Job:
     """What a reader is asked to do.
 
     Args:
-        path: of the file or folder.
+        path: the file or folder.
         name: shown to people.
         options: the person's choices.
         limits: what it may take.
@@ -103,7 +103,7 @@ class Job:
         skip: units that hung or crashed before.
         is_upload: `path` is a folder of numbered files beside the list of their names.
         nesting: how many archives lie around it.
-        budget: of the outermost archive around it, None outside of archives.
+        budget: that of the outermost archive around it; None outside archives.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""What a file is: by its bytes first, by its name only where bytes cannot tell."""
+"""What a file is: by its bytes first, by its name only where bytes do not decide."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-# More lines than this would tell little and cost much: then folders only, with their counts.
+# More lines than this would say little and cost much: then only folders, with counts.
 _LINES_MAX = 2_000
 
 
@@ -12,7 +12,7 @@ def tree_header(paths: Iterable[str]) -> str:
     """Folders and files, indented.
 
     Args:
-        paths: of the files, with "/" between their parts.
+        paths: the files' paths, with "/" between their parts.
     """
     root: dict[str, dict] = {}  # type: ignore[type-arg]
     for path in paths:

@@ -128,7 +128,7 @@ class PromptBuilder:
     """Builds prompts for one tokenizer.
 
     Args:
-        tokenizer: of the model that will read them; with or without a chat template.
+        tokenizer: belongs to the model that will read them; with or without a chat template.
         cache: where the ids of documents are kept between runs; None keeps nothing.
     """
 
@@ -169,7 +169,7 @@ class PromptBuilder:
 
         Args:
             documents: in their order.
-            turns: of the conversation so far, their ids of this tokenizer.
+            turns: the conversation so far, with ids of this tokenizer.
             question: the last one.
             system: the system prompt; "" for the one that asks for pages.
         """

@@ -112,7 +112,7 @@ class TextEncoder:
 
         Args:
             batch: pieces, and whether each is the last of its text.
-            ids: of the text that began in an earlier batch.
+            ids: the text that began in an earlier batch.
 
         Returns:
             The ids of the text that goes on in the next batch.

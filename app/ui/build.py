@@ -1,4 +1,4 @@
-"""The page: its layout, and how Gradio is told to show it.
+"""The page: its layout, and the options that Gradio needs to show it.
 
 What changes many times a second (progress, the growing answer, the gauges, the documents) is
 painted by `static/*.js` from one stream of small updates, and what a person does there goes to

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The program.
 
     Args:
-        arguments: of the command line; the process's own if None.
+        arguments: the command line's; the process's own if None.
 
     Returns:
         The exit status: 0 if nothing failed and nothing was wrong.
@@ -50,7 +50,7 @@ def run_part(number: int, folder: Path, *, is_dry_run: bool) -> int:
     """One part, here.
 
     Args:
-        number: of the part.
+        number: the part's.
         folder: for the results.
         is_dry_run: small, on the CPU.
 

@@ -34,8 +34,8 @@ class Missing:
     """What a model of two layers lacks of the whole.
 
     Args:
-        weights_bytes: of the other layers.
-        kv_bytes: of one token in the other layers.
+        weights_bytes: weights of the other layers.
+        kv_bytes: one token's, in the other layers.
     """
 
     weights_bytes: int
@@ -56,9 +56,9 @@ def whole_peak_bytes(run: StrategyRun, strategy: Strategy, lacking: Missing) -> 
     """What the whole model would have taken on the device, where two layers took what they took.
 
     Args:
-        run: of the cut model.
+        run: what the cut model's run took.
         strategy: how it ran.
-        lacking: of the cut model.
+        lacking: what the cut model lacks.
     """
     kv = lacking.kv_bytes * run.prompt_tokens
     peaks = [run.prefill.reserved_peak_bytes + (kv if strategy.kv == "device" else 0)]
@@ -95,8 +95,8 @@ def find_longest(
         model: two layers of the whole.
         strategy: how it runs.
         whole: shape of the whole model.
-        limit_bytes: of the device, for tensors.
-        host_bytes: of the host, in all.
+        limit_bytes: device memory for tensors.
+        host_bytes: all CPU memory.
         trial_tokens: two lengths, the shorter first.
         device: where the model is.
     """

@@ -33,7 +33,7 @@ def measure_overlap(
         model: on the device.
         token_ids: the prompt.
         chunk_tokens: C.
-        repeats: of each way, in turns; the median counts.
+        repeats: how often each way is run, in turns; the median counts.
         device: where the model is.
     """
 

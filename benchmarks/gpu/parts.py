@@ -1,4 +1,4 @@
-"""What is measured, in order: the most telling first."""
+"""What is measured, in order: the most important first."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class Sizes:
         warm_tokens: read once in each way before anything counts.
         short_tokens, middle_tokens, paper_tokens, long_tokens: 32k, 128k, 155k and 455k.
         chunk_tokens: C.
-        chunked_tokens: of the two chunked prefills.
-        cap_bytes: of the smaller card that is imitated.
-        trial_tokens: of the runs that the longest context is found from.
+        chunked_tokens: chunk sizes of the two chunked prefills.
+        cap_bytes: memory of the smaller card that is imitated.
+        trial_tokens: lengths of the runs that the longest context is found from.
         sanitizer_seconds: it may take.
     """
 
@@ -276,7 +276,7 @@ def _layer_streaming(
     ids = random_ids(model.config, tokens)
     engine = Engine(model, config=engine_settings(strategy))
     name = f"layer-streaming, {tokens} tokens{label}"
-    # However long it is expected to take, it is tried: half a reading tells much too.
+    # However long it is expected to take, it is tried: half a reading shows much too.
     result = session.measure(name, lambda: _read(session, engine, ids))
     _forecast(session, model, name, strategy, tokens)
     if result is not None and result["is_complete"]:
@@ -411,11 +411,11 @@ def _longest(
     """The longest context of one way, found and tried with two layers.
 
     Args:
-        session: of this part.
-        sizes: of this run.
+        session: belongs to this part.
+        sizes: the sizes of this run.
         strategy_name: shown.
         strategy: how it runs.
-        cap_bytes: of a smaller card; None for this one.
+        cap_bytes: memory of a smaller card; None for this one.
         is_confirmed_whole: whether the whole model then reads as much.
     """
     device = session.device

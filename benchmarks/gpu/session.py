@@ -64,7 +64,7 @@ class Session:
         """Runs one measurement and writes its line.
 
         Args:
-            name: of the measurement.
+            name: the measurement's.
             run: gives the result.
             expected_seconds: it is skipped when less is left.
 
@@ -98,7 +98,7 @@ class Session:
         """Runs several measurements and what is between them; a failure there is a line too.
 
         Args:
-            name: of all of them together.
+            name: for all of them together.
             steps: measures them.
         """
         try:

@@ -59,7 +59,7 @@ def memory_timeline(timelines: dict[str, list[dict[str, Any]]], model: str, toke
     Args:
         timelines: steps of each strategy: phase, layer and bytes by kind.
         model: its name.
-        tokens: of the prompt.
+        tokens: length of the prompt.
     """
     panel_width, gap, left, top, height = 250, 24, 44, 56, 220
     highest = max(sum(step["device"].values()) for steps in timelines.values() for step in steps)

@@ -87,7 +87,7 @@ class StrategyRun:
 
 
 class _Phases:
-    """A stopwatch and a gauge that start anew with each phase."""
+    """A stopwatch and a gauge that restart with each phase."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -124,7 +124,7 @@ def run_strategy(
         model: on the device.
         strategy: how.
         token_ids: the prompt.
-        new_tokens: of the answer, at least 1.
+        new_tokens: length of the answer, at least 1.
         device: where the model is.
         engine_config: settings of the engine for "layer-streaming" beyond the strategy's own.
     """

@@ -101,10 +101,10 @@ def simulate(
     """Reads a prompt and answers two tokens, on fake tensors.
 
     Args:
-        config: of any model the engine takes.
+        config: that of any model the engine takes.
         tokens: S, at least one.
         strategy: how.
-        dtype: of the weights; bf16 if None.
+        dtype: for the weights; bf16 if None.
 
     Raises:
         UnsupportedModel: the engine cannot run such a model.
@@ -346,7 +346,7 @@ def _watched(model: PreTrainedModel, tracker: MemoryTracker) -> Iterator[None]:
 
 
 class _TracedSeam(HFSeam):
-    """The seam, telling the tracker where a prefill is and what is KV."""
+    """The seam; it shows the tracker where a prefill is and what is KV."""
 
     def __init__(self, model: PreTrainedModel, tracker: MemoryTracker) -> None:
         super().__init__(model)

@@ -49,8 +49,8 @@ def run_paper(*, tokens: int, new_tokens: int, rounds: int) -> dict[str, Any]:
     """Runs and simulates all strategies.
 
     Args:
-        tokens: of the prompt that is really read.
-        new_tokens: of each answer.
+        tokens: length of the prompt that is really read.
+        new_tokens: tokens per answer.
         rounds: how often each strategy is timed; every other round in the reverse order.
 
     Returns:

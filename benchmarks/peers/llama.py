@@ -20,7 +20,7 @@ class LlamaCpp:
 
     Args:
         gguf: path of the model.
-        capacity_tokens: of the context.
+        capacity_tokens: the context's.
         threads: for reading and answering.
     """
 

@@ -15,7 +15,7 @@ class PlainTransformers:
     """One model and one growing cache.
 
     Args:
-        dtype: of weights and cache.
+        dtype: for weights and cache.
         threads: that torch may use.
     """
 

@@ -44,8 +44,8 @@ def run_peers(
     """Measures all peers.
 
     Args:
-        tokens: of each prompt.
-        new_tokens: of each answer.
+        tokens: length of each prompt.
+        new_tokens: tokens per answer.
         rounds: how often each peer is measured; every other round in the reverse order.
         llama_python: an interpreter that has `llama_cpp`; None takes this one, if it has.
 
@@ -96,7 +96,7 @@ def summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians of each peer, and ours over theirs.
 
     Args:
-        samples: of all peers, at least one of ours.
+        samples: from all peers, at least one of them ours.
     """
     peers = {peer: _figures([s for s in samples if s["peer"] == peer]) for peer in _peers(samples)}
     ours = [s for s in samples if s["peer"] == "mom-chat"]

@@ -15,8 +15,8 @@ class Room:
     """Bytes that may still be taken; below 0 where more is held than is allowed.
 
     Args:
-        device_bytes: of the GPU; None without one, where the device is the host.
-        host_bytes: of the host.
+        device_bytes: GPU memory; None without a GPU, where the device is the host.
+        host_bytes: CPU memory.
     """
 
     device_bytes: int | None
@@ -42,10 +42,10 @@ class Machine:
     """What may be taken.
 
     Args:
-        device_bytes: of the GPU; None without one, where the device is the host.
-        host_bytes: of CPU memory.
+        device_bytes: GPU memory; None without a GPU, where the device is the host.
+        host_bytes: CPU memory.
         disk_bytes: where the files of the disk tier lie.
-        taken_bytes: of CPU memory, what this program takes beside what a forecast counts, where
+        taken_bytes: CPU memory that this program takes beside what a forecast counts, where
             a person's cap has to hold it, too; `host_bytes` is what it leaves.
     """
 

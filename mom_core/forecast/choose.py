@@ -39,7 +39,7 @@ class Decision:
 
     Args:
         strategy: layer-streaming with its settings.
-        forecast: of its memory.
+        forecast: the memory it takes.
         reason: why these, in one line.
     """
 
@@ -53,7 +53,7 @@ class Refusal:
     """Nothing fits.
 
     Args:
-        forecast: of the settings that need least.
+        forecast: what the settings that need least take.
         sentence: what is needed, what there is, and the nearest thing that fits.
     """
 
@@ -83,8 +83,8 @@ def decide(
     """The fastest settings that fit.
 
     Args:
-        shape: of the model.
-        recurrent: of its recurrent layers, if it has any.
+        shape: the model's numbers.
+        recurrent: what a recurrent layer holds; None if the model has none.
         tokens: S, of the prompt.
         machine: the bytes that may be taken.
         config: the settings; each "auto" among them is decided. None decides all.
@@ -148,8 +148,8 @@ def longest_context_tokens(
     """The longest prompt that fits; 0 if none does.
 
     Args:
-        shape: of the model.
-        recurrent: of its recurrent layers, if it has any.
+        shape: the model's numbers.
+        recurrent: what a recurrent layer holds; None if the model has none.
         machine: what may be taken.
         strategy: with fixed settings; None for whatever `decide` finds.
         config: the settings, for `decide`.
@@ -201,7 +201,7 @@ def cpu_chunk_tokens(shape: ModelShape, tokens: int) -> int:
     """C on a CPU: as large as Stop can wait for, attention to half of all tokens counted in.
 
     Args:
-        shape: of the model.
+        shape: the model's numbers.
         tokens: that the context comes to.
 
     Returns:
@@ -323,14 +323,14 @@ def _refusal(
     needs = []
     for tier in machine.missing(least):
         parts = sorted(terms[tier].items(), key=lambda item: -item[1])[:3]
-        told = ", ".join(f"{name} {size_text(n)}" for name, n in parts if n)
+        largest = ", ".join(f"{name} {size_text(n)}" for name, n in parts if n)
         there = f"of {size_text(room[tier])} there"
         if tier == "host" and machine.taken_bytes:
             there += (
                 f" (what is allowed, less {size_text(machine.taken_bytes)} that the program itself "
                 "takes)"
             )
-        needs.append(f"{size_text(sum(terms[tier].values()))} {names[tier]} ({told}), {there}")
+        needs.append(f"{size_text(sum(terms[tier].values()))} {names[tier]} ({largest}), {there}")
     sentence = (
         f"{least.tokens:,} tokens of {shape.name} do not fit: even with the settings that come "
         f"nearest they take {' and '.join(needs)}."

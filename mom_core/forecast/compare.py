@@ -25,8 +25,8 @@ class StrategyRow:
     """One strategy on one machine.
 
     Args:
-        forecast: of its memory.
-        duration: of its run; None where the machine's rates are not known.
+        forecast: the memory it takes.
+        duration: how long its run takes; None where the machine's rates are not known.
         longest_context_tokens: that fit.
         fits: whether the length asked for does.
     """
@@ -70,7 +70,7 @@ def compare(
         tokens: S, of the prompt.
         machine: what may be taken.
         others: gives models to name if nothing fits.
-        rates: of this machine, if it is the one to run on.
+        rates: this machine's, if it is the one to run on.
     """
 
     def duration(strategy: Strategy) -> Duration | None:

@@ -1,4 +1,4 @@
-"""What a run will be like, told before it begins: whether it fits, what it holds where, how long.
+"""What a run will take, known before it begins: whether it fits, what lies where, how long.
 
 A page asks at every tick of a checkbox, so nothing here measures, allocates or runs anything.
 
@@ -39,12 +39,12 @@ class RunForecast:
         reason: why these settings, in one line; empty if nothing fits.
         strategy: the settings; if nothing fits, those that come nearest.
         prompt_tokens: S.
-        reused_tokens: of them, how many were read before.
+        reused_tokens: tokens of the prompt that need not be read.
         read_seconds: to read the rest; None where the machine's rates are not known.
         token_seconds: for each token of the answer; the same.
         device_peak_bytes: on the GPU; None without one.
         device_total_bytes: that may be taken there; the same.
-        host_peak_bytes: of CPU memory; without a GPU everything but the disk.
+        host_peak_bytes: CPU memory; without a GPU everything but the disk.
         host_total_bytes: that may be taken there.
         disk_peak_bytes: in files.
         by_kind: bytes of each kind by tier, at the tier's peak; no tier "device" without a GPU.
@@ -86,15 +86,15 @@ def forecast_run(
     """Forecasts a run.
 
     Args:
-        shape: of the model.
-        recurrent: of its recurrent layers, if it has any.
+        shape: the model's numbers.
+        recurrent: what a recurrent layer holds; None if the model has none.
         machine: what may be taken, what the engine holds already included.
         prompt_tokens: S.
-        reused_tokens: of them, how many were read before.
-        new_tokens: of the answer, at most.
+        reused_tokens: tokens of the prompt that need not be read.
+        new_tokens: the most tokens of the answer.
         config: the settings; each "auto" among them is decided.
         kv_tiers: see `decide`.
-        rates: of the machine; None if they are not known.
+        rates: the machine's; None if they are not known.
         device: where the model computes, for what its earlier runs took; the CPU if None.
     """
     prompt_tokens = max(1, prompt_tokens)
@@ -158,9 +158,9 @@ def _sentence(tokens: int, name: str, peaks: Mapping[TierName, int], machine: Ma
         "host": ("in memory", machine.host_bytes),
         "disk": ("on the disk", machine.disk_bytes),
     }
-    told = [
+    parts = [
         f"{size_text(peaks[tier])} of {size_text(totals[tier][1])} {totals[tier][0]}"
         for tier in peaks
         if peaks[tier] or tier == "device"
     ]
-    return f"{tokens:,} tokens of {name} fit: {', '.join(told)}."
+    return f"{tokens:,} tokens of {name} fit: {', '.join(parts)}."

@@ -31,7 +31,7 @@ def learn(
         finished: the end of the run.
         shape: the model's.
         strategy: the settings it ran with.
-        dtype: of the weights.
+        dtype: the weights' dtype.
         device: where the model computes.
     """
     is_whole = not finished.reused_tokens and finished.prompt_tokens >= _LEAST_READ_TOKENS

@@ -104,8 +104,8 @@ def forecast_memory(
     """The peaks of a run.
 
     Args:
-        shape: of the model.
-        recurrent: of its recurrent layers, if it has any.
+        shape: the model's numbers.
+        recurrent: what a recurrent layer holds; None if the model has none.
         tokens: S, at least one.
         strategy: the way it runs.
     """

@@ -29,7 +29,7 @@ class RecurrentBytes:
     """What one recurrent layer holds beyond its input, taken from simulated runs of it.
 
     Args:
-        state_bytes: of its state.
+        state_bytes: size of its state.
         first: bytes it works with at most over a chunk at the beginning of a sequence: a fixed
             part, and a part for each token of the chunk.
         further: the same over a chunk with a state before it.
@@ -50,7 +50,7 @@ def recurrent_bytes(
 ) -> RecurrentBytes | None:
     """Of a model's recurrent layers, in transformers' reference code; None if it has none.
 
-    Chunks of two lengths tell what grows with the chunk and what does not.
+    Chunks of two lengths show what grows with the chunk and what does not.
     """
     with FakeTensorMode(), torch.no_grad():
         model = model_without_weights(config, dtype)

@@ -48,8 +48,8 @@ def rates_for(
     """This machine's rates for such a model; measured the first time.
 
     Args:
-        shape: of the model.
-        dtype: of its weights.
+        shape: the model's numbers.
+        dtype: its weights' dtype.
         device: where it runs.
         how: `measure_rates` measures in any case.
     """
@@ -78,11 +78,11 @@ def forecast_duration(
     """Seconds of a run, by the rates alone.
 
     Args:
-        shape: of the model.
+        shape: the model's numbers.
         tokens: S, of the prompt.
         strategy: how it runs.
-        rates: of the machine, in the dtype of the model.
-        reused_tokens: of the prompt, how many are not read again.
+        rates: the machine's, in the model's dtype.
+        reused_tokens: tokens of the prompt that need not be read.
     """
     run = _RunCosts(shape, tokens, reused_tokens, rates)
     return Duration(
@@ -94,9 +94,9 @@ def run_seconds(shape: ModelShape, tokens: int, rates: Rates) -> Callable[[Strat
     """Seconds of each way to read a prompt and write a usual answer, for `decide` to rank them.
 
     Args:
-        shape: of the model.
+        shape: the model's numbers.
         tokens: S, of the prompt.
-        rates: of the machine.
+        rates: the machine's.
     """
     run = _RunCosts(shape, tokens, 0, rates)
 

@@ -27,7 +27,7 @@ class ModelShape:
 
     Args:
         name: shown to people.
-        model_type: of the config.
+        model_type: the config's.
         window_tokens: the longest sequence the model was made for.
         hidden: E.
         heads: H.
@@ -41,9 +41,9 @@ class ModelShape:
         rotary_share: the share of D that is rotated.
         layers: shape of each layer.
         recurrent: the layers with a state instead of keys and values.
-        dtype_bytes: of one number, in weights and KV.
-        weights_bytes: of all weights; tied ones once.
-        layers_bytes: of the weights of each layer.
+        dtype_bytes: bytes per number, in weights and KV.
+        weights_bytes: all weights; tied ones count once.
+        layers_bytes: weights of each layer.
     """
 
     name: str
@@ -92,7 +92,7 @@ class ModelShape:
         Args:
             seam: the model.
             name: shown to people.
-            dtype_bytes: of one number, if the weights are to be counted in another dtype.
+            dtype_bytes: bytes per number, if the weights are to be counted in another dtype.
         """
         widths = seam.layer_widths()
         width = dtype_bytes or seam.dtype.itemsize
@@ -132,9 +132,9 @@ class ModelShape:
         """The shape of a model that is not there.
 
         Args:
-            config: of its text model.
+            config: its text model's.
             name: shown to people.
-            dtype: of its weights.
+            dtype: its weights' dtype.
 
         Raises:
             UnsupportedModel: transformers knows no such model, or the engine cannot run it.

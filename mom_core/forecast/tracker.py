@@ -57,7 +57,7 @@ class Moment(TierBytes[Kind]):
     """The highest use within one step of a run, each tier's when that tier held most.
 
     Args:
-        phase: of the run.
+        phase: what the run was doing.
         layer: that was running, None between layers.
     """
 
@@ -176,7 +176,7 @@ class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-
         now = self._now[tier]
         now[kind] = now.get(kind, 0) + n_bytes
         self._total[tier] += n_bytes
-        # At the same height the newest snapshot counts: kinds are told after the bytes are there.
+        # At the same height the newest snapshot counts: bytes get their kind afterwards.
         if self._total[tier] >= self._high[tier]:
             self._high[tier] = self._total[tier]
             self._high_by_kind[tier] = dict(now)

@@ -78,7 +78,7 @@ class Answer:
         """Writes the answer.
 
         Args:
-            logits: of the first new token, `[V]`, fp32.
+            logits: the first new token's, `[V]`, fp32.
 
         Yields:
             One `Token` per new token, and what reading again yields.

@@ -1,11 +1,11 @@
-"""Keeps a reading on disk while it goes on, and what was read once it is over.
+"""Keeps a reading on disk, both while it goes on and when it is complete.
 
 A layer's keys and values are written when the layer is done, by a thread beside the computation,
 from a branch that nobody changes. The hidden states change with the next layer, so they are
 written between two layers, and only as often as their measured writing time stays within a share
 of the reading time. What ends a process then costs the layers since the last such point.
 
-Whatever goes wrong with keeping ends the keeping alone, and is told: the answer goes on.
+Whatever goes wrong here ends only the writing, and is reported: the answer goes on.
 
 Source: ours.
 """
@@ -50,7 +50,7 @@ class CheckpointWriter:
 
     Args:
         folder: its own; made if it is not there.
-        fingerprint: of the model.
+        fingerprint: the model's.
         model: its name, for people.
         extra: what the app keeps beside it.
         found: what the folder holds of this same reading already; None for nothing.
@@ -140,8 +140,8 @@ class CheckpointWriter:
         """All is read. What is not written yet is written beside what follows.
 
         Args:
-            token_ids: of all tokens in the store.
-            store: of these tokens; may change at once.
+            token_ids: ids of all tokens in the store.
+            store: holds these tokens; may change afterwards.
             logits: the next token's.
         """
         self.begin(token_ids, store)
@@ -200,7 +200,7 @@ class CheckpointWriter:
             self._submit(lambda index=index, branch=branch: writer.put_layer(index, branch))  # type: ignore[misc]
 
     def _checkpoint(self, run: ReadingState) -> None:
-        """Writes the hidden states, and makes what is there a reading to go on with."""
+        """Writes the hidden states, so that what is there can be resumed."""
         for future in self._pending:
             future.result()
         self._pending.clear()

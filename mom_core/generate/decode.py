@@ -53,9 +53,9 @@ def decode(
         cache: transformers' view of the store.
         context_ids: ids of the tokens in the store; appended to in step with it, so that both
             agree at every yield.
-        logits: of the first new token, `[V]`, fp32.
-        first_index: of that token in the answer.
-        max_new_tokens: of the whole answer, more than `first_index`.
+        logits: the first new token's, `[V]`, fp32.
+        first_index: that token's place in the answer.
+        max_new_tokens: length of the whole answer at most, more than `first_index`.
         read_limit: the tokens the store may come to hold; None for no limit.
         eos_ids: tokens that end the answer.
         sampler: how tokens are chosen.

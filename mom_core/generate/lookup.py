@@ -43,7 +43,7 @@ class _Index:
         self._before = array("i")
 
     def make_room(self, tokens: int) -> None:
-        """For a context of so many tokens; if the table must grow, all is taken in anew."""
+        """For a context of so many tokens; if the table must grow, everything is indexed again."""
         size = len(self._heads)
         while tokens > size:
             size *= 2

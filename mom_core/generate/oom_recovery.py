@@ -182,7 +182,7 @@ class DecodeRecovery:
         """Frees caches; at the same place again, takes the next way, or moves keys and values.
 
         Args:
-            store: of the context.
+            store: the context's.
             full: the memory.
             tiers: from fast to large.
 

@@ -129,7 +129,7 @@ class _Prefill:
         self.lanes.synchronize()
 
     def partial(self) -> PartialReading | None:
-        """What was done so far, if it can be taken up; the layer that runs ends at `position`."""
+        """What was done so far, if it can be resumed; the running layer ends at `position`."""
         if self.hidden is None or (self.layer == 0 and self.position == self.past):
             return None
         self.hidden.forget_coming()

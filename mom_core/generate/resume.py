@@ -1,4 +1,4 @@
-"""A reading that was interrupted: what is left of it, and how it is taken up.
+"""An interrupted reading: what it leaves behind, and how it resumes.
 
 In layer-streaming order that is what the layers have stored, and the hidden states between the
 layer that was running and the one before. It goes on from there, chunk by chunk as it would have,
@@ -56,7 +56,7 @@ class PartialReading:
 
         Args:
             store: with what its layers stored.
-            tokens: of `token_ids`; recurrent states can only go back to where one was kept, so
+            tokens: how many of `token_ids` to keep; recurrent states only go back to a kept one, so
                 fewer may be left.
 
         Returns:

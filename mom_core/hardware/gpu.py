@@ -1,4 +1,4 @@
-"""The device's memory as its driver and torch tell it: NVIDIA, AMD (ROCm), Apple (MPS).
+"""The device's memory as its driver and torch report it: NVIDIA, AMD (ROCm), Apple (MPS).
 
 Nothing here allocates on the device, and every reading may be made from any thread.
 """
@@ -16,7 +16,7 @@ class Card:
     Args:
         used: bytes in use on the whole card, by every program.
         name: shown to people.
-        total_bytes: of the card.
+        total_bytes: the card's memory.
     """
 
     device_type = "cuda"
@@ -110,7 +110,7 @@ def device_free_bytes(device: torch.device, cap_bytes: int | None) -> int:
     """What this process may still take of a CUDA device.
 
     Args:
-        device: of type "cuda".
+        device: one of type "cuda".
         cap_bytes: the most this process may hold there; None for no limit.
     """
     free_bytes, _ = torch.cuda.mem_get_info(device)

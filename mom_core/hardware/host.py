@@ -58,7 +58,7 @@ def host_free_bytes(total_bytes: int, resident_bytes: int) -> int:
 
     Args:
         total_bytes: see `host_total_bytes`.
-        resident_bytes: of this process.
+        resident_bytes: this process's resident memory.
     """
     return min(int(psutil.virtual_memory().available), max(0, total_bytes - resident_bytes))
 
@@ -72,7 +72,7 @@ def own_bytes() -> int:
 
 
 def status_bytes(field: str) -> int:
-    """A size that the Linux kernel tells of this process; 0 where it does not."""
+    """A size that the Linux kernel reports for this process; 0 where it does not."""
     try:
         status = _STATUS.read_text()
     except OSError:

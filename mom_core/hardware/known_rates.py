@@ -6,7 +6,8 @@ copies to the device, and files. Tables of a machine's figures would be wrong fo
 the next: of two CPUs of one kind one multiplies bf16 forty times faster than the other.
 
 What was measured is kept in the user's cache for this machine, torch and number of threads. What
-runs really took corrects the forecasts for their model: `correct` is told, `correction` tells.
+runs really took corrects the forecasts for their model: `correct` records it, `correction` gives
+the factor.
 
 Source: ours.
 """
@@ -82,7 +83,7 @@ def correct(
     """Tells what a run really took, for later forecasts of the same model on this machine.
 
     Args:
-        model: what tells it from others; see `ModelShape.signature`.
+        model: distinguishes it from others; see `ModelShape.signature`.
         phase: what was timed.
         forecast_seconds: by the rates alone, without a correction.
         real_seconds: what it took.

@@ -39,7 +39,7 @@ class Meter:
     """Reads memory for one engine, or for the bare process while none is loaded.
 
     Args:
-        engine: whose weights, KV and working buffers are told apart; may be set later.
+        engine: its weights, KV and working buffers are counted by kind; may be set later.
     """
 
     def __init__(self, engine: HoldsMemory | None = None) -> None:

@@ -40,15 +40,15 @@ class Rates:
     """Speeds in one dtype on one device.
 
     Args:
-        linear_flops_per_second: of products of many rows.
-        attention_flops_per_second: of a chunk over earlier keys.
+        linear_flops_per_second: products of many rows.
+        attention_flops_per_second: a chunk over earlier keys.
         one_row_bytes_per_second: at which weights and KV are read for a single token.
         host_row_bytes_per_second: the same by the CPU, where KV lies on the host.
         elementwise_bytes_per_second: read and written by operations that only pass over memory;
             see `passed_bytes`.
         operation_seconds: that any small operation takes.
-        layer_call_seconds: of a layer called for next to nothing: modules and small operations.
-        bus_bytes_per_second: of copies between host and device, in one direction.
+        layer_call_seconds: a layer called for next to nothing: modules and small operations.
+        bus_bytes_per_second: copies between host and device, in one direction.
         disk_bytes_per_second: written to a file of the disk tier, and read from it.
     """
 
@@ -71,7 +71,7 @@ def passed_bytes(rows: int, *, hidden: int, query: int, mlp: int, dtype_bytes: i
         hidden: E.
         query: H x D.
         mlp: F.
-        dtype_bytes: of one number.
+        dtype_bytes: bytes per number.
     """
     elements = _HIDDEN_PASSES * hidden + _QUERY_PASSES * query + _MLP_PASSES * mlp
     return rows * elements * dtype_bytes
@@ -92,14 +92,14 @@ def measure_rates(
     """Times each kind of work, some tenths of a second in all.
 
     Args:
-        dtype: of weights and KV.
+        dtype: for weights and KV.
         heads: H, for attention.
         kv_heads: G.
         head_dim: D.
         hidden: E: products of other widths have other rates.
         mlp: F.
         device: where; the CPU if None.
-        rows: of a product of many rows, and queries of attention.
+        rows: rows of a large product, and queries of attention.
         keys: held, those of the queries the last of them.
     """
     where = device or torch.device("cpu")

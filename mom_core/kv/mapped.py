@@ -42,8 +42,8 @@ class MappedFiles:
 
     Args:
         root: where the private folder is made, at the first tensor.
-        resident_limit_bytes: of mapped pages; None leaves them to the system. What is in use at
-            one time may exceed it: the keys and values of one layer.
+        resident_limit_bytes: limit on mapped pages; None leaves them to the system. What is in
+            use at one time may exceed it: the keys and values of one layer.
     """
 
     def __init__(self, root: Path, resident_limit_bytes: int | None = None) -> None:

@@ -3,7 +3,7 @@
 Nothing is ever concatenated or moved to grow: room is reserved ahead, tokens are written into
 it once, and when it is full another segment begins. Attention takes the filled parts as views.
 
-So a store can be branched without a copy: both go on with segments of their own, and rows that
+So a store can be branched without a copy: each continues with segments of its own, and rows that
 both see are written by neither. What is saved to a file is such a branch.
 """
 

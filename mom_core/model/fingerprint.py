@@ -48,7 +48,7 @@ def model_fingerprint(
     Args:
         model: with its weights, wherever they lie.
         tokenizer: None where there is none.
-        dtype: of keys and values.
+        dtype: for keys and values.
         rope: what was changed about the rotary positions; anything JSON can hold.
     """
     config = {k: v for k, v in model.config.to_dict().items() if k not in _NOT_THE_MODEL}

@@ -53,7 +53,7 @@ def load_model(
 
     Args:
         source: "smollm2-135m", an id on the model hub, a folder, or a `.gguf` file.
-        dtype: of the weights; None chooses: on a GPU the checkpoint's own (bf16 for fp32 ones),
+        dtype: for the weights; None chooses: on a GPU the checkpoint's own (bf16 for fp32 ones),
             on the CPU the faster of bf16 and fp32 by a short probe.
         leaves_layers: whether the layers stay on the host, where they are read first in any
             case: the engine that is made of the model decides where they belong.

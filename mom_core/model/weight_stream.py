@@ -5,8 +5,8 @@ blocks on the device that take turns: while a layer computes, the next one's wei
 way. Layer-streaming prefill needs each layer once for a whole prompt; decoding needs all for each
 token. A weight is on the device only while its layer runs; before and after, it is at home.
 
-Own transfer, and not accelerate's hooks: those bring a module's weights anew for each call (each
-chunk of a prompt), when it begins, and wait for them.
+It has its own transfer, not accelerate's hooks: those bring a module's weights again for each
+call (each chunk of a prompt), when it begins, and wait for them.
 
 Source: ours.
 """
@@ -35,7 +35,7 @@ class _Weight:
     Args:
         tensor: the model's own; its `data` is put elsewhere and back.
         found_on: the device it was on when streaming began.
-        start: of its bytes in the layer's block.
+        start: where its bytes begin in the layer's block.
     """
 
     tensor: Tensor

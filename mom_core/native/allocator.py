@@ -2,7 +2,7 @@
 
 glibc gives memory back to the system whenever the top of its heap is free, up to a threshold
 that follows the largest block it has seen mapped. A model run in mini-sequences only has small
-temporaries, so their memory went back and was faulted in and zeroed anew in every operation:
+temporaries, so their memory went back, and was faulted in and zeroed again in every operation:
 3 GB of page faults for a prompt of 8,000 tokens, a tenth of its reading time (docs/log.md).
 
 Source: ours; the thresholds are described in mallopt(3), M_TRIM_THRESHOLD.

@@ -151,7 +151,7 @@ class Kernels:
     """The compiled kernels, called with tensors.
 
     Args:
-        path: of the shared library.
+        path: the shared library.
     """
 
     def __init__(self, path: Path) -> None:
@@ -248,7 +248,7 @@ class Kernels:
             query: `[1, G, R, D]`.
             keys: `[1, G, K, D]`, bf16 or fp32.
             values: `[1, G, K, D]`, same dtype.
-            scale: of the scores.
+            scale: factor on the scores.
 
         Returns:
             Output `[1, G, R, D]` and log-sum-exp `[1, G, R]`, both fp32.
@@ -323,10 +323,10 @@ class Kernels:
             keys: `[1, G, K, D]`, bf16.
             values: `[1, G, K, D]`, bf16.
             offset: position of the first query among the keys; it may lie beyond them.
-            scale: of the scores.
+            scale: factor on the scores.
             window: W, a query sees itself and the W - 1 keys before; None sees all before it.
             softcap: scores become `softcap * tanh(score / softcap)`; None leaves them.
-            dtype: of the output, fp32 or bf16.
+            dtype: for the output, fp32 or bf16.
 
         Returns:
             Output `[1, H, Q, D]` and log-sum-exp `[1, H, Q]`, fp32; a query that sees no key has

@@ -22,7 +22,7 @@ BLOCK_TOKENS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a reading is that is not over.
+    """Where an unfinished reading is.
 
     Args:
         past: tokens that every layer holds.
@@ -42,16 +42,16 @@ class Manifest:
     """What a snapshot holds.
 
     Args:
-        fingerprint: of the model, see `model.fingerprint`.
+        fingerprint: the model's, see `model.fingerprint`.
         model: its name, for people.
-        tokens: T; of a reading that is not over, what it comes to.
+        tokens: T; for an unfinished reading, the length of the whole prompt.
         created_at: ISO 8601, UTC.
         blocks: digests of the token ids from the first to the end of each block.
         tokens_file: with the ids.
         logits_file: with the next token's; "" if they are not known.
         layers: files of each layer, in order.
         files: all of them by name.
-        progress: of a reading that is not over; None for one that is.
+        progress: how far an unfinished reading is; None for a finished one.
         extra: what the app keeps beside it.
     """
 

@@ -75,9 +75,9 @@ class Opened:
     """What a snapshot gave beside keys, values and states.
 
     Args:
-        token_ids: of all tokens.
+        token_ids: ids of all tokens.
         logits: the next token's, fp32; None if not known.
-        hidden: of a reading that is not over, `[1, S, E]`, a view of a file.
+        hidden: hidden states of an unfinished reading, `[1, S, E]`, a view of a file.
     """
 
     token_ids: list[int]
@@ -89,9 +89,9 @@ def open_snapshot(folder: Path, manifest: Manifest, store: KVStore, device: torc
     """Puts a snapshot into an empty store: keys and values as views of its files.
 
     Args:
-        folder: of the snapshot.
+        folder: the snapshot.
         manifest: as `read_manifest` gave it.
-        store: of the same model, nothing in it.
+        store: an empty one of the same model.
         device: where the model computes.
 
     Raises:

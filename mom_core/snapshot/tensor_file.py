@@ -45,7 +45,7 @@ class Piecewise:
     """A tensor whose elements come in pieces, in their order.
 
     Args:
-        shape: of the whole.
+        shape: the whole model's numbers.
         pieces: views on any device, one after the other the elements of the whole.
     """
 

@@ -7,7 +7,7 @@ of itself; it is written last, aside and renamed, after all it names has reached
 does not name does not exist. So whatever ends a process, the folder is what it was or what it was
 to be.
 
-A reading that is not over is kept in the same way, with the hidden states between two layers
+An unfinished reading is kept in the same way, with the hidden states between two layers
 (`Progress`): layers before it have all tokens, those after it have none of the new ones.
 
 Opening checks all checksums, which takes no longer than bringing the bytes from the disk, as the
@@ -49,7 +49,7 @@ from mom_core.snapshot.tensor_file import (
 
 
 class SnapshotWriter:
-    """Writes one snapshot, layer by layer, or goes on with one.
+    """Writes one snapshot, layer by layer, or continues one.
 
     Args:
         folder: made (0700) if it is not there; nobody else writes in it.
@@ -121,13 +121,13 @@ class SnapshotWriter:
         progress: Progress | None = None,
         extra: dict[str, Any] | None = None,
     ) -> Manifest:
-        """Makes what was written the snapshot, at one blow.
+        """Makes what was written the snapshot, atomically.
 
         Args:
-            fingerprint: of the model.
+            fingerprint: the model's.
             model: its name.
             layers: L.
-            progress: of a reading that is not over.
+            progress: how far an unfinished reading is.
             extra: what the app keeps beside it.
         """
         in_order = tuple(tuple(self._layers.get(index, ())) for index in range(layers))

@@ -65,7 +65,7 @@ def test_a_chat_is_renamed_saved_and_deleted(page: Any) -> None:
     expect(page.locator("#history .figures")).to_have_count(0)
 
 
-def test_a_question_is_edited_and_answered_anew(page: Any, site: Site) -> None:
+def test_a_question_is_edited_and_answered_again(page: Any, site: Site) -> None:
     limit_answers(page, 4)
     for question in ("First *one*?", "Second?"):
         ask(page, question)

@@ -56,7 +56,7 @@ class Family:
     """A tiny configuration.
 
     Args:
-        name: of transformers' classes, without `Config` and `ForCausalLM`.
+        name: transformers' classes, without `Config` and `ForCausalLM`.
         extra: settings beyond the common shape.
         features: what can be taken away so that a comparison must fail.
         model: the model's class, if it is not `<name>ForCausalLM`.
@@ -149,7 +149,7 @@ FAMILIES: dict[str, Family] = {
     "ministral3": Family(
         "Ministral3",
         {
-            # Queries are scaled anew every four positions.
+            # Queries are scaled again every four positions.
             "rope_parameters": {
                 "rope_type": "yarn",
                 "rope_theta": 1e4,

@@ -82,7 +82,7 @@ def test_weights_of_bitsandbytes(bits: int, tmp_path: Path) -> None:
         device_map="cpu",
     )
     assert type(model.model.layers[0].mlp.up_proj.weight).__name__ in ("Params4bit", "Int8Params")
-    # The first run packs the weights anew, with whatever attention.
+    # The first run packs the weights again, with whatever attention.
     truth = plain_logits(model, prompt)
     before = {name: id(p) for name, p in model.named_parameters()}
     # Its kernels round activations to 8 bits or to half precision.

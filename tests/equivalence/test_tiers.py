@@ -101,7 +101,7 @@ def test_a_failing_step_leaves_home_right_and_is_done_again(decode: Any) -> None
 
 
 def test_home_is_written_once_and_only_at_its_end() -> None:
-    """Appending never touches what is there: the paper's other cost, a cache written anew."""
+    """Appending never touches what is there: the paper's other cost, a cache written again."""
     model, prompt = make_model("llama"), quoting(40)
     written: list[tuple[int, int]] = []
     append = LayerKV.append

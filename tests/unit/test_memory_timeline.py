@@ -113,7 +113,7 @@ def test_a_page_that_is_open_costs_less_than_5_kb_a_second(history: MemoryTimeli
     assert 200 < sent / seconds < 2500
 
 
-def test_another_run_begins_anew(history: MemoryTimeline) -> None:
+def test_another_run_begins_afresh(history: MemoryTimeline) -> None:
     history.begin("one")
     history.mark("something")
     history.begin("two")

@@ -51,8 +51,8 @@ class Held:
         python_bytes: allocated by lines of `app` and `mom_core`.
         engines: alive.
         contexts: alive.
-        kv_bytes: of all layers alive.
-        threads: of the process.
+        kv_bytes: held by all layers that are alive.
+        threads: the process's threads.
         descriptors: open files.
         files: in the temporary folder, but for those of the library and the chats.
     """
@@ -83,7 +83,7 @@ class Person:
     Args:
         model: folder of a tiny model.
         folder: for everything that is written.
-        seed: of the random choices.
+        seed: for the random choices.
     """
 
     def __init__(self, model: Path, folder: Path, seed: int) -> None:

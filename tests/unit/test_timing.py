@@ -64,7 +64,7 @@ def test_rates_are_measured_once(engine: Engine, monkeypatch: pytest.MonkeyPatch
     assert min(vars_of(first)) > 0
     monkeypatch.setattr(known_rates, "measure_rates", lambda *_, **__: 1 / 0)
     assert rates_for(engine.shape, torch.float32, CPU) == first
-    # Another dtype, another torch: measured anew.
+    # Another dtype, another torch: measured again.
     with pytest.raises(ZeroDivisionError):
         rates_for(engine.shape, torch.bfloat16, CPU)
     monkeypatch.setattr(torch, "__version__", "99")
@@ -92,7 +92,7 @@ def vars_of(found: rates.Rates) -> list[float]:
     return [getattr(found, name) for name in found.__slots__]
 
 
-def test_a_broken_cache_is_made_anew(engine: Engine, cache_folder: Path) -> None:
+def test_a_broken_cache_is_made_again(engine: Engine, cache_folder: Path) -> None:
     (cache_folder / "rates.json").write_text("[1, 2")
     assert known_rates.correction("x", "prefill") == 1.0
     rates_for(engine.shape, torch.float32, CPU)

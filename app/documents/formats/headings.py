@@ -38,7 +38,7 @@ def sections_of(
 
     Args:
         job: what is asked.
-        kind: of document.
+        kind: the document's kind.
         blocks: all of its text.
         comments: how many stand in its margin, which are no part of the text.
     """

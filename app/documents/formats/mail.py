@@ -25,7 +25,7 @@ def read_mail(job: Job) -> Iterator[Part]:
         texts = [] if body is None else [_text(body)]
         attached = []
         for part in message.iter_attachments():
-            # Mailing lists and some programs go on with the text behind a picture.
+            # Mailing lists and some programs continue the text behind a picture.
             if body is not None and _is_more_text(part):
                 texts.append(_text(part))
             else:
@@ -35,7 +35,7 @@ def read_mail(job: Job) -> Iterator[Part]:
         # The parser of headers raises whatever its pieces meet.
         yield Refused(
             f"{job.name} cannot be read as an e-mail: it is damaged ({type(fault).__name__}). "
-            "Save it anew in the mail program, or copy its text."
+            "Save it again in the mail program, or copy its text."
         )
         return
     if not headers and not text.strip():

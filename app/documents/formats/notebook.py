@@ -25,7 +25,7 @@ def read_notebook(job: Job) -> Iterator[Part]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         yield Refused(
             f"{job.name} cannot be read as a notebook: it is damaged or of a form of before 2015 "
-            f"({type(fault).__name__}). Open it in Jupyter and save it anew."
+            f"({type(fault).__name__}). Open it in Jupyter and save it again."
         )
         return
     yield Opened("notebook", len(texts))

@@ -55,7 +55,7 @@ class Assembly:
         self._fresh += [(unit, section) for section in self._units[unit]]
 
     def add_beside(self, part: Part) -> None:
-        """What belongs to no unit. A process that goes on for another tells it again."""
+        """What belongs to no unit. A process that continues for another sends it again."""
         match part:
             case LeftOut():
                 self._left_out.setdefault(part.path, part)
@@ -106,7 +106,7 @@ class Assembly:
             return self._without_files()
         faults = [section.health.fault for section in sections if section.health.fault]
         if faults:
-            return f"{name} could not be read: {faults[0]}. Save it anew, or get a fresh copy."
+            return f"{name} could not be read: {faults[0]}. Save it again, or get a fresh copy."
         if kind == "pdf":
             pages = f"{name} has {count(len(sections), 'page')} but no text"
             if self._job.options.extractor == "ocr":

@@ -80,7 +80,7 @@ def read(
 ) -> Document:
     """Reads a file or folder of any kind.
 
-    What a file is, is told by its first bytes; its name decides only between kinds of text.
+    The first bytes say what a file is; its name decides only between kinds of text.
 
     Args:
         path: on this machine.
@@ -115,7 +115,7 @@ def stream(
     is_upload: bool = False,
     cache: DiskCache | None = None,
 ) -> Generator[ReadProgress, None, Document]:
-    """Reads as `read` does, and tells how far it has come; closing it cancels at once.
+    """Reads as `read` does, and reports how far it has come; closing it cancels at once.
 
     Yields:
         Progress after every few units, with the sections that are ready; without any at least
@@ -197,23 +197,23 @@ class _Reading:
         end = time.monotonic() + self._job.limits.seconds
         try:
             self._start(self._ranges[0])
-            told = 0
+            reported = 0
             while not all(one.is_over for one in self._ranges):
                 try:
                     item = self._parts.get(timeout=_LOOK_EVERY_SECONDS)
                 except queue.Empty:
                     self._look_for_stalls(end)
                     # A sign of life: whoever draws may want to stop.
-                    yield ReadProgress(told, self._units)
+                    yield ReadProgress(reported, self._units)
                     continue
                 self._take(*item)
                 for _ in range(min(self._parts.qsize(), _PARTS_AT_ONCE)):
                     self._take(*self._parts.get())
                 self._look_for_stalls(end)
-                if self._units and self._assembly.done != told:
-                    told = self._assembly.done
+                if self._units and self._assembly.done != reported:
+                    reported = self._assembly.done
                     paused = time.monotonic()
-                    yield ReadProgress(told, self._units, self._assembly.take_fresh())
+                    yield ReadProgress(reported, self._units, self._assembly.take_fresh())
                     # A person who pages through the text takes nobody's time but their own.
                     end += time.monotonic() - paused
             return self._assembly.document()
@@ -307,7 +307,7 @@ class _Reading:
             one.process.kill()
 
     def _ended(self, one: _Range) -> None:
-        """A process has ended: all told, or crashed."""
+        """A process has ended: done, or crashed."""
         if self._assembly.kind is not None and not self._remaining(one):
             one.is_over = True
             return
@@ -347,7 +347,7 @@ class _Reading:
         if one.begun is None or gives_up:
             raise DocumentError(
                 f"{self._job.name} cannot be read: {reason}. It is probably damaged; save it "
-                f"anew, or allow more with --limit memory_mb=N and --limit page_seconds=N."
+                f"again, or allow more with --limit memory_mb=N and --limit page_seconds=N."
             )
         unit = one.begun.unit
         section = Section(one.begun.label, "", health=Health(fault=f"not read: {reason}"))

@@ -20,7 +20,7 @@ _FILE_BYTES_MAX = 64 * 1024**3
 
 
 def main() -> None:
-    """Reads the job and writes its parts until all is told or nobody listens."""
+    """Reads the job and writes its parts until everything is sent or nobody listens."""
     from app.documents.parsing.readers import read_job
 
     job = job_from_json(sys.stdin.readline())

@@ -127,7 +127,7 @@ def settings_panel(workspace: Workspace) -> tuple[list[Any], Callable[[], list[A
         fields["system"] = gr.Textbox(
             label="System prompt",
             placeholder="empty: answer from the documents and name the page",
-            info="It stands before the documents: changing it reads them anew.",
+            info="It stands before the documents: if you change it, they are read again.",
             lines=2,
             max_lines=8,
             elem_id="setting-system",

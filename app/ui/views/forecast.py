@@ -31,7 +31,7 @@ def forecast_view(
 
     Args:
         state: why there may be no forecast.
-        forecast: of the next question.
+        forecast: the next question's.
         compared: the last run's forecast and what came of it.
         model_error: why there is no model.
         before: the forecast until the last change; None if there was none.

@@ -12,8 +12,8 @@ def highlighted(text: str, name: str, language: str) -> list[tuple[str, str]] | 
     """Kind and text of each run, by Pygments; None where there is no language to it.
 
     Args:
-        text: of the file.
-        name: of the file, to tell its language.
+        text: the file's text.
+        name: the file's, to recognise its language.
         language: as the reader has named it; "" if it is none.
 
     Returns:

@@ -20,7 +20,7 @@ class CatalogueEntry:
     Args:
         name: short, for the command line.
         id: on the model hub.
-        licence: of the weights.
+        licence: the weights' licence.
         good_for: what to choose it for, in a few words.
         config: as transformers reads it; of the text model where there is also one that sees.
     """

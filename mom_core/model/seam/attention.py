@@ -78,7 +78,7 @@ def no_mask(
 def _is_causal_or_window(mask: Callable[..., Any]) -> bool:
     """Whether a mask function of transformers is its causal one, maybe with a sliding window.
 
-    They are closures, told apart by their code.
+    They are closures, recognised by their code.
     """
     if mask is causal_mask_function:
         return True
@@ -160,7 +160,7 @@ _EXPECTED_WINDOWS: WeakKeyDictionary[nn.Module, int | _Unknown | None] = WeakKey
 def _expected_window(module: nn.Module) -> int | _Unknown | None:
     """The window that transformers' masks would give this attention module.
 
-    Some families tell only the mask of it, and not the attention.
+    Some families pass it only to the mask, and not to the attention.
     """
     if module not in _EXPECTED_WINDOWS:
         config, index = getattr(module, "config", None), getattr(module, "layer_idx", None)

@@ -158,7 +158,7 @@ def segment_cache(
 
     Args:
         layers: one for each decoder layer.
-        config: of the model, where somebody else calls it: then use without our attention is
+        config: the model's, where somebody else calls it: then use without our attention is
             refused.
     """
     return Cache(

@@ -122,7 +122,7 @@ class HFSeam:
         return self._kinds[index].window
 
     def layer_widths(self) -> LayerWidths:
-        """Of the layers with attention, told by the modules of the first of them."""
+        """The widths of the layers with attention, from the modules of the first one."""
         index = next((i for i, kind in enumerate(self._kinds) if not kind.is_recurrent), 0)
         modules = {name.rsplit(".", 1)[-1]: m for name, m in self.layers[index].named_modules()}
         query = modules.get("q_proj")
@@ -230,7 +230,7 @@ class HFSeam:
             input_ids: `[1, C]`.
             start: position of the first token.
             cache: the context's cache, passed on to the layers.
-            total_tokens: of the whole sequence, which some rotations depend on.
+            total_tokens: length of the whole sequence, which some rotations depend on.
 
         Returns:
             The embeddings `[1, C, E]` and one `LayerCall` a layer.
@@ -268,7 +268,7 @@ class HFSeam:
         """One decoder layer over a chunk.
 
         Args:
-            index: of the layer.
+            index: the layer, from 0.
             hidden: `[1, C, E]` on the device.
             call: from `embed` for this chunk and layer.
 

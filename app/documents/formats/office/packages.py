@@ -33,7 +33,7 @@ def package(job: Job) -> Iterator[zipfile.ZipFile]:
         raise DocumentError(
             f"{job.name} cannot be read: it is damaged or not what its kind promises "
             f"({type(fault).__name__}: {str(fault)[:120]}). Open it in an office program and save "
-            "it anew, or save it as a PDF."
+            "it again, or save it as a PDF."
         ) from fault
 
 
@@ -48,7 +48,7 @@ def _check(job: Job, archive: zipfile.ZipFile) -> None:
         raise DocumentError(
             f"{job.name} unpacks to {unpacked / 1024**2:,.0f} MB in {len(infos):,} parts; at most "
             f"{limits.unpacked_mb:,} MB and {limits.ratio} times its own size are read. "
-            f"Save it anew or as a PDF; {limits.raising('ratio')}."
+            f"Save it again or as a PDF; {limits.raising('ratio')}."
         )
 
 

@@ -30,7 +30,7 @@ def read_sheets(job: Job) -> Iterator[Part]:
             # Its errors share no base but Exception.
             raise DocumentError(
                 f"{job.name} cannot be read as a spreadsheet: it is damaged or locked "
-                f"({str(fault)[:120]}). Save it anew as .xlsx or .csv."
+                f"({str(fault)[:120]}). Save it again as .xlsx or .csv."
             ) from fault
         names = book.sheet_names
         yield Opened("sheets", len(names))

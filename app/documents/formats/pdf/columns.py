@@ -36,9 +36,9 @@ def find_columns(rectangles: list[Rectangle], width: float, height: float) -> Co
     """The two columns of a page, None if it has one.
 
     Args:
-        rectangles: of pieces of text, in the order in which they were written.
-        width: of the page, in points.
-        height: of the page, in points.
+        rectangles: where pieces of text stand, in the order in which they were written.
+        width: the page's, in points.
+        height: the page's, in points.
     """
     rectangles = [r for r in rectangles if r[2] > r[0] and r[3] > r[1]]
     if len(rectangles) < 2 * _LINES_MIN:

@@ -26,7 +26,7 @@ def text_of(lines: Sequence[Line], words: frozenset[str], *, joins: bool) -> str
     its parts are no word that could be divided ("OS-specific", "1-Jan").
 
     Args:
-        lines: of the page, in order.
+        lines: the page's, in order.
         words: whole words seen nearby (`vocabulary`).
         joins: False keeps lines and hyphens as they are printed.
     """

@@ -27,8 +27,8 @@ class PageLines:
     """One page, its lines in reading order.
 
     Args:
-        index: of the page, from 0.
-        height_points: of the page.
+        index: the page, from 0.
+        height_points: the page's height.
         lines: in reading order.
         health: how well they were extracted.
     """

@@ -24,7 +24,7 @@ _MEMORY_BYTES = 2 * 1024**3
 _ASPECT_MAX = 6.0
 # Of a quotation that runs on to the next page, so much is looked for at least.
 _PART_CHARACTERS = 24
-# Steps to the width of a page: boxes are told in shares of it.
+# Steps to the width of a page: boxes are given in shares of it.
 _SHARES = 10_000
 _SAME = str.maketrans({"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u2011": "-"})
 
@@ -35,9 +35,9 @@ class Picture:
 
     Args:
         png: the picture.
-        width: of it in pixels.
+        width: the picture's, in pixels.
         height: the same.
-        places: of the words looked for, a box a line: left, top, width, height as shares of the
+        places: where the words stand, one box a line: left, top, width, height as shares of the
             page; empty if they are not on it.
     """
 
@@ -52,10 +52,10 @@ class Request:
     """What is wanted.
 
     Args:
-        path: of the file.
-        password: of it, "" for none.
+        path: the file.
+        password: opens it; "" for none.
         page: from 0.
-        width: of the picture in pixels.
+        width: the picture's, in pixels.
         words: to be found on the page; "" for none.
     """
 
@@ -87,9 +87,9 @@ def draw(request: Request) -> Picture:
             cwd=Path(__file__).parents[4],
         )
         head, _, png = done.stdout.partition(b"\n")
-        told = json.loads(head)
-        places = tuple(tuple(box) for box in told["places"])
-        return Picture(png, told["width"], told["height"], places)
+        drawn = json.loads(head)
+        places = tuple(tuple(box) for box in drawn["places"])
+        return Picture(png, drawn["width"], drawn["height"], places)
     except (subprocess.SubprocessError, OSError, ValueError, KeyError) as fault:
         raise DocumentError(
             "This page cannot be drawn; its text is shown as the model sees it."

@@ -34,7 +34,7 @@ def read_pdf(job: Job) -> Iterator[Part]:
     except Damaged as fault:
         yield Refused(
             f"{job.name} cannot be read as a PDF: it is damaged or not a PDF ({fault}). "
-            "Open it in a PDF viewer and save it anew, or get a fresh copy."
+            "Open it in a PDF viewer and save it again, or get a fresh copy."
         )
         return
     if pages.total > job.limits.pages:

@@ -32,7 +32,7 @@ class _Candidate:
 
     Args:
         page: its index.
-        number: of the line on its page.
+        number: the line on its page.
         zone: "top" or "bottom".
         top_points: its height.
         text: its words, whatever their spaces and capitals.
