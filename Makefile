@@ -75,11 +75,13 @@ test-all: test
 check: setup-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/biome check --error-on-warnings
 	$(BIN)/mypy
 
 format: setup-test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/biome check --write
 
 bench: setup-test
 	$(BIN)/python -m benchmarks.run

@@ -22,7 +22,16 @@ from app.ui.panels.viewer import viewer_panel
 from app.ui.theme import theme
 from app.workspace.workspace import Workspace
 
-_STYLES = ("page.css", "chat.css", "documents.css", "viewer.css", "memory.css")
+_STYLES = (
+    "page.css",
+    "chat.css",
+    "documents.css",
+    "tree.css",
+    "viewer.css",
+    "memory.css",
+    "forecast.css",
+    "timeline.css",
+)
 
 
 def build(workspace: Workspace) -> gr.Blocks:

@@ -5,7 +5,10 @@ import { liveMarkdown } from "./markdown.js";
 import { view } from "./viewer.js";
 import * as words from "./wording.js";
 
-let state = null, live = { run: "", text: "" }, shown = null, stuck = true;
+let state = null,
+  live = { run: "", text: "" },
+  shown = null,
+  stuck = true;
 
 const box = () => $("#question textarea");
 const setQuestion = (text) => {
@@ -16,10 +19,16 @@ const setQuestion = (text) => {
 
 const paint = (now) => {
   state = now;
-  paintHeader(); paintProgress(); paintButtons(); paintLive();
+  paintHeader();
+  paintProgress();
+  paintButtons();
+  paintLive();
   citations(state.run.is_busy ? [] : state.citations);
   const turns = `${state.chat} ${state.revision} ${state.turns}`;
-  if (shown !== turns) { shown = turns; $("#refresh")?.click(); }
+  if (shown !== turns) {
+    shown = turns;
+    $("#refresh")?.click();
+  }
   giveBack(state.run);
 };
 
@@ -37,7 +46,8 @@ const phase = () => {
 };
 
 const paintButtons = () => {
-  const busy = state.run.is_busy, pause = $("#pause");
+  const busy = state.run.is_busy,
+    pause = $("#pause");
   $("#send").disabled = busy || !!state.model.error;
   $("#stop").disabled = !busy;
   pause.hidden = !(busy && (state.run.phase === "reading" || state.run.is_paused));
@@ -47,32 +57,55 @@ const paintButtons = () => {
 
 // Of a long reading people want to know when to come back, and what it is at.
 let work = null;
-const until = (run) => (run.is_busy && run.phase === "reading" && work?.left > 10 ? words.until(clockIn(work.left), work.place) : "");
+const until = (run) =>
+  run.is_busy && run.phase === "reading" && work?.left > 10
+    ? words.until(clockIn(work.left), work.place)
+    : "";
 
 let announced = "";
 const paintProgress = () => {
-  const progress = $("#progress"), run = state.run, bar = $(".bar", progress);
+  const progress = $("#progress"),
+    run = state.run,
+    bar = $(".bar", progress);
   $("i", bar).style.transform = `scaleX(${run.is_busy ? run.percent / 100 : 0})`;
   bar.setAttribute("aria-valuenow", Math.round(run.percent));
   progress.classList.toggle("busy", run.is_busy);
-  setText($(".line", progress), (run.is_held ? words.PAUSED : run.is_paused ? words.PAUSING : run.line) || (run.is_answered && !run.is_busy ? "" : run.status + until(run)));
+  setText(
+    $(".line", progress),
+    (run.is_held ? words.PAUSED : run.is_paused ? words.PAUSING : run.line) ||
+      (run.is_answered && !run.is_busy ? "" : run.status + until(run)),
+  );
   setText($(".note", progress), editing === null ? said : words.editing(editing + 1));
   // A live region that changes ten times a second is noise: the beginning and end are enough.
-  const now = !run.is_busy ? (run.error || (run.id ? words.DONE : "")) : run.phase === "answering" ? words.ANSWERING : words.READING;
-  if (now !== announced) { announced = now; setText($("[aria-live]", progress), now); }
+  const now = !run.is_busy
+    ? run.error || (run.id ? words.DONE : "")
+    : run.phase === "answering"
+      ? words.ANSWERING
+      : words.READING;
+  if (now !== announced) {
+    announced = now;
+    setText($("[aria-live]", progress), now);
+  }
 };
 
 // The running answer grows at its end only; the finished one is in the conversation above.
 const answer = { run: "", length: 0, markdown: null };
 const paintLive = () => {
   if (!state) return;
-  const asked = $("#live .asked"), place = $("#live .answer"), failed = $("#live .failed");
-  const run = state.run, hasFailed = !run.is_busy && !!run.error && !!run.question;
+  const asked = $("#live .asked"),
+    place = $("#live .answer"),
+    failed = $("#live .failed");
+  const run = state.run,
+    hasFailed = !run.is_busy && !!run.error && !!run.question;
   // Until the conversation above has drawn it.
   const isAbove = document.querySelectorAll("#history [data-testid=bot]").length > run.turn;
-  const shows = !isAbove && (run.is_busy || hasFailed || state.turns > run.turn && live.run === run.id && !!live.text);
-  asked.hidden = !shows; setText(asked, shows ? run.question : "");
-  failed.hidden = !hasFailed; setText($("p", failed), hasFailed ? run.error : "");
+  const shows =
+    !isAbove &&
+    (run.is_busy || hasFailed || (state.turns > run.turn && live.run === run.id && !!live.text));
+  asked.hidden = !shows;
+  setText(asked, shows ? run.question : "");
+  failed.hidden = !hasFailed;
+  setText($("p", failed), hasFailed ? run.error : "");
   place.hidden = !(shows && live.text);
   if (!shows || answer.run !== live.run || answer.length > live.text.length) {
     place.replaceChildren();
@@ -90,33 +123,54 @@ const paintLive = () => {
 };
 
 const paintStarters = (isEmpty) => {
-  const rows = state.documents.rows, starters = $("#live .starters");
+  const rows = state.documents.rows,
+    starters = $("#live .starters");
   starters.hidden = !isEmpty || !rows.some((row) => row.has_parts);
   $("#live .samples").hidden = !isEmpty || rows.length > 0 || !$("#live .samples button");
   if (!starters.childElementCount) {
-    starters.append(...words.STARTERS.map((text) => button(text, () => { setQuestion(text); box().focus(); })));
+    starters.append(
+      ...words.STARTERS.map((text) =>
+        button(text, () => {
+          setQuestion(text);
+          box().focus();
+        }),
+      ),
+    );
   }
 };
 
 const citations = (list) => {
-  const place = $("#live .citations"), key = JSON.stringify(list);
+  const place = $("#live .citations"),
+    key = JSON.stringify(list);
   place.hidden = !list.length;
   if (place.dataset.key === key) return;
   place.dataset.key = key;
-  $("ul", place).replaceChildren(...list.map((one) => {
-    const item = element("li", one.found ? "" : "bad");
-    if (one.place) item.append(button(one.text, () => view(...one.place, one.quote))); else item.textContent = one.text;
-    return item;
-  }));
+  $("ul", place).replaceChildren(
+    ...list.map((one) => {
+      const item = element("li", one.found ? "" : "bad");
+      if (one.place) item.append(button(one.text, () => view(...one.place, one.quote)));
+      else item.textContent = one.text;
+      return item;
+    }),
+  );
 };
 
 // What a person does.
 
-let editing = null, said = "", sent = null, givenBack = "";
-const tell = (text) => { said = text ?? ""; $("#progress .note").classList.toggle("bad", !!said); if (state) paintProgress(); };
+let editing = null,
+  said = "",
+  sent = null,
+  givenBack = "";
+const tell = (text) => {
+  said = text ?? "";
+  $("#progress .note").classList.toggle("bad", !!said);
+  if (state) paintProgress();
+};
 const request = async (method, path, data) => {
   const fault = {};
-  const body = await send(method, path, data, (text) => { fault.text = text; });
+  const body = await send(method, path, data, (text) => {
+    fault.text = text;
+  });
   tell(fault.text);
   return fault.text ? undefined : body;
 };
@@ -128,7 +182,8 @@ const giveBack = (run) => {
   const isEdited = sent?.turn === run.turn;
   if (box().value || editing !== null || (run.turn < state.turns && !isEdited)) return;
   if (isEdited) editing = run.turn;
-  setQuestion(run.question); paintProgress();
+  setQuestion(run.question);
+  paintProgress();
 };
 const ask = async () => {
   const question = box().value;
@@ -137,24 +192,41 @@ const ask = async () => {
   // Emptied at once, so that Enter twice asks once; put back if it is refused.
   setQuestion("");
   stuck = true;
-  if (await request("POST", `./chats/${chatId()}/ask`, data) === undefined) setQuestion(question);
-  else { editing = null; sent = data; paintProgress(); }
+  if ((await request("POST", `./chats/${chatId()}/ask`, data)) === undefined) setQuestion(question);
+  else {
+    editing = null;
+    sent = data;
+    paintProgress();
+  }
 };
-const again = (turn, question) => { stuck = true; sent = null; request("POST", `./chats/${chatId()}/ask`, { turn, question }); };
+const again = (turn, question) => {
+  stuck = true;
+  sent = null;
+  request("POST", `./chats/${chatId()}/ask`, { turn, question });
+};
 const control = (what) => request("PUT", `./chats/${chatId()}/run`, what);
 const edit = async (turn) => {
   const one = await request("GET", `./chats/${chatId()}/turns/${turn}`);
   if (!one) return;
-  editing = turn; setQuestion(one.question); box().focus(); paintProgress();
+  editing = turn;
+  setQuestion(one.question);
+  box().focus();
+  paintProgress();
 };
-const endEditing = () => { editing = null; setQuestion(""); paintProgress(); };
+const endEditing = () => {
+  editing = null;
+  setQuestion("");
+  paintProgress();
+};
 const copy = async (turn, link) => {
   const one = await request("GET", `./chats/${chatId()}/turns/${turn}`);
   if (!one) return;
   await navigator.clipboard?.writeText(one.answer).catch(() => {});
   const before = link.textContent;
   link.textContent = words.COPIED;
-  setTimeout(() => { link.textContent = before; }, 1500);
+  setTimeout(() => {
+    link.textContent = before;
+  }, 1500);
 };
 const openCitation = async (turn, number) => {
   const one = await request("GET", `./chats/${chatId()}/turns/${turn}/citations/${number}`);
@@ -164,36 +236,71 @@ const openCitation = async (turn, number) => {
 
 // Links in finished answers are ours, known by their addresses (see app/ui/views/messages.py).
 const LINK = /^#(cite|edit|copy|again)-(\d+)(?:-(\d+))?$/;
-document.addEventListener("click", (e) => {
-  const link = e.target.closest?.("#history a[href]");
-  const match = link && LINK.exec(link.getAttribute("href"));
-  if (!match) return;
-  e.preventDefault(); e.stopPropagation();
-  const turn = Number(match[2]);
-  if (match[1] === "cite") openCitation(turn, Number(match[3]));
-  else if (match[1] === "edit") edit(turn);
-  else if (match[1] === "copy") copy(turn, link);
-  else again(turn);
-}, true);
+document.addEventListener(
+  "click",
+  (e) => {
+    const link = e.target.closest?.("#history a[href]");
+    const match = link && LINK.exec(link.getAttribute("href"));
+    if (!match) return;
+    e.preventDefault();
+    e.stopPropagation();
+    const turn = Number(match[2]);
+    if (match[1] === "cite") openCitation(turn, Number(match[3]));
+    else if (match[1] === "edit") edit(turn);
+    else if (match[1] === "copy") copy(turn, link);
+    else again(turn);
+  },
+  true,
+);
 
 // The reader's place: at the end the page follows the answer, elsewhere it stays put.
-const keep = () => { const log = $("#chat"); if (stuck) log.scrollTop = log.scrollHeight; };
-document.addEventListener("scroll", (e) => {
-  if (e.target.id === "chat") stuck = e.target.scrollHeight - e.target.clientHeight - e.target.scrollTop < 40;
-}, true);
+const keep = () => {
+  const log = $("#chat");
+  if (stuck) log.scrollTop = log.scrollHeight;
+};
+document.addEventListener(
+  "scroll",
+  (e) => {
+    if (e.target.id === "chat")
+      stuck = e.target.scrollHeight - e.target.clientHeight - e.target.scrollTop < 40;
+  },
+  true,
+);
 
 const isTyping = (node) => node.matches?.("input, textarea, select, [contenteditable=true]");
-document.addEventListener("keydown", (e) => {
-  if (e.key === "Enter" && !e.shiftKey && !e.isComposing && e.target === box()) { e.preventDefault(); e.stopPropagation(); ask(); }
-  if (e.key === "/" && !isTyping(e.target) && !e.ctrlKey && !e.metaKey) { e.preventDefault(); emit("tab", "chat"); box().focus(); }
-  if (e.key === "Escape" && !e.defaultPrevented && !document.querySelector("dialog[open]") && document.documentElement.dataset.viewing !== "true") {
-    if (editing !== null) endEditing(); else if (state?.run.is_busy) control("stop");
-  }
-}, true);
+document.addEventListener(
+  "keydown",
+  (e) => {
+    if (e.key === "Enter" && !e.shiftKey && !e.isComposing && e.target === box()) {
+      e.preventDefault();
+      e.stopPropagation();
+      ask();
+    }
+    if (e.key === "/" && !isTyping(e.target) && !e.ctrlKey && !e.metaKey) {
+      e.preventDefault();
+      emit("tab", "chat");
+      box().focus();
+    }
+    if (
+      e.key === "Escape" &&
+      !e.defaultPrevented &&
+      !document.querySelector("dialog[open]") &&
+      document.documentElement.dataset.viewing !== "true"
+    ) {
+      if (editing !== null) endEditing();
+      else if (state?.run.is_busy) control("stop");
+    }
+  },
+  true,
+);
 
 const samples = async () => {
   const names = await send("GET", "./samples");
-  $("#live .samples").append(...(names ?? []).map((name) => button(name, () => request("POST", `./samples/${encodeURIComponent(name)}`))));
+  $("#live .samples").append(
+    ...(names ?? []).map((name) =>
+      button(name, () => request("POST", `./samples/${encodeURIComponent(name)}`)),
+    ),
+  );
   paintLive();
 };
 
@@ -203,7 +310,11 @@ export const start = () => {
   $("#pause").onclick = () => control(state.run.is_paused ? "resume" : "pause");
   $("#live .failed button").onclick = () => {
     const { turn, question } = state.run;
-    if (turn < state.turns) again(turn, question); else { setQuestion(question); ask(); }
+    if (turn < state.turns) again(turn, question);
+    else {
+      setQuestion(question);
+      ask();
+    }
   };
   samples();
   on("state", paint);
@@ -212,7 +323,10 @@ export const start = () => {
     live.text = live.text.slice(0, d.start) + d.text;
     paintLive();
   });
-  on("work", (view) => { work = view; if (state) paintProgress(); });
+  on("work", (view) => {
+    work = view;
+    if (state) paintProgress();
+  });
   on("offline", (is) => {
     document.documentElement.dataset.offline = is;
     if (is) setText($("#progress .line"), words.OFFLINE);

@@ -7,16 +7,25 @@ import * as words from "./wording.js";
 
 const options = (id, data) => send("PUT", `./documents/${id}/options`, data);
 const field = (label, value, act, type = "text") => {
-  const form = element("form"), input = element("input");
-  input.type = type; input.placeholder = label; input.value = value; input.setAttribute("aria-label", label);
+  const form = element("form"),
+    input = element("input");
+  input.type = type;
+  input.placeholder = label;
+  input.value = value;
+  input.setAttribute("aria-label", label);
   if (type === "password") input.autocomplete = "off";
   form.append(input);
-  form.onsubmit = (e) => { e.preventDefault(); act(input.value); };
+  form.onsubmit = (e) => {
+    e.preventDefault();
+    act(input.value);
+  };
   return form;
 };
 const onOff = (label, is, act) => {
-  const box = element("label", "switch"), input = element("input");
-  input.type = "checkbox"; input.checked = is;
+  const box = element("label", "switch"),
+    input = element("input");
+  input.type = "checkbox";
+  input.checked = is;
   input.onchange = () => act(input.checked);
   box.append(input, element("span", "", label));
   return box;
@@ -26,7 +35,9 @@ const extractors = (row) => {
   select.setAttribute("aria-label", words.EXTRACTOR);
   for (const [value, text] of words.EXTRACTORS) {
     const option = element("option", "", text);
-    option.value = value; option.selected = value === row.extractor; select.append(option);
+    option.value = value;
+    option.selected = value === row.extractor;
+    select.append(option);
   }
   select.onchange = () => options(row.id, { extractor: select.value });
   return select;
@@ -34,9 +45,13 @@ const extractors = (row) => {
 // What is unfolded stays so when a document is read anew.
 const unfolded = new Set();
 const folded = (row, name, title, ...inside) => {
-  const details = element("details", name), key = `${row.id} ${name}`;
+  const details = element("details", name),
+    key = `${row.id} ${name}`;
   details.open = unfolded.has(key);
-  details.addEventListener("toggle", () => { if (details.open) unfolded.add(key); else unfolded.delete(key); });
+  details.addEventListener("toggle", () => {
+    if (details.open) unfolded.add(key);
+    else unfolded.delete(key);
+  });
   details.append(element("summary", "", title), ...inside);
   return details;
 };
@@ -47,7 +62,11 @@ export const shortened = (name) => {
   const box = element("b", "name");
   box.title = name;
   if (name.length <= END + 2) box.append(element("span", "start", name));
-  else box.append(element("span", "start", name.slice(0, -END)), element("span", "end", name.slice(-END)));
+  else
+    box.append(
+      element("span", "start", name.slice(0, -END)),
+      element("span", "end", name.slice(-END)),
+    );
   return box;
 };
 
@@ -57,15 +76,24 @@ const leftOut = (row) => {
   const more = async () => {
     if (isAsked) return;
     isAsked = true;
-    const page = await send("GET", `./documents/${row.id}/left_out?start=${list.querySelectorAll("li").length}`);
+    const page = await send(
+      "GET",
+      `./documents/${row.id}/left_out?start=${list.querySelectorAll("li").length}`,
+    );
     isAsked = false;
     if (!page) return;
     list.nextElementSibling?.remove();
-    list.append(...page.entries.map(([line, path]) => {
-      const item = element("li", "", line);
-      if (path) item.append(" ", button(words.PUT_BACK, () => options(row.id, { put_back: path }), words.putBack(path)));
-      return item;
-    }));
+    list.append(
+      ...page.entries.map(([line, path]) => {
+        const item = element("li", "", line);
+        if (path)
+          item.append(
+            " ",
+            button(words.PUT_BACK, () => options(row.id, { put_back: path }), words.putBack(path)),
+          );
+        return item;
+      }),
+    );
     const rest = page.total - list.childElementCount;
     if (rest > 0) list.after(button(words.showMore(rest), more));
   };
@@ -76,7 +104,9 @@ const receipt = (row) => {
   if (!row.left_out) return details;
   const [title, list, more] = leftOut(row);
   details.append(title, list);
-  details.addEventListener("toggle", () => { if (details.open && !list.childElementCount) more(); });
+  details.addEventListener("toggle", () => {
+    if (details.open && !list.childElementCount) more();
+  });
   return details;
 };
 const howRead = (row) => {
@@ -84,20 +114,41 @@ const howRead = (row) => {
   const patterns = (value) => value.split(/[\s,]+/).filter(Boolean);
   if (row.extractor || row.error) inside.push(extractors(row));
   if (row.extractor) {
-    inside.push(onOff(words.RUNNING_LINES, row.drops_running_lines, (is) => options(row.id, { drops_running_lines: is })),
-      onOff(words.HYPHENS, row.joins_hyphens, (is) => options(row.id, { joins_hyphens: is })));
+    inside.push(
+      onOff(words.RUNNING_LINES, row.drops_running_lines, (is) =>
+        options(row.id, { drops_running_lines: is }),
+      ),
+      onOff(words.HYPHENS, row.joins_hyphens, (is) => options(row.id, { joins_hyphens: is })),
+    );
   }
   if (row.is_folder) {
-    inside.push(field(words.INCLUDE, row.include.join(", "), (value) => options(row.id, { include: patterns(value) })),
-      field(words.EXCLUDE, row.exclude.join(", "), (value) => options(row.id, { exclude: patterns(value) })));
+    inside.push(
+      field(words.INCLUDE, row.include.join(", "), (value) =>
+        options(row.id, { include: patterns(value) }),
+      ),
+      field(words.EXCLUDE, row.exclude.join(", "), (value) =>
+        options(row.id, { exclude: patterns(value) }),
+      ),
+    );
   }
   return folded(row, "how", words.HOW_READ, ...inside);
 };
 
 const head = (row, rows) => {
-  const box = element("div", "head"), at = rows.indexOf(row), tools = element("span", "tools");
+  const box = element("div", "head"),
+    at = rows.indexOf(row),
+    tools = element("span", "tools");
   const arrow = (text, by, where) => {
-    const one = button(text, () => put(rows.map(({ id }) => id), row.id, at + by), words.move(row.name, where));
+    const one = button(
+      text,
+      () =>
+        put(
+          rows.map(({ id }) => id),
+          row.id,
+          at + by,
+        ),
+      words.move(row.name, where),
+    );
     one.disabled = at + by < 0 || at + by >= rows.length;
     return one;
   };
@@ -112,17 +163,31 @@ const head = (row, rows) => {
 const card = (row, rows) => {
   const item = element("li", row.error ? "bad" : "");
   item.dataset.id = row.id;
-  item.append(head(row, rows), element("div", row.error ? "error" : "facts", row.error || row.facts));
+  item.append(
+    head(row, rows),
+    element("div", row.error ? "error" : "facts", row.error || row.facts),
+  );
   if (row.progress !== null || (!row.error && !row.receipt && !row.has_parts)) {
-    const bar = element("div", "progress"), fill = element("i", row.progress === null ? "unknown" : "");
-    bar.setAttribute("role", "progressbar"); bar.setAttribute("aria-label", row.name);
-    if (row.progress !== null) { bar.setAttribute("aria-valuenow", Math.round(row.progress)); fill.style.width = `${row.progress}%`; }
-    bar.append(fill); item.append(bar);
+    const bar = element("div", "progress"),
+      fill = element("i", row.progress === null ? "unknown" : "");
+    bar.setAttribute("role", "progressbar");
+    bar.setAttribute("aria-label", row.name);
+    if (row.progress !== null) {
+      bar.setAttribute("aria-valuenow", Math.round(row.progress));
+      fill.style.width = `${row.progress}%`;
+    }
+    bar.append(fill);
+    item.append(bar);
   }
-  if (row.is_locked) item.append(field(words.PASSWORD, "", (value) => options(row.id, { password: value }), "password"));
-  if (row.can_raise) item.append(button(words.READ_ALL_THE_SAME, () => options(row.id, { raises_limit: true })));
+  if (row.is_locked)
+    item.append(
+      field(words.PASSWORD, "", (value) => options(row.id, { password: value }), "password"),
+    );
+  if (row.can_raise)
+    item.append(button(words.READ_ALL_THE_SAME, () => options(row.id, { raises_limit: true })));
   if (row.receipt) item.append(receipt(row));
-  if (row.extractor || row.is_folder || (row.error && /\.pdf$/i.test(row.name))) item.append(howRead(row));
+  if (row.extractor || row.is_folder || (row.error && /\.pdf$/i.test(row.name)))
+    item.append(howRead(row));
   return item;
 };
 
@@ -133,14 +198,25 @@ const paint = (documents) => {
   const key = JSON.stringify(documents);
   if (key === painted) return;
   painted = key;
-  const box = $("#documents"), list = $(".rows", box), { rows } = documents;
+  const box = $("#documents"),
+    list = $(".rows", box),
+    { rows } = documents;
   const order = rows.map((row) => row.id).join();
-  for (const [id, one] of cards) if (!rows.some((row) => row.id === id)) { one.node.remove(); cards.delete(id); }
+  for (const [id, one] of cards)
+    if (!rows.some((row) => row.id === id)) {
+      one.node.remove();
+      cards.delete(id);
+    }
   rows.forEach((row, at) => {
-    const known = cards.get(row.id), now = JSON.stringify([row, order]);
+    const known = cards.get(row.id),
+      now = JSON.stringify([row, order]);
     if (known?.key !== now) {
-      const node = card(row, rows), focus = known?.node.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
-      if (known) known.node.replaceWith(node); else list.append(node);
+      const node = card(row, rows),
+        focus = known?.node.contains(document.activeElement)
+          ? document.activeElement.getAttribute("aria-label")
+          : null;
+      if (known) known.node.replaceWith(node);
+      else list.append(node);
       if (focus) node.querySelector(`[aria-label="${CSS.escape(focus)}"]`)?.focus();
       cards.set(row.id, { key: now, node });
     }
@@ -163,12 +239,21 @@ const range = (e) => {
 const SHOWN = 20;
 const search = async (e) => {
   e.preventDefault();
-  const id = currentId(), hits = $("#documents .hits"), value = $("input", e.target).value;
-  if (!id || !value.trim()) { hits.replaceChildren(); return; }
+  const id = currentId(),
+    hits = $("#documents .hits"),
+    value = $("input", e.target).value;
+  if (!id || !value.trim()) {
+    hits.replaceChildren();
+    return;
+  }
   const found = await send("GET", `./documents/${id}/find?words=${encodeURIComponent(value)}`);
   if (!found) return;
-  hits.replaceChildren(element("small", "", words.found(found.length, SHOWN)),
-    ...found.slice(0, SHOWN).map((n) => button(`${n + 1}`, () => view(id, n, value), `Part ${n + 1}`)));
+  hits.replaceChildren(
+    element("small", "", words.found(found.length, SHOWN)),
+    ...found
+      .slice(0, SHOWN)
+      .map((n) => button(`${n + 1}`, () => view(id, n, value), `Part ${n + 1}`)),
+  );
 };
 
 export const start = () => {
@@ -181,6 +266,8 @@ export const start = () => {
   $(".open-path").onsubmit = (e) => {
     e.preventDefault();
     const input = $("input", e.target);
-    send("POST", "./documents", { path: input.value }).then(() => { if (!$("#drop .upload").textContent) input.value = ""; });
+    send("POST", "./documents", { path: input.value }).then(() => {
+      if (!$("#drop .upload").textContent) input.value = "";
+    });
   };
 };

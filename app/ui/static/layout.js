@@ -5,13 +5,15 @@ import * as words from "./wording.js";
 const root = document.documentElement;
 const aside = (name) => {
   root.dataset.aside = name;
-  for (const tab of document.querySelectorAll("#aside-tabs [data-aside]")) tab.setAttribute("aria-selected", String(tab.dataset.aside === name));
+  for (const tab of document.querySelectorAll("#aside-tabs [data-aside]"))
+    tab.setAttribute("aria-selected", String(tab.dataset.aside === name));
   if (name === "settings") models();
 };
 const tab = (name) => {
   root.dataset.tab = name;
   for (const one of document.querySelectorAll("#tabs [data-tab]")) {
-    if (one.dataset.tab === name) one.setAttribute("aria-current", "true"); else one.removeAttribute("aria-current");
+    if (one.dataset.tab === name) one.setAttribute("aria-current", "true");
+    else one.removeAttribute("aria-current");
   }
   if (name === "memory" || name === "settings") aside(name);
 };
@@ -23,27 +25,47 @@ const models = async () => {
   isAsked = true;
   $("#models .list").replaceChildren(element("li", "", words.WEIGHING));
   const list = await send("GET", "./models");
-  if (!list) { isAsked = false; $("#models .list").replaceChildren(); return; }
-  $("#models .list").replaceChildren(...list.map((model) => {
-    const item = element("li", model.fits_tokens ? "" : "misfit");
-    const input = () => $("#setting-model input, #setting-model textarea");
-    const use = button(words.USE, () => {
-      input().value = model.source;
-      input().dispatchEvent(new Event("input", { bubbles: true }));
-      input().focus();
-    }, `${words.USE} ${model.name}`);
-    const text = element("div");
-    text.append(element("b", "", model.name), element("span", "", ` ${model.good_for}`), element("small", "", words.fits(model)));
-    item.append(text, use);
-    return item;
-  }));
+  if (!list) {
+    isAsked = false;
+    $("#models .list").replaceChildren();
+    return;
+  }
+  $("#models .list").replaceChildren(
+    ...list.map((model) => {
+      const item = element("li", model.fits_tokens ? "" : "misfit");
+      const input = () => $("#setting-model input, #setting-model textarea");
+      const use = button(
+        words.USE,
+        () => {
+          input().value = model.source;
+          input().dispatchEvent(new Event("input", { bubbles: true }));
+          input().focus();
+        },
+        `${words.USE} ${model.name}`,
+      );
+      const text = element("div");
+      text.append(
+        element("b", "", model.name),
+        element("span", "", ` ${model.good_for}`),
+        element("small", "", words.fits(model)),
+      );
+      item.append(text, use);
+      return item;
+    }),
+  );
 };
 
 export const start = () => {
-  aside("memory"); tab("chat");
-  for (const one of document.querySelectorAll("#aside-tabs [data-aside]")) one.onclick = () => aside(one.dataset.aside);
-  for (const one of document.querySelectorAll("#tabs [data-tab]")) one.onclick = () => tab(one.dataset.tab);
-  $("#top .model").onclick = () => { aside("settings"); tab("settings"); };
+  aside("memory");
+  tab("chat");
+  for (const one of document.querySelectorAll("#aside-tabs [data-aside]"))
+    one.onclick = () => aside(one.dataset.aside);
+  for (const one of document.querySelectorAll("#tabs [data-tab]"))
+    one.onclick = () => tab(one.dataset.tab);
+  $("#top .model").onclick = () => {
+    aside("settings");
+    tab("settings");
+  };
   on("tab", tab);
   // On wide screens everything but the settings is in sight.
   matchMedia("(min-width: 701px)").addEventListener("change", () => tab("chat"));

@@ -12,31 +12,56 @@ const show = async () => {
   const quota = $("#library .quota");
   quota.hidden = told.limit === null;
   limit = $("input", quota).value = told.limit ?? "";
-  $("#library .list").replaceChildren(...told.entries.map((entry) => {
-    const item = element("li"), text = element("div"), name = element("b", "", entry.name);
-    text.append(name, element("small", entry.is_bad ? "bad" : "", entry.facts));
-    item.append(text, button("✎", () => rename(name, entry), words.rename(entry.name)),
-      button(words.FORGET, async () => { await send("DELETE", `./library/${entry.id}`, undefined, tell); show(); }, words.forget(entry.name)));
-    return item;
-  }));
+  $("#library .list").replaceChildren(
+    ...told.entries.map((entry) => {
+      const item = element("li"),
+        text = element("div"),
+        name = element("b", "", entry.name);
+      text.append(name, element("small", entry.is_bad ? "bad" : "", entry.facts));
+      item.append(
+        text,
+        button("✎", () => rename(name, entry), words.rename(entry.name)),
+        button(
+          words.FORGET,
+          async () => {
+            await send("DELETE", `./library/${entry.id}`, undefined, tell);
+            show();
+          },
+          words.forget(entry.name),
+        ),
+      );
+      return item;
+    }),
+  );
 };
 
-const rename = (place, entry) => edit(place, entry.name, words.rename(entry.name), 120, async (name) => {
-  if (name) await send("PUT", `./library/${entry.id}/name`, name, tell);
-  show();
-});
+const rename = (place, entry) =>
+  edit(place, entry.name, words.rename(entry.name), 120, async (name) => {
+    if (name) await send("PUT", `./library/${entry.id}/name`, name, tell);
+    show();
+  });
 
 /* Entries that have no room any more are deleted, so a person is asked first. */
 const changeQuota = async (e) => {
   e.preventDefault();
-  const field = $("input", e.target), size = field.value, change = (may_delete) => send("PUT", "./library/quota", { size, may_delete }, tell);
+  const field = $("input", e.target),
+    size = field.value,
+    change = (may_delete) => send("PUT", "./library/quota", { size, may_delete }, tell);
   let answer = await change(false);
-  if (answer?.question && !confirm(answer.question)) { field.value = limit; return; }
+  if (answer?.question && !confirm(answer.question)) {
+    field.value = limit;
+    return;
+  }
   if (answer?.question) answer = await change(true);
-  if (answer) { tell(""); show(); }
+  if (answer) {
+    tell("");
+    show();
+  }
 };
 
 export const start = () => {
-  $("#library details").ontoggle = (e) => { if (e.target.open) show(); };
+  $("#library details").ontoggle = (e) => {
+    if (e.target.open) show();
+  };
   $("#library .quota").onsubmit = changeQuota;
 };

@@ -15,12 +15,42 @@ import * as tree from "./tree.js";
 import * as viewer from "./viewer.js";
 import "./upload.js";
 
-const PANELS = [layout, library, chats, documents, meter, tree, tokenMap, viewer, parts, forecast, memory, timeline, chat];
-const DRAWN = ["#send", "#live .answer", "#tree", "#gauge-host .gauge", "#timeline .charts", "#forecast .card", "#map .strips", "#viewer .card", "#progress .line", "#chats .list", "#aside-tabs button", "#tabs nav", "#library .quota"];
+const PANELS = [
+  layout,
+  library,
+  chats,
+  documents,
+  meter,
+  tree,
+  tokenMap,
+  viewer,
+  parts,
+  forecast,
+  memory,
+  timeline,
+  chat,
+];
+const DRAWN = [
+  "#send",
+  "#live .answer",
+  "#tree",
+  "#gauge-host .gauge",
+  "#timeline .charts",
+  "#forecast .card",
+  "#map .strips",
+  "#viewer .card",
+  "#progress .line",
+  "#chats .list",
+  "#aside-tabs button",
+  "#tabs nav",
+  "#library .quota",
+];
 
 // Gradio names too few of its buttons, those with an icon and no words.
 const nameButtons = () => {
-  for (const b of document.querySelectorAll("button:not([aria-label])")) if (b.childElementCount && !b.textContent.trim()) b.setAttribute("aria-label", b.title || "Button");
+  for (const b of document.querySelectorAll("button:not([aria-label])"))
+    if (b.childElementCount && !b.textContent.trim())
+      b.setAttribute("aria-label", b.title || "Button");
 };
 
 let isStarted = false;

@@ -5,9 +5,13 @@ import * as smd from "./smd.min.js";
 import { element } from "./core.js";
 
 export const liveMarkdown = (place) => {
-  const renderer = smd.default_renderer(place), { add_token: addToken, set_attr: setAttribute } = renderer;
+  const renderer = smd.default_renderer(place),
+    { add_token: addToken, set_attr: setAttribute } = renderer;
   renderer.add_token = (data, type) => {
-    if (type !== smd.IMAGE) { addToken(data, type); return; }
+    if (type !== smd.IMAGE) {
+      addToken(data, type);
+      return;
+    }
     // A remote picture would tell its server of the question.
     const picture = element("span", "picture");
     data.nodes[++data.index] = data.nodes[data.index - 1].appendChild(picture);

@@ -17,7 +17,11 @@ export const start = (list) => {
   line.setAttribute("aria-hidden", "true");
   let dragged = null;
   const cards = () => [...list.children].filter((one) => one.dataset.id);
-  const end = () => { line.remove(); dragged?.classList.remove("dragged"); dragged = null; };
+  const end = () => {
+    line.remove();
+    dragged?.classList.remove("dragged");
+    dragged = null;
+  };
   list.addEventListener("dragstart", (e) => {
     const card = e.target.closest?.("li[data-id]");
     if (!card || !e.target.draggable) return;
@@ -30,17 +34,25 @@ export const start = (list) => {
     if (!isCard(e)) return;
     e.preventDefault();
     e.dataTransfer.dropEffect = "move";
-    const below = cards().find((card) => { const box = card.getBoundingClientRect(); return e.clientY < box.y + box.height / 2; }) ?? null;
+    const below =
+      cards().find((card) => {
+        const box = card.getBoundingClientRect();
+        return e.clientY < box.y + box.height / 2;
+      }) ?? null;
     if (line.nextSibling !== below || !line.isConnected) list.insertBefore(line, below);
   });
   list.addEventListener("drop", (e) => {
     if (!isCard(e) || !line.isConnected) return;
     e.preventDefault();
-    const id = e.dataTransfer.getData(TYPE), ids = cards().map((card) => card.dataset.id);
+    const id = e.dataTransfer.getData(TYPE),
+      ids = cards().map((card) => card.dataset.id);
     const isAbove = (card) => card.compareDocumentPosition(line) & Node.DOCUMENT_POSITION_FOLLOWING;
-    if (ids.includes(id)) put(ids, id, cards().filter((card) => card.dataset.id !== id && isAbove(card)).length);
+    if (ids.includes(id))
+      put(ids, id, cards().filter((card) => card.dataset.id !== id && isAbove(card)).length);
     end();
   });
-  list.addEventListener("dragleave", (e) => { if (!list.contains(e.relatedTarget)) line.remove(); });
+  list.addEventListener("dragleave", (e) => {
+    if (!list.contains(e.relatedTarget)) line.remove();
+  });
   list.addEventListener("dragend", end);
 };

@@ -1,58 +1,31 @@
 /* Memory over the run: a stacked area each for GPU and machine, drawn from points of the stream.
    Areas differ by pattern and label as well as by colour; pointer and arrow keys read the numbers. */
+import {
+  BOTTOM,
+  chart,
+  duration,
+  KINDS,
+  LEFT,
+  RIGHT,
+  size,
+  step,
+  svg,
+  TOP,
+  total,
+} from "./chart.js";
 import { $, element, on, setText } from "./core.js";
+import { csv, download, png } from "./timeline_export.js";
 import * as words from "./wording.js";
 
-const NS = "http://www.w3.org/2000/svg", MOST = 600, LEFT = 52, BOTTOM = 18, TOP = 22, RIGHT = 2;
-const KINDS = ["weights", "kv", "hidden", "activations", "rest", "others"];
-// The picture is about the model. What programs take beside it is told as a number, and drawn on wish.
+const MOST = 600;
+// The picture is about the model. What other programs take is a number, and drawn on request.
 const BESIDE = ["rest", "others"];
 const undrawn = new Set(BESIDE);
-let lines = {}, points = [], marks = [], cursor = null;
+let lines = {},
+  points = [],
+  marks = [],
+  cursor = null;
 
-const svg = (tag, attributes = {}, text) => {
-  const node = document.createElementNS(NS, tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  if (text !== undefined) node.textContent = text;
-  return node;
-};
-const size = (mib) => (mib >= 1024 ? `${(mib / 1024).toFixed(mib >= 10240 ? 0 : 1)} GiB` : `${Math.round(mib)} MiB`);
-export const duration = (value) => {
-  const whole = Math.round(value);
-  return whole < 100 ? `${value < 9.95 ? value.toFixed(1) : whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
-};
-// Below a GiB steps of powers of two, above of 1, 2 or 5 times a power of ten: few and round lines.
-const step = (most, count) => {
-  const raw = most / count;
-  if (raw < 1024) return 2 ** Math.ceil(Math.log2(raw));
-  const base = 1024 * 10 ** Math.floor(Math.log10(raw / 1024));
-  return base * [1, 2, 5, 10].find((n) => n * base >= raw);
-};
-
-/* One chart is made once and only its paths are set anew. */
-const chart = (key, title) => {
-  const root = svg("svg", { class: "chart", role: "img", tabindex: 0, "data-key": key });
-  const defs = svg("defs");
-  // Readable without colour: each kind has a hatching of its own.
-  const hatch = { kv: "M0 6L6 0", hidden: "M0 0L6 6", activations: "M3 0V6", rest: "M0 3H6", others: "M0 0L6 6M0 6L6 0" };
-  for (const [kind, path] of Object.entries(hatch)) {
-    const pattern = svg("pattern", { id: `hatch-${key}-${kind}`, width: 6, height: 6, patternUnits: "userSpaceOnUse" });
-    pattern.append(svg("path", { d: path, class: "hatch" }));
-    defs.append(pattern);
-  }
-  const grid = svg("g", { class: "grid" }), phases = svg("g", { class: "phases" }), areas = svg("g"), over = svg("g", { class: "over" });
-  const paths = {};
-  for (const kind of KINDS) {
-    paths[kind] = [svg("path", { class: `area ${kind}` }), svg("path", { class: "texture", fill: `url(#hatch-${key}-${kind})` })];
-    areas.append(...paths[kind]);
-  }
-  root.append(defs, phases, areas, grid, over);
-  const caption = element("div", "caption"), tip = element("div", "tip"), figure = element("figure");
-  tip.hidden = true;
-  caption.append(element("b"), element("span"));
-  figure.append(caption, root, tip);
-  return { key, title, root, grid, phases, paths, over, tip, figure, caption };
-};
 let charts = [];
 
 const values = (point, key) => (key === "device" ? point[3] : point[4]);
@@ -60,21 +33,44 @@ const PHASES = { waiting: "", reading: words.READING, answering: words.ANSWERING
 
 const isDrawn = (kind) => !undrawn.has(kind);
 /* What is not drawn of one reading, of kinds that programs take. */
-const beside = (list) => KINDS.reduce((sum, kind, n) => sum + (BESIDE.includes(kind) && !isDrawn(kind) ? list[n] ?? 0 : 0), 0);
-const total = (list) => list.reduce((sum, value) => sum + value, 0);
-
+const beside = (list) =>
+  KINDS.reduce(
+    (sum, kind, n) => sum + (BESIDE.includes(kind) && !isDrawn(kind) ? (list[n] ?? 0) : 0),
+    0,
+  );
 /* The name of each kind in its area, if there is room for it: readable without colour. */
-const inside = (one, stacks, drawn) => KINDS.flatMap((kind, index) => {
-  const { x, y, right } = one.scale, text = words.KINDS[kind], half = 3 * text.length + 6;
-  const high = (n) => y(stacks[n][index]) - y(stacks[n][index + 1]);
-  const nearest = (at) => points.reduce((best, _, n) => (Math.abs(x(points[n][0]) - at) < Math.abs(x(points[best][0]) - at) ? n : best), 0);
-  const thickest = points.reduce((best, _, n) => (high(n) > high(best) ? n : best), 0);
-  // To the left, where lines have no names; else where it is thickest.
-  const first = nearest(LEFT + (right - LEFT) / 4), at = x(points[high(first) > 17 ? first : thickest][0]);
-  const place = Math.min(right - half, Math.max(LEFT + half, at)), n = nearest(place);
-  if (!drawn[index] || !(high(n) > 17)) return [];
-  return [svg("text", { class: "kind", x: place, y: (y(stacks[n][index]) + y(stacks[n][index + 1])) / 2 + 4, "text-anchor": "middle" }, text)];
-});
+const inside = (one, stacks, drawn) =>
+  KINDS.flatMap((kind, index) => {
+    const { x, y, right } = one.scale,
+      text = words.KINDS[kind],
+      half = 3 * text.length + 6;
+    const high = (n) => y(stacks[n][index]) - y(stacks[n][index + 1]);
+    const nearest = (at) =>
+      points.reduce(
+        (best, _, n) =>
+          Math.abs(x(points[n][0]) - at) < Math.abs(x(points[best][0]) - at) ? n : best,
+        0,
+      );
+    const thickest = points.reduce((best, _, n) => (high(n) > high(best) ? n : best), 0);
+    // To the left, where lines have no names; else where it is thickest.
+    const first = nearest(LEFT + (right - LEFT) / 4),
+      at = x(points[high(first) > 17 ? first : thickest][0]);
+    const place = Math.min(right - half, Math.max(LEFT + half, at)),
+      n = nearest(place);
+    if (!drawn[index] || !(high(n) > 17)) return [];
+    return [
+      svg(
+        "text",
+        {
+          class: "kind",
+          x: place,
+          y: (y(stacks[n][index]) + y(stacks[n][index + 1])) / 2 + 4,
+          "text-anchor": "middle",
+        },
+        text,
+      ),
+    ];
+  });
 
 /* Names of lines in the chart's right half, pushed apart where they would lie on each other. */
 const named = (labels, right, bottom) => {
@@ -89,74 +85,138 @@ const named = (labels, right, bottom) => {
 };
 
 const draw = (one) => {
-  const width = Math.max(200, one.root.clientWidth), height = Math.max(80, one.root.clientHeight);
-  const right = width - RIGHT, bottom = height - BOTTOM;
+  const width = Math.max(200, one.root.clientWidth),
+    height = Math.max(80, one.root.clientHeight);
+  const right = width - RIGHT,
+    bottom = height - BOTTOM;
   const end = Math.max(0.1, points.at(-1)[0]);
   const drawn = KINDS.map(isDrawn);
-  const stacks = points.map((point) => values(point, one.key).reduce((sums, value, n) => [...sums, sums.at(-1) + (drawn[n] ? value : 0)], [0]));
+  const stacks = points.map((point) => {
+    const sums = [0];
+    for (const [n, value] of values(point, one.key).entries())
+      sums.push(sums[n] + (drawn[n] ? value : 0));
+    return sums;
+  });
   const peak = Math.max(...stacks.map((sums) => sums.at(-1)));
   const isMain = one.key === (lines.device_name ? "device" : "host");
   // Plain transformers needs its program, too: everything but weights, KV and activations.
-  const program = isDrawn("rest") ? values(points.at(-1), one.key)[KINDS.indexOf("rest")] ?? 0 : 0;
+  const program = isDrawn("rest")
+    ? (values(points.at(-1), one.key)[KINDS.indexOf("rest")] ?? 0)
+    : 0;
   const standard = isMain && lines.standard ? lines.standard + program : null;
   // What is not drawn leaves so much room at the least: that is the limit of what is.
   const aside = Math.max(...points.map((point) => beside(values(point, one.key))));
   const limit = (one.key === "device" ? lines.device_limit : lines.host_limit) - aside;
   const most = Math.max(peak, standard ?? 0, 64);
   const top = 1.12 * (limit < 1.8 * most ? Math.max(most, limit) : most);
-  const x = (t) => LEFT + (right - LEFT) * t / end, y = (v) => bottom - (bottom - TOP) * v / top;
+  const x = (t) => LEFT + ((right - LEFT) * t) / end,
+    y = (v) => bottom - ((bottom - TOP) * v) / top;
   one.scale = { x, y, end, right };
   KINDS.forEach((kind, index) => {
     const has = drawn[index] && values(points[0], one.key).length > index;
     let d = "";
     if (has) {
-      d = points.map((point, n) => `${n ? "L" : "M"}${x(point[0]).toFixed(1)} ${y(stacks[n][index + 1]).toFixed(1)}`).join("")
-        + points.map((point, n) => [point, n]).reverse().map(([point, n]) => `L${x(point[0]).toFixed(1)} ${y(stacks[n][index]).toFixed(1)}`).join("") + "Z";
+      d =
+        points
+          .map(
+            (point, n) =>
+              `${n ? "L" : "M"}${x(point[0]).toFixed(1)} ${y(stacks[n][index + 1]).toFixed(1)}`,
+          )
+          .join("") +
+        points
+          .map((point, n) => [point, n])
+          .reverse()
+          .map(([point, n]) => `L${x(point[0]).toFixed(1)} ${y(stacks[n][index]).toFixed(1)}`)
+          .join("") +
+        "Z";
     }
     for (const path of one.paths[kind]) path.setAttribute("d", d);
   });
   // The scale, the phases, and the lines that tell why it fits.
-  const grid = [], gap = step(top, 4);
+  const grid = [],
+    gap = step(top, 4);
   for (let v = 0; v <= top; v += gap) {
-    grid.push(svg("line", { x1: LEFT, x2: right, y1: y(v), y2: y(v) }), svg("text", { x: LEFT - 5, y: y(v) + 3.5, "text-anchor": "end" }, v ? size(v) : "0"));
+    grid.push(
+      svg("line", { x1: LEFT, x2: right, y1: y(v), y2: y(v) }),
+      svg("text", { x: LEFT - 5, y: y(v) + 3.5, "text-anchor": "end" }, v ? size(v) : "0"),
+    );
   }
-  grid.push(svg("text", { x: right, y: height - 4, "text-anchor": "end" }, duration(end)), svg("text", { x: LEFT, y: height - 4 }, "0 s"));
+  grid.push(
+    svg("text", { x: right, y: height - 4, "text-anchor": "end" }, duration(end)),
+    svg("text", { x: LEFT, y: height - 4 }, "0 s"),
+  );
   one.grid.replaceChildren(...grid);
   const phases = [];
   let from = 0;
   points.forEach((point, n) => {
     if (n && points[n - 1][1] === point[1] && n + 1 < points.length) return;
     if (n) {
-      const name = points[n - 1][1], [a, b] = [x(points[from][0]), x(point[0])];
+      const name = points[n - 1][1],
+        [a, b] = [x(points[from][0]), x(point[0])];
       if (PHASES[name]) {
-        phases.push(svg("rect", { class: name, x: a, y: TOP, width: Math.max(0, b - a), height: bottom - TOP }));
-        phases.push(svg("rect", { class: `band ${name}`, x: a + 0.5, y: 1, width: Math.max(0.5, b - a - 1), height: 15, rx: 3 }));
+        phases.push(
+          svg("rect", {
+            class: name,
+            x: a,
+            y: TOP,
+            width: Math.max(0, b - a),
+            height: bottom - TOP,
+          }),
+        );
+        phases.push(
+          svg("rect", {
+            class: `band ${name}`,
+            x: a + 0.5,
+            y: 1,
+            width: Math.max(0.5, b - a - 1),
+            height: 15,
+            rx: 3,
+          }),
+        );
         const layers = Math.max(...points.slice(from, n).map((one) => one[2]));
         // Four looks a second do not see each layer; what answers has read them all.
-        const seen = point[1] === "answering" ? words.ALL_LAYERS : (n + 1 < points.length ? words.layers : words.layer)(layers);
-        const text = [layers && seen, PHASES[name]].find((words) => words && 5.6 * words.length + 8 < b - a);
-        if (text) phases.push(svg("text", { x: (a + b) / 2, y: 12, "text-anchor": "middle" }, text));
+        const seen =
+          point[1] === "answering"
+            ? words.ALL_LAYERS
+            : (n + 1 < points.length ? words.layers : words.layer)(layers);
+        const text = [layers && seen, PHASES[name]].find(
+          (words) => words && 5.6 * words.length + 8 < b - a,
+        );
+        if (text)
+          phases.push(svg("text", { x: (a + b) / 2, y: 12, "text-anchor": "middle" }, text));
         // A line for each layer, as long as they can be told apart.
         const begins = points.slice(from + 1, n).filter((one, i) => one[2] !== points[from + i][2]);
-        if (b - a > 4 * layers) for (const one of begins) phases.push(svg("line", { class: "layer", x1: x(one[0]), x2: x(one[0]), y1: 16, y2: TOP }));
+        if (b - a > 4 * layers)
+          for (const one of begins)
+            phases.push(
+              svg("line", { class: "layer", x1: x(one[0]), x2: x(one[0]), y1: 16, y2: TOP }),
+            );
       }
       from = n;
     }
   });
   one.phases.replaceChildren(...phases);
-  const over = [], labels = [], level = (value, name, text) => {
-    if (!value) return;
-    // What is far above is only named, so that the areas stay large.
-    if (value > top) { over.push(svg("text", { class: name, x: LEFT + 4, y: TOP + 12 }, `\u2191 ${text}`)); return; }
-    over.push(svg("line", { class: name, x1: LEFT, x2: right, y1: y(value), y2: y(value) }));
-    labels.push({ at: y(value), name, text });
-  };
+  const over = [],
+    labels = [],
+    level = (value, name, text) => {
+      if (!value) return;
+      // What is far above is only named, so that the areas stay large.
+      if (value > top) {
+        over.push(svg("text", { class: name, x: LEFT + 4, y: TOP + 12 }, `\u2191 ${text}`));
+        return;
+      }
+      over.push(svg("line", { class: name, x1: LEFT, x2: right, y1: y(value), y2: y(value) }));
+      labels.push({ at: y(value), name, text });
+    };
   level(limit, "limit", (aside ? words.room : words.limit)(size(limit)));
   level(standard, "standard", words.standard(size(standard ?? 0)));
   level(peak, "peak", words.peak(size(peak)));
   for (const [n, [at]] of marks.entries()) {
-    over.push(svg("path", { class: "mark", d: `M${x(at)} ${TOP}v${bottom - TOP}` }), svg("circle", { class: "mark", cx: x(at), cy: TOP + 7, r: 7 }),
-      svg("text", { class: "number", x: x(at), y: TOP + 10.5, "text-anchor": "middle" }, n + 1));
+    over.push(
+      svg("path", { class: "mark", d: `M${x(at)} ${TOP}v${bottom - TOP}` }),
+      svg("circle", { class: "mark", cx: x(at), cy: TOP + 7, r: 7 }),
+      svg("text", { class: "number", x: x(at), y: TOP + 10.5, "text-anchor": "middle" }, n + 1),
+    );
   }
   over.push(...named(labels, right, bottom), ...inside(one, stacks, drawn));
   if (cursor !== null) {
@@ -164,25 +224,43 @@ const draw = (one) => {
     over.push(svg("line", { class: "cursor", x1: at, x2: at, y1: TOP, y2: bottom }));
   }
   one.over.replaceChildren(...over);
-  one.summary = words.timeline(one.title, size(peak), standard ? size(standard) : "", size(limit), duration(end));
-  const left = KINDS.map((kind, n) => [kind, values(points.at(-1), one.key)[n] ?? 0]).filter(([kind, value]) => BESIDE.includes(kind) && !isDrawn(kind) && value >= 1);
+  one.summary = words.timeline(
+    one.title,
+    size(peak),
+    standard ? size(standard) : "",
+    size(limit),
+    duration(end),
+  );
+  const left = KINDS.map((kind, n) => [kind, values(points.at(-1), one.key)[n] ?? 0]).filter(
+    ([kind, value]) => BESIDE.includes(kind) && !isDrawn(kind) && value >= 1,
+  );
   setText($("b", one.caption), `${one.title}: ${size(stacks.at(-1).at(-1))}`);
-  setText($("span", one.caption), left.length ? words.beside(left.map(([kind, value]) => [words.KINDS[kind], size(value)])) : "");
+  setText(
+    $("span", one.caption),
+    left.length ? words.beside(left.map(([kind, value]) => [words.KINDS[kind], size(value)])) : "",
+  );
 };
 
 const tell = (one) => {
   one.tip.hidden = cursor === null;
   if (cursor === null) return;
-  const point = points[cursor], list = values(point, one.key);
-  const rows = [[duration(point[0]), point[1] === "reading" ? words.layer(point[2]) : PHASES[point[1]] || ""]];
-  KINDS.forEach((kind, n) => { if (list[n] !== undefined) rows.push([words.KINDS[kind], size(list[n])]); });
+  const point = points[cursor],
+    list = values(point, one.key);
+  const rows = [
+    [duration(point[0]), point[1] === "reading" ? words.layer(point[2]) : PHASES[point[1]] || ""],
+  ];
+  KINDS.forEach((kind, n) => {
+    if (list[n] !== undefined) rows.push([words.KINDS[kind], size(list[n])]);
+  });
   rows.push([words.ALL, size(total(list))]);
   if (point[5]) rows.push([words.DISK, size(point[5])]);
-  one.tip.replaceChildren(...rows.map(([name, value]) => {
-    const row = element("div");
-    row.append(element("span", "", name), element("b", "", value));
-    return row;
-  }));
+  one.tip.replaceChildren(
+    ...rows.map(([name, value]) => {
+      const row = element("div");
+      row.append(element("span", "", name), element("b", "", value));
+      return row;
+    }),
+  );
   const at = one.scale.x(point[0]);
   one.tip.style.left = at > one.scale.right / 2 ? "auto" : `${at + 8}px`;
   one.tip.style.right = at > one.scale.right / 2 ? `${one.root.clientWidth - at + 8}px` : "auto";
@@ -193,9 +271,15 @@ const paint = () => {
   const box = $("#timeline .card");
   box.classList.toggle("empty", !points.length);
   if (!points.length) return;
-  for (const one of charts) { draw(one); tell(one); }
-  for (const kind of KINDS) $(`.legend .${kind} button`, box)?.setAttribute("aria-pressed", String(isDrawn(kind)));
-  $(".marks", box).replaceChildren(...marks.map(([at, text]) => element("li", "", `${duration(at)}: ${text}`)));
+  for (const one of charts) {
+    draw(one);
+    tell(one);
+  }
+  for (const kind of KINDS)
+    $(`.legend .${kind} button`, box)?.setAttribute("aria-pressed", String(isDrawn(kind)));
+  $(".marks", box).replaceChildren(
+    ...marks.map(([at, text]) => element("li", "", `${duration(at)}: ${text}`)),
+  );
   // A label that changes twice a second would be noise.
   if (Date.now() - announced > 5000) {
     announced = Date.now();
@@ -204,28 +288,51 @@ const paint = () => {
 };
 
 const begin = (news) => {
-  lines = news; points = []; marks = []; cursor = null; announced = 0;
-  charts = lines.device_name ? [chart("device", words.GPU), chart("host", words.MACHINE)] : [chart("host", words.MODEL)];
+  lines = news;
+  points = [];
+  marks = [];
+  cursor = null;
+  announced = 0;
+  charts = lines.device_name
+    ? [chart("device", words.GPU), chart("host", words.MACHINE)]
+    : [chart("host", words.MODEL)];
   $("#timeline .charts").replaceChildren(...charts.map((one) => one.figure));
-  $("#timeline .legend").replaceChildren(...KINDS.map((kind) => {
-    const item = element("li", kind);
-    const toggle = element("button");
-    toggle.type = "button";
-    toggle.append(element("i"), words.KINDS[kind]);
-    toggle.onclick = () => { if (!undrawn.delete(kind)) undrawn.add(kind); if (points.length) paint(); };
-    item.append(toggle);
-    return item;
-  }));
+  $("#timeline .legend").replaceChildren(
+    ...KINDS.map((kind) => {
+      const item = element("li", kind);
+      const toggle = element("button");
+      toggle.type = "button";
+      toggle.append(element("i"), words.KINDS[kind]);
+      toggle.onclick = () => {
+        if (!undrawn.delete(kind)) undrawn.add(kind);
+        if (points.length) paint();
+      };
+      item.append(toggle);
+      return item;
+    }),
+  );
   for (const one of charts) {
     one.root.addEventListener("pointermove", (e) => {
       if (!points.length) return;
-      const t = (e.offsetX - LEFT) / Math.max(1, one.scale.right - LEFT) * one.scale.end;
-      look(points.reduce((best, point, n) => (Math.abs(point[0] - t) < Math.abs(points[best][0] - t) ? n : best), 0));
+      const t = ((e.offsetX - LEFT) / Math.max(1, one.scale.right - LEFT)) * one.scale.end;
+      look(
+        points.reduce(
+          (best, point, n) => (Math.abs(point[0] - t) < Math.abs(points[best][0] - t) ? n : best),
+          0,
+        ),
+      );
     });
     one.root.addEventListener("pointerleave", () => look(null));
     one.root.addEventListener("blur", () => look(null));
     one.root.addEventListener("keydown", (e) => {
-      const move = { ArrowLeft: -1, ArrowRight: 1, PageUp: -20, PageDown: 20, Home: -MOST, End: MOST }[e.key];
+      const move = {
+        ArrowLeft: -1,
+        ArrowRight: 1,
+        PageUp: -20,
+        PageDown: 20,
+        Home: -MOST,
+        End: MOST,
+      }[e.key];
       if (move === undefined || !points.length) return;
       e.preventDefault();
       look(Math.min(points.length - 1, Math.max(0, (cursor ?? points.length - 1) + move)));
@@ -233,60 +340,23 @@ const begin = (news) => {
   }
   paint();
 };
-const look = (n) => { cursor = n; if (points.length) paint(); };
+const look = (n) => {
+  cursor = n;
+  if (points.length) paint();
+};
 
-// What a person takes with them.
-const download = (name, blob) => {
-  const link = element("a");
-  link.href = URL.createObjectURL(blob); link.download = name; link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-};
-const csv = () => {
-  const ofDevice = KINDS.filter((kind) => kind !== "others");
-  const head = ["seconds", "phase", "layer", ...ofDevice.map((kind) => `device_${kind}_mib`), ...KINDS.map((kind) => `host_${kind}_mib`), "disk_mib", "event"];
-  const noted = (at, next) => marks.filter(([time]) => time > at && time <= next).map(([, text]) => text).join("; ");
-  const rows = points.map(([at, phase, layer, device, host, disk], n) => [at, phase, layer, ...ofDevice.map((_, k) => device[k] ?? ""), ...host, disk, `"${noted(n ? points[n - 1][0] : -1, at)}"`]);
-  return [head, ...rows].map((row) => row.join(",")).join("\n") + "\n";
-};
-const png = async () => {
-  const scale = 2, gap = 26, width = charts[0].root.clientWidth, heights = charts.map((one) => one.root.clientHeight + gap), legend = 24;
-  const canvas = element("canvas"), context = canvas.getContext("2d");
-  canvas.width = scale * width; canvas.height = scale * (total(heights) + legend);
-  context.scale(scale, scale);
-  const style = getComputedStyle($("#timeline .card"));
-  context.fillStyle = style.backgroundColor; context.fillRect(0, 0, width, canvas.height);
-  let top = 0;
-  for (const [n, one] of charts.entries()) {
-    const copy = one.root.cloneNode(true), nodes = copy.querySelectorAll("*");
-    // A picture has no style sheet: what is seen is written into it.
-    one.root.querySelectorAll("*").forEach((node, i) => {
-      const seen = getComputedStyle(node);
-      for (const name of ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-size", "font-family"]) if (!(name === "fill" && node.classList.contains("texture"))) nodes[i].style.setProperty(name, seen.getPropertyValue(name));
-    });
-    copy.setAttribute("width", width); copy.setAttribute("height", heights[n] - gap); copy.setAttribute("xmlns", NS);
-    const image = new Image();
-    image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(new XMLSerializer().serializeToString(copy));
-    await image.decode();
-    context.fillStyle = style.color; context.font = "600 12px system-ui, sans-serif";
-    context.fillText($("b", one.caption).textContent, LEFT, top + 17);
-    context.drawImage(image, 0, top + gap);
-    top += heights[n];
-  }
-  let left = LEFT;
-  context.font = "11px system-ui, sans-serif";
-  for (const kind of KINDS.filter(isDrawn)) {
-    context.fillStyle = getComputedStyle($(`#timeline .legend .${kind} i`)).backgroundColor;
-    context.fillRect(left, top + 8, 9, 9);
-    context.fillStyle = style.color;
-    context.fillText(words.KINDS[kind], left + 13, top + 16);
-    left += 30 + context.measureText(words.KINDS[kind]).width;
-  }
-  canvas.toBlob((blob) => download("memory.png", blob), "image/png");
-};
 /* Large: the card itself moves into a dialog, and back. */
 const wide = (is) => {
-  const dialog = $("#timeline dialog"), card = $("#timeline .card"), toggle = $("#timeline [data-act=wide]");
-  if (is) { dialog.append(card); dialog.showModal(); } else { dialog.before(card); dialog.close(); }
+  const dialog = $("#timeline dialog"),
+    card = $("#timeline .card"),
+    toggle = $("#timeline [data-act=wide]");
+  if (is) {
+    dialog.append(card);
+    dialog.showModal();
+  } else {
+    dialog.before(card);
+    dialog.close();
+  }
   toggle.setAttribute("aria-pressed", String(is));
   setText(toggle, is ? words.CLOSE : words.ENLARGE);
   toggle.focus();
@@ -296,15 +366,30 @@ const wide = (is) => {
 export const start = () => {
   on("timeline", begin);
   on("points", (news) => {
-    points.push(...news.points); marks = news.marks;
+    points.push(...news.points);
+    marks = news.marks;
     while (points.length > MOST) points = points.filter((_, n) => n % 2 === 0);
     paint();
   });
-  $("#timeline [data-act=csv]").onclick = () => { if (points.length) download("memory.csv", new Blob([csv()], { type: "text/csv" })); };
-  $("#timeline [data-act=png]").onclick = () => { if (points.length) png(); };
+  $("#timeline [data-act=csv]").onclick = () => {
+    if (points.length) download("memory.csv", new Blob([csv(points, marks)], { type: "text/csv" }));
+  };
+  $("#timeline [data-act=png]").onclick = () => {
+    if (points.length) png(charts, KINDS.filter(isDrawn));
+  };
   $("#timeline [data-act=wide]").onclick = () => wide(!$("#timeline dialog").open);
-  document.addEventListener("keydown", (e) => {
-    if (e.key === "Escape" && $("#timeline dialog").open) { e.preventDefault(); e.stopImmediatePropagation(); wide(false); }
-  }, true);
-  new ResizeObserver(() => { if (points.length) paint(); }).observe($("#timeline .charts"));
+  document.addEventListener(
+    "keydown",
+    (e) => {
+      if (e.key === "Escape" && $("#timeline dialog").open) {
+        e.preventDefault();
+        e.stopImmediatePropagation();
+        wide(false);
+      }
+    },
+    true,
+  );
+  new ResizeObserver(() => {
+    if (points.length) paint();
+  }).observe($("#timeline .charts"));
 };

@@ -5,7 +5,12 @@ import { find, tick } from "./parts.js";
 import * as words from "./wording.js";
 
 const root = document.documentElement;
-let at = { id: "", number: 0, quote: "" }, part = null, shows = "page", zoom = 1, before = null, turn = 0;
+let at = { id: "", number: 0, quote: "" },
+  part = null,
+  shows = "page",
+  zoom = 1,
+  before = null,
+  turn = 0;
 const card = () => $("#viewer .card");
 const isOpen = () => root.dataset.viewing === "true";
 
@@ -14,7 +19,8 @@ export const view = async (id, number, quote) => {
   const found = await send("GET", `./documents/${id}/parts/${number}`);
   if (!found || mine !== turn) return;
   if (!isOpen()) before = document.activeElement;
-  at = { id, number, quote: quote ?? "" }; part = found;
+  at = { id, number, quote: quote ?? "" };
+  part = found;
   root.dataset.viewing = "true";
   paint();
   card().focus({ preventScroll: true });
@@ -32,7 +38,8 @@ export const close = () => {
 };
 
 const paint = () => {
-  const box = card(), isPicture = part.is_picture && shows === "page";
+  const box = card(),
+    isPicture = part.is_picture && shows === "page";
   setText($(".label", box), part.label);
   setText($(".document", box), part.document === part.label ? "" : part.document);
   $(".goto", box).value = String(at.number + 1);
@@ -41,73 +48,120 @@ const paint = () => {
   $("[data-act=next]", box).disabled = at.number + 1 >= part.total;
   setText($(".doubt", box), part.doubt);
   box.classList.toggle("has-picture", part.is_picture);
-  for (const tab of box.querySelectorAll("[data-show]")) tab.setAttribute("aria-selected", String(tab.dataset.show === (isPicture ? "page" : "text")));
-  $(".page", box).hidden = !isPicture; $(".text", box).hidden = isPicture; $(".zoom", box).hidden = !isPicture;
+  for (const tab of box.querySelectorAll("[data-show]"))
+    tab.setAttribute("aria-selected", String(tab.dataset.show === (isPicture ? "page" : "text")));
+  $(".page", box).hidden = !isPicture;
+  $(".text", box).hidden = isPicture;
+  $(".zoom", box).hidden = !isPicture;
   $(".extractor", box).hidden = !part.extractor;
   $(".extractor select", box).value = part.extractor || "pdfium";
   setText($("[data-act=choice]", box), part.is_chosen ? words.LEAVE_OUT : words.PUT_IN);
-  if (isPicture) paintPage(); else paintText();
+  if (isPicture) paintPage();
+  else paintText();
 };
 
 const paintPage = async () => {
-  const box = card(), image = $("img", box), places = $(".places", box), mine = turn;
+  const box = card(),
+    image = $("img", box),
+    places = $(".places", box),
+    mine = turn;
   $(".page", box).style.width = `${100 * zoom}%`;
   image.alt = `${part.label} of ${part.document}`;
-  const width = Math.min(2400, Math.round(Math.max(300, $(".sheet", box).clientWidth) * zoom * Math.min(2, devicePixelRatio) / 100) * 100);
+  const width = Math.min(
+    2400,
+    Math.round(
+      (Math.max(300, $(".sheet", box).clientWidth) * zoom * Math.min(2, devicePixelRatio)) / 100,
+    ) * 100,
+  );
   const address = `./documents/${at.id}/pages/${at.number}.png?width=${width}`;
   places.replaceChildren();
   if (image.getAttribute("src") !== address) {
     image.classList.add("loading");
     image.onload = () => image.classList.remove("loading");
-    image.onerror = () => { if (mine === turn && part) { part.is_picture = false; paint(); } };
+    image.onerror = () => {
+      if (mine === turn && part) {
+        part.is_picture = false;
+        paint();
+      }
+    };
     image.src = address;
   }
   if (!at.quote) return;
-  const boxes = await send("GET", `./documents/${at.id}/pages/${at.number}/places?words=${encodeURIComponent(at.quote.slice(0, 4000))}`);
+  const boxes = await send(
+    "GET",
+    `./documents/${at.id}/pages/${at.number}/places?words=${encodeURIComponent(at.quote.slice(0, 4000))}`,
+  );
   if (mine !== turn) return;
   if (!boxes?.length) return;
-  places.replaceChildren(...boxes.map(([left, top, wide, high]) => {
-    const place = element("mark");
-    Object.assign(place.style, { left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * wide}%`, height: `${100 * high}%` });
-    return place;
-  }));
+  places.replaceChildren(
+    ...boxes.map(([left, top, wide, high]) => {
+      const place = element("mark");
+      Object.assign(place.style, {
+        left: `${100 * left}%`,
+        top: `${100 * top}%`,
+        width: `${100 * wide}%`,
+        height: `${100 * high}%`,
+      });
+      return place;
+    }),
+  );
   const go = () => places.firstChild?.scrollIntoView({ block: "center" });
-  if (image.complete) go(); else image.addEventListener("load", go, { once: true });
+  if (image.complete) go();
+  else image.addEventListener("load", go, { once: true });
 };
 
 // Text in pieces: kinds of code, line numbers, and the quoted place across all of them.
 const paintText = () => {
-  const text = $(".text", card()), place = at.quote ? placeOf(part.text, at.quote) : null;
+  const text = $(".text", card()),
+    place = at.quote ? placeOf(part.text, at.quote) : null;
   text.classList.toggle("code", part.is_code);
-  if (!part.text.trim()) { text.replaceChildren(element("i", "", words.NO_TEXT)); return; }
+  if (!part.text.trim()) {
+    text.replaceChildren(element("i", "", words.NO_TEXT));
+    return;
+  }
   const pieces = [];
   let offset = 0;
   const add = (kind, piece) => {
     const cuts = [0, piece.length];
-    if (place) for (const cut of place) if (cut > offset && cut < offset + piece.length) cuts.push(cut - offset);
+    if (place)
+      for (const cut of place)
+        if (cut > offset && cut < offset + piece.length) cuts.push(cut - offset);
     cuts.sort((a, b) => a - b);
     for (let n = 0; n + 1 < cuts.length; n++) {
-      const inner = piece.slice(cuts[n], cuts[n + 1]), from = offset + cuts[n];
+      const inner = piece.slice(cuts[n], cuts[n + 1]),
+        from = offset + cuts[n];
       const isMarked = place && from >= place[0] && from < place[1];
-      pieces.push(isMarked || kind ? element(isMarked ? "mark" : "span", kind, inner) : document.createTextNode(inner));
+      pieces.push(
+        isMarked || kind
+          ? element(isMarked ? "mark" : "span", kind, inner)
+          : document.createTextNode(inner),
+      );
     }
     offset += piece.length;
   };
   for (const [kind, piece] of part.runs ?? [["", part.text]]) add(kind, piece);
   if (part.is_code) {
-    const lines = element("code", "lines", Array.from({ length: part.text.split("\n").length }, (_, n) => n + 1).join("\n"));
+    const lines = element(
+      "code",
+      "lines",
+      Array.from({ length: part.text.split("\n").length }, (_, n) => n + 1).join("\n"),
+    );
     lines.setAttribute("aria-hidden", "true");
     const code = element("code");
     code.append(...pieces);
     text.replaceChildren(lines, code);
   } else text.replaceChildren(...pieces);
   const mark = $("mark", text);
-  if (mark) mark.scrollIntoView({ block: "center" }); else $(".sheet", card()).scrollTop = 0;
+  if (mark) mark.scrollIntoView({ block: "center" });
+  else $(".sheet", card()).scrollTop = 0;
 };
 
 // Where some words stand in a text, whatever the white space between them.
 const placeOf = (text, wanted) => {
-  const escaped = wanted.trim().split(/\s+/).map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  const escaped = wanted
+    .trim()
+    .split(/\s+/)
+    .map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
   const found = new RegExp(escaped.join("\\s+"), "i").exec(text);
   return found ? [found.index, found.index + found[0].length] : null;
 };
@@ -116,7 +170,9 @@ const choice = async () => {
   await tick(at.id, [at.number], !part.is_chosen);
   view(at.id, at.number, at.quote);
 };
-const go = (number) => { if (Number.isInteger(number) && number >= 0 && number < part.total) view(at.id, number); };
+const go = (number) => {
+  if (Number.isInteger(number) && number >= 0 && number < part.total) view(at.id, number);
+};
 // The document is read anew for it: its parts come back when that is done.
 const extract = async (extractor) => {
   const before = find(at.id)?.revision;
@@ -127,11 +183,15 @@ const extract = async (extractor) => {
 };
 let anew = null;
 const lookAnew = () => {
-  if (!anew || anew.turn !== turn || !isOpen()) { anew = null; return; }
+  if (!anew || anew.turn !== turn || !isOpen()) {
+    anew = null;
+    return;
+  }
   const revision = find(anew.id)?.revision;
   if (revision === undefined || revision === anew.before) return;
   const { id, number, quote } = anew;
-  anew = null; shows = "text";
+  anew = null;
+  shows = "text";
   view(id, number, quote);
 };
 
@@ -139,21 +199,42 @@ export const start = () => {
   const box = card();
   on("parts", lookAnew);
   box.onclick = (e) => {
-    const act = e.target.closest("[data-act]")?.dataset.act, tab = e.target.closest("[data-show]")?.dataset.show;
+    const act = e.target.closest("[data-act]")?.dataset.act,
+      tab = e.target.closest("[data-show]")?.dataset.show;
     if (act === "close") close();
     if (act === "before") go(at.number - 1);
     if (act === "next") go(at.number + 1);
     if (act === "choice") choice();
-    if (act === "larger" || act === "smaller") { zoom = Math.min(3, Math.max(0.5, zoom * (act === "larger" ? 1.25 : 0.8))); paint(); }
-    if (tab) { shows = tab; paint(); }
+    if (act === "larger" || act === "smaller") {
+      zoom = Math.min(3, Math.max(0.5, zoom * (act === "larger" ? 1.25 : 0.8)));
+      paint();
+    }
+    if (tab) {
+      shows = tab;
+      paint();
+    }
   };
   $(".goto", box).onchange = (e) => go(Number(e.target.value) - 1);
   $(".extractor select", box).onchange = (e) => extract(e.target.value);
-  document.addEventListener("keydown", (e) => {
-    if (!isOpen() || document.querySelector("#timeline.wide")) return;
-    if (e.key === "Escape") { e.preventDefault(); e.stopImmediatePropagation(); close(); }
-    const isInside = box.contains(e.target) && !e.target.matches("input, select");
-    if (isInside && (e.key === "ArrowLeft" || e.key === "PageUp")) { e.preventDefault(); go(at.number - 1); }
-    if (isInside && (e.key === "ArrowRight" || e.key === "PageDown")) { e.preventDefault(); go(at.number + 1); }
-  }, true);
+  document.addEventListener(
+    "keydown",
+    (e) => {
+      if (!isOpen() || document.querySelector("#timeline.wide")) return;
+      if (e.key === "Escape") {
+        e.preventDefault();
+        e.stopImmediatePropagation();
+        close();
+      }
+      const isInside = box.contains(e.target) && !e.target.matches("input, select");
+      if (isInside && (e.key === "ArrowLeft" || e.key === "PageUp")) {
+        e.preventDefault();
+        go(at.number - 1);
+      }
+      if (isInside && (e.key === "ArrowRight" || e.key === "PageDown")) {
+        e.preventDefault();
+        go(at.number + 1);
+      }
+    },
+    true,
+  );
 };

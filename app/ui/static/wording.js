@@ -10,21 +10,28 @@ export const ANSWERING = "Answering";
 export const DONE = "Done";
 export const COPIED = "Copied";
 export const NOT_THERE = "This document is not here any more. Drop it again to look there.";
-export const OFFLINE = "The program does not answer. Is it still running? This page reconnects by itself.";
+export const OFFLINE =
+  "The program does not answer. Is it still running? This page reconnects by itself.";
 export const STARTERS = [
   "Summarise the most important points.",
   "Which names, dates and numbers matter most?",
   "What is surprising in it? Quote the passages.",
 ];
 export const until = (time, place) => `, until about ${time}${place ? `; now at ${place}` : ""}`;
-export const editing = (number) => `Editing question ${number}: what came after it is answered anew. Esc leaves it as it was.`;
+export const editing = (number) =>
+  `Editing question ${number}: what came after it is answered anew. Esc leaves it as it was.`;
 export const rename = (name) => `Rename ${name}`;
 export const remove = (name) => `Delete ${name}`;
 export const exported = (name) => `Save ${name} as Markdown`;
 export const confirmDelete = (name) => `Delete “${name}” and all its answers?`;
-export const fits = (model) => !model.fits_tokens ? "does not fit this machine"
-  : model.fits_tokens < model.window_tokens ? `reads ${model.fits_tokens.toLocaleString("en")} of its ${model.window_tokens.toLocaleString("en")} tokens here`
-  : `reads all of its ${model.window_tokens.toLocaleString("en")} tokens here`;
+export const fits = (model) => {
+  const [read, window] = [model.fits_tokens, model.window_tokens].map((n) =>
+    n.toLocaleString("en"),
+  );
+  if (!model.fits_tokens) return "does not fit this machine";
+  const all = model.fits_tokens < model.window_tokens ? `${read} of its` : "all of its";
+  return `reads ${all} ${window} tokens here`;
+};
 export const WEIGHING = "Weighing the models for this machine …";
 export const USE = "Use";
 
@@ -32,9 +39,17 @@ export const USE = "Use";
 export const GPU = "On the GPU";
 export const MODEL = "Memory of the model";
 export const MACHINE = "In this machine's memory";
-export const beside = (kinds) => `beside it ${kinds.map(([name, size]) => `${name.toLowerCase()} ${size}`).join(", ")}`;
+export const beside = (kinds) =>
+  `beside it ${kinds.map(([name, size]) => `${name.toLowerCase()} ${size}`).join(", ")}`;
 export const DISK = "Disk";
-export const KINDS = { weights: "Weights", kv: "KV", hidden: "Hidden states", activations: "Activations", rest: "This program", others: "Other programs" };
+export const KINDS = {
+  weights: "Weights",
+  kv: "KV",
+  hidden: "Hidden states",
+  activations: "Activations",
+  rest: "This program",
+  others: "Other programs",
+};
 export const ALL = "Together";
 export const CLOSE = "Close";
 export const ENLARGE = "Enlarge";
@@ -48,8 +63,10 @@ export const peak = (size) => `peak ${size}`;
 export const standard = (size) => `plain transformers ${size}`;
 export const limit = (size) => `limit ${size}`;
 export const room = (size) => `room ${size}`;
-export const timeline = (title, peakSize, standardSize, limitSize, time) =>
-  `${title} over ${time}: peak ${peakSize} of ${limitSize}.${standardSize ? ` Plain transformers would have needed ${standardSize}.` : ""}`;
+export const timeline = (title, peakSize, standardSize, limitSize, time) => {
+  const standard = standardSize ? ` Plain transformers would have needed ${standardSize}.` : "";
+  return `${title} over ${time}: peak ${peakSize} of ${limitSize}.${standard}`;
+};
 
 // The token map and the viewer.
 export const WAITING = "not read yet";
@@ -65,11 +82,22 @@ export const READ_ANEW = "Reading the document anew …";
 // Documents.
 const COUNTS = new Intl.NumberFormat("en");
 export const tokens = (number) => `${COUNTS.format(number)} ${number === 1 ? "token" : "tokens"}`;
-export const share = (percent) => percent === 0 ? "0 %" : percent < 0.1 ? "< 0.1 %" : percent < 10 ? `${percent.toFixed(1)} %` : `${Math.round(percent)} %`;
+export const share = (percent) =>
+  percent === 0
+    ? "0 %"
+    : percent < 0.1
+      ? "< 0.1 %"
+      : percent < 10
+        ? `${percent.toFixed(1)} %`
+        : `${Math.round(percent)} %`;
 export const PASSWORD = "Password, then Enter";
 export const READ_ALL_THE_SAME = "Read it all the same";
 export const EXTRACTOR = "How its text is extracted";
-export const EXTRACTORS = [["pdfium", "Text by PDFium"], ["pypdf", "Text by pypdf"], ["ocr", "Recognise pages without text"]];
+export const EXTRACTORS = [
+  ["pdfium", "Text by PDFium"],
+  ["pypdf", "Text by pypdf"],
+  ["ocr", "Recognise pages without text"],
+];
 export const HOW_READ = "How it is read";
 export const RECEIPT = "Reading receipt";
 export const NOT_READ = "Left out:";
@@ -81,10 +109,20 @@ export const EXCLUDE = "No files such as tests/**, *.csv";
 export const putBack = (path) => `Put ${path} back`;
 export const showMore = (number) => `Show ${COUNTS.format(number)} more`;
 export const move = (name, where) => `Move ${name} ${where}`;
-export const found = (number, shown) => number === 0 ? "Nothing found" : number > shown ? `${COUNTS.format(number)} found, the first ${shown}:` : `${COUNTS.format(number)} found:`;
+export const found = (number, shown) =>
+  number === 0
+    ? "Nothing found"
+    : number > shown
+      ? `${COUNTS.format(number)} found, the first ${shown}:`
+      : `${COUNTS.format(number)} found:`;
 export const keep = (unit) => `Keep ${unit}s: 1-40, 88`;
-export const METER = { documents: "Documents", conversation: "Conversation", answer: "Room for the answer" };
-export const meter = (used, level) => `${Math.round(used)} % of the context${level === "full" ? ", nearly full" : ""}`;
+export const METER = {
+  documents: "Documents",
+  conversation: "Conversation",
+  answer: "Room for the answer",
+};
+export const meter = (used, level) =>
+  `${Math.round(used)} % of the context${level === "full" ? ", nearly full" : ""}`;
 
 // The library.
 export const FORGET = "Forget";
