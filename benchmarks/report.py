@@ -111,7 +111,7 @@ def real_table(record: dict[str, Any]) -> list[str]:
     head[3] = "of which hidden states, activations and logits"
     return [
         *_wrapped(
-            f"Run on the CPU, with {real['tokens']:,} tokens. The bytes of every tensor are counted "
+            f"Run on the CPU with {real['tokens']:,} tokens. The bytes of every tensor are counted "
             "while reading; device and host are kept apart, as they would be with a GPU. Measured "
             f"by `python -m benchmarks.run --suite paper` on {record['date']}:"
         ),
