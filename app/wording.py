@@ -28,6 +28,7 @@ BUSY = "The model is still working on the last question. Wait, or press Stop."
 
 
 def library_is_gone(folder: Path) -> str:
+    """Says what to do when the library's folder has disappeared."""
     return (
         f"The library folder {folder} is gone: it was deleted, or its disk was removed. Bring it "
         "back, or restart mom-chat to create a new one."
@@ -50,6 +51,7 @@ def size(size_bytes: int) -> str:
 
 
 def on_disk(size_bytes: int) -> str:
+    """The line under a gauge: what lies in files."""
     return f"{size(size_bytes)} in files on disk"
 
 
@@ -78,6 +80,7 @@ def reading(event: PrefillProgress) -> str:
 
 
 def answering(tokens: int) -> str:
+    """The line under the progress bar while the answer is written."""
     return f"Answering: {tokens:,} {'token' if tokens == 1 else 'tokens'}"
 
 
@@ -143,6 +146,12 @@ def stamp(found: Citation) -> str:
 
 
 def total_tokens(tokens: int, window_tokens: int | None) -> str:
+    """All documents together, and by how much they are too many.
+
+    Args:
+        tokens: of all ticked parts.
+        window_tokens: the model's context; None while no model is loaded.
+    """
     if window_tokens is None:
         return f"{tokens:,} tokens"
     text = f"{tokens:,} of {window_tokens:,} tokens of context"
@@ -188,6 +197,7 @@ _ADAPTED = {
 
 
 def forecast_tokens(tokens: int, *, is_most: bool = False) -> str:
+    """The headline of the forecast: "412,380 tokens", "Up to 7,680 tokens"."""
     return f"{'Up to ' if is_most else ''}{tokens:,} tokens"
 
 
@@ -211,10 +221,12 @@ def reuse(reused_tokens: int, new_tokens: int) -> str:
 
 
 def memory_of(used_bytes: int, total_bytes: int) -> str:
+    """The text of a bar: "17.9 GiB of 24.0 GiB"."""
     return f"{size_text(used_bytes)} of {size_text(total_bytes)}"
 
 
 def standard_needs(size_bytes: int, *, fits: bool) -> str:
+    """The mark on a bar: what plain transformers would take."""
     verdict = "" if fits else " (would not fit)"
     return f"plain transformers: {size_text(size_bytes)}{verdict}"
 
@@ -297,6 +309,7 @@ def _more_or_less(words: str, difference: float) -> str:
 
 
 def speed(tokens_per_second: float) -> str:
+    """ "1,440 tokens/s"."""
     return f"{tokens_per_second:,.0f} tokens/s"
 
 
@@ -332,6 +345,7 @@ def less_kept(number: int, size_bytes: int) -> str:
 
 
 def quota(used_bytes: int, limit_bytes: int) -> str:
+    """How full the library is, and what happens when it is full."""
     return (
         f"{size_text(used_bytes)} of {size_text(limit_bytes)} used. When it is full, the least "
         "recently used documents are deleted."
