@@ -26,6 +26,7 @@ _JS_STRING = re.compile(r'"(?:[^"\\]|\\.)*"|`(?:[^`$\\]|\\.|\$\{[^{}`]*\})*`')
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
     ROOT / "assets" / "samples" / "README.md",
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if path.name != "log.md"),
 ]
