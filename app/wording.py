@@ -1,4 +1,4 @@
-"""Every sentence of the page that depends on a figure, in one place."""
+"""The page's sentences that depend on a figure or on what happened, in one place."""
 
 from __future__ import annotations
 
@@ -13,44 +13,50 @@ if TYPE_CHECKING:
     from app.citations import Citation
     from app.documents import Health, LeftOut
 
-# A speed over less than this says nothing.
+# Measured over less time than this, a speed means little.
 _SPEED_FROM_SECONDS = 2.0
 
 WAITING = "Waiting for the model …"
 LOADING = "Loading the model …"
-NO_DEVICE = "No GPU: the CPU computes"
+NO_DEVICE = "No GPU: running on the CPU"
 EDIT = "Edit"
 COPY = "Copy"
 AGAIN = "Answer again"
-EMPTY_QUESTION = "Write a question first."
-BUSY_MODEL = "The model is at work. Wait, or stop the runs, before you change it."
-BUSY = "The model is still at work on the last question. Wait, or press Stop."
+EMPTY_QUESTION = "Type a question first."
+BUSY_MODEL = "The model is busy. Wait until it is done, or stop it, before you change models."
+BUSY = "The model is still working on the last question. Wait, or press Stop."
 
 
 def library_is_gone(folder: Path) -> str:
+    """Says what to do when the library's folder has disappeared."""
     return (
-        f"The library {folder} is gone: it was deleted or its disk was taken away. Bring it back, "
-        "or start mom-chat again to have a new one."
+        f"The library folder {folder} is gone: it was deleted, or its disk was removed. Bring it "
+        "back, or restart mom-chat to create a new one."
     )
 
 
 def in_line(position: int) -> str:
-    """For a question that waits for others."""
-    before = "One question is" if position == 1 else f"{position} questions are"
-    return f"Waiting in line: {before} before this one."
+    """Says how many questions must finish first.
+
+    Args:
+        position: questions ahead of this one, from 1.
+    """
+    ahead = "one question is" if position == 1 else f"{position} questions are"
+    return f"Waiting in line: {ahead} ahead of this one."
 
 
 def size(size_bytes: int) -> str:
-    """In GiB, in steps of 10 MB."""
+    """Bytes as GiB with two decimals: "6.25 GiB"."""
     return f"{size_bytes / 2**30:.2f} GiB"
 
 
 def on_disk(size_bytes: int) -> str:
-    return f"{size(size_bytes)} in files on the disk"
+    """The line under a gauge: what lies in files."""
+    return f"{size(size_bytes)} in files on disk"
 
 
 def duration(seconds: float) -> str:
-    """Short and rounded: "8 s", "3 min 20 s", "2 h 5 min"."""
+    """Seconds, rounded: "8 s", "3 min 20 s", "2 h 5 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -60,41 +66,46 @@ def duration(seconds: float) -> str:
 
 
 def reading(event: PrefillProgress) -> str:
-    """The line under the bar while the prompt is read."""
+    """The line under the progress bar while the prompt is read."""
     new = event.prompt_tokens - event.reused_tokens
-    known = f" ({event.reused_tokens:,} known already)" if event.reused_tokens else ""
+    reused = f" ({event.reused_tokens:,} more reused)" if event.reused_tokens else ""
     left = "" if event.eta_seconds is None else f", about {duration(event.eta_seconds)} left"
     speed = ""
     if event.elapsed_seconds >= _SPEED_FROM_SECONDS:
         speed = f", {event.fraction * new / event.elapsed_seconds:,.0f} tokens/s"
     return (
-        f"Reading {new:,} tokens{known}: {event.fraction:.0%}, "
+        f"Reading {new:,} tokens{reused}: {event.fraction:.0%}, "
         f"layer {min(event.layer + 1, event.layers)} of {event.layers}{speed}{left}"
     )
 
 
 def answering(tokens: int) -> str:
+    """The line under the progress bar while the answer is written."""
     return f"Answering: {tokens:,} {'token' if tokens == 1 else 'tokens'}"
 
 
 def figures(event: Finished) -> str:
-    """Under a finished answer."""
+    """The line under a finished answer: how fast it was read and written."""
     new = event.prompt_tokens - event.reused_tokens
-    known = f", {event.reused_tokens:,} known already" if event.reused_tokens else ""
-    ended = " (ended at its limit of tokens)" if event.reason == "length" else ""
+    reused = f", reused {event.reused_tokens:,}" if event.reused_tokens else ""
+    ended = " (stopped at the token limit)" if event.reason == "length" else ""
     return (
         f"First word after {event.prefill_seconds:.1f} s: read {new:,} tokens at "
-        f"{event.prefill_tokens_per_second:,.0f} tokens/s{known}. "
+        f"{event.prefill_tokens_per_second:,.0f} tokens/s{reused}. "
         f"Wrote {event.new_tokens:,} at {event.decode_tokens_per_second:.1f} tokens/s{ended}."
     )
 
 
 def stopped(phase: str) -> str:
-    """By what was being done."""
+    """Says what a stopped run keeps.
+
+    Args:
+        phase: what the run was doing: waiting, reading or answering.
+    """
     return {
-        "waiting": "Stopped before its turn came.",
-        "answering": "Stopped; what was written is kept.",
-    }.get(phase, "Stopped while reading. Asked again, it goes on from there.")
+        "waiting": "Stopped before it began.",
+        "answering": "Stopped. The answer so far is kept.",
+    }.get(phase, "Stopped while reading. Ask again to resume from there.")
 
 
 def left_out(entry: LeftOut) -> str:
@@ -122,7 +133,7 @@ def doubts(health: Health, has_text: bool) -> str:
 
 
 def citation(found: Citation) -> str:
-    """Whether the document says it, and where."""
+    """Says whether a document contains what the answer cites, and where."""
     what = f"\u201c{found.quote}\u201d" if found.quote else f"[{found.mark}]"
     if not found.found:
         return f"{what}: not found in the document"
@@ -130,34 +141,46 @@ def citation(found: Citation) -> str:
 
 
 def stamp(found: Citation) -> str:
-    """Beside a quotation: "found on p. 12", "not found in the documents"."""
+    """The stamp beside a quotation: "found on p. 12", "not found in the documents"."""
     return f"found on {found.section}" if found.found else "not found in the documents"
 
 
 def total_tokens(tokens: int, window_tokens: int | None) -> str:
+    """All documents together, and by how much they are too many.
+
+    Args:
+        tokens: of all ticked parts.
+        window_tokens: the model's context; None while no model is loaded.
+    """
     if window_tokens is None:
         return f"{tokens:,} tokens"
-    text = f"{tokens:,} of {window_tokens:,} tokens of the context"
+    text = f"{tokens:,} of {window_tokens:,} tokens of context"
     if tokens >= window_tokens:
-        text += f": too much for this model by {tokens - window_tokens + 1:,} tokens."
+        text += f": {tokens - window_tokens + 1:,} too many for this model."
     return text
 
 
 def too_much(largest: list[tuple[str, int]]) -> str:
-    """What to do about it."""
+    """Says what to do when the documents exceed the context.
+
+    Args:
+        largest: the largest parts, each with its name and tokens.
+    """
+    if not largest:
+        return "Remove documents, or use a model with a larger context."
     named = ", ".join(f"{name} ({tokens:,} tokens)" for name, tokens in largest)
-    untick = f"Untick parts, such as {named}; r" if named else "R"
-    return f"{untick}emove documents, or use a model with a larger context."
+    return (
+        "Untick some parts, remove documents, or use a model with a larger context. "
+        f"The largest: {named}."
+    )
 
 
 # The forecast card and the timeline.
 
-FORECAST_LOADING = "The forecast comes once the model is loaded."
-FORECAST_COUNTING = "The documents are being counted …"
-FORECAST_FAILED = "Without a model there is no forecast. Choose another one in the settings."
-RATES_UNKNOWN = "How long it takes is not known before this machine's speed is measured."
-ALL_KNOWN = "All of it is read already."
-ON_CPU = "No GPU here: the CPU computes."
+FORECAST_LOADING = "The forecast appears once the model is loaded."
+FORECAST_COUNTING = "Counting the tokens of your documents …"
+FORECAST_FAILED = "There is no forecast without a model. Choose another one in the settings."
+ON_CPU = "There is no GPU here, so the CPU does the work."
 NOTHING_DROPPED = "No documents yet"
 KIND_NAMES = {
     "weights": "weights",
@@ -174,11 +197,12 @@ _ADAPTED = {
 
 
 def forecast_tokens(tokens: int, *, is_most: bool = False) -> str:
+    """The headline of the forecast: "412,380 tokens", "Up to 7,680 tokens"."""
     return f"{'Up to ' if is_most else ''}{tokens:,} tokens"
 
 
 def reading_time(seconds: float) -> str:
-    """For the headline: "at once", "0.4 s", "8 s", "3 min 20 s"."""
+    """Seconds for the headline: "at once", "0.4 s", "8 s", "3 min 20 s"."""
     if seconds < 0.05:
         return "at once"
     return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
@@ -190,61 +214,63 @@ def token_time(seconds: float) -> str:
 
 
 def reuse(reused_tokens: int, new_tokens: int) -> str:
-    """What is not read again."""
+    """Says how much need not be read again; "" if nothing."""
     if not reused_tokens:
         return ""
-    return f"{reused_tokens:,} of them are read already; {new_tokens:,} are new."
+    return f"{reused_tokens:,} of them can be reused; {new_tokens:,} are new."
 
 
 def memory_of(used_bytes: int, total_bytes: int) -> str:
+    """The text of a bar: "17.9 GiB of 24.0 GiB"."""
     return f"{size_text(used_bytes)} of {size_text(total_bytes)}"
 
 
 def standard_needs(size_bytes: int, *, fits: bool) -> str:
-    verdict = "" if fits else ", which does not fit"
+    """The mark on a bar: what plain transformers would take."""
+    verdict = "" if fits else " (would not fit)"
     return f"plain transformers: {size_text(size_bytes)}{verdict}"
 
 
 def reach(longest_tokens: int, window_tokens: int, model: str) -> str:
-    """What may be dropped, where nothing is."""
+    """Says how much the model can read here, while there are no documents yet."""
     if longest_tokens >= window_tokens:
-        return f"{model} on this machine reads up to {window_tokens:,} tokens: all of its window."
+        return f"On this machine, {model} can use its whole context of {window_tokens:,} tokens."
     return (
-        f"{model} on this machine reads up to {longest_tokens:,} of the {window_tokens:,} tokens "
-        "of its window."
+        f"On this machine, {model} can read up to {longest_tokens:,} of the {window_tokens:,} "
+        "tokens in its context."
     )
 
 
 def beyond_window(prompt_tokens: int, window_tokens: int, model: str) -> str:
-    """More than the model can read at once."""
+    """Says by how much a prompt exceeds the context."""
     return (
-        f"This is {prompt_tokens - window_tokens:,} tokens more than {model} reads at once "
-        f"({window_tokens:,}): untick parts."
+        f"{prompt_tokens - window_tokens:,} tokens over {model}'s limit of {window_tokens:,}. "
+        "Untick some parts."
     )
 
 
 def most_of(sent_tokens: int, tokens: int) -> str:
-    """Of the documents only the best parts are sent."""
+    """Says how much of the documents is sent when only the best parts are."""
     return f"up to {sent_tokens:,} of {tokens:,}"
 
 
 def chosen(reason: str, *, on_cpu: bool) -> str:
-    """What auto chose and why."""
+    """Says what auto chose, and why."""
     words = [ON_CPU] if on_cpu else []
     return " ".join([*words, f"Chosen: {reason}."] if reason else words)
 
 
 def fitted(prompt_tokens: int, sent_tokens: int, model: str) -> str:
-    """Only the parts that match best are read; the figures are for those."""
+    """Says that only the best parts are sent, and that the figures are for those."""
     return (
-        f"All of it is {prompt_tokens:,} tokens, more than {model} reads at once. The parts that "
-        f"match your question best are sent, up to {sent_tokens:,} tokens; these figures are for "
-        "so many."
+        f"Everything together is {prompt_tokens:,} tokens, too many for {model}. Only the parts "
+        f"that best match your question are sent, up to {sent_tokens:,} tokens. The figures here "
+        "are for that many."
     )
 
 
 def made_of(kinds: list[tuple[str, int]]) -> str:
-    """ "weights 15.0 GiB · KV 2.0 GiB"; what is nothing is not named."""
+    """ "weights 15.0 GiB · KV 2.0 GiB", without the kinds that take next to nothing."""
     named = [f"{KIND_NAMES[kind]} {size_text(size)}" for kind, size in kinds if size >= 2**19]
     return " · ".join(named)
 
@@ -252,13 +278,14 @@ def made_of(kinds: list[tuple[str, int]]) -> str:
 def changed(
     tokens: int, seconds: float | None, peak_bytes: int, survived: tuple[int, int] | None
 ) -> str:
-    """The price of the last change.
+    """Says what the last change costs or saves.
 
     Args:
-        tokens: of the prompt, more or (below 0) less.
-        seconds: to read, the same; None if not known.
-        peak_bytes: the same.
-        survived: tokens still read, of so many before; None if none are lost.
+        tokens: the change of the prompt's length; negative if it got shorter.
+        seconds: the change of the reading time; None if unknown.
+        peak_bytes: the change of the memory peak.
+        survived: how many tokens can still be reused, and how many could be before; None if
+            none are lost.
     """
     parts = []
     if tokens:
@@ -271,7 +298,8 @@ def changed(
     if survived is not None:
         kept, before = survived
         sentences.append(
-            f"Of {before:,} tokens already read, {kept:,} stay read: those before the change."
+            f"{kept:,} of the {before:,} tokens already read can be reused; the rest come after "
+            "your change."
         )
     return " ".join(sentences)
 
@@ -281,6 +309,7 @@ def _more_or_less(words: str, difference: float) -> str:
 
 
 def speed(tokens_per_second: float) -> str:
+    """ "1,440 tokens/s"."""
     return f"{tokens_per_second:,.0f} tokens/s"
 
 
@@ -291,32 +320,33 @@ def at_layer(event: PrefillProgress, place: str) -> str:
 
 
 def adapted(event: Adapted) -> str:
-    """ "chunk 8,192 \u2192 4,096, continued"."""
+    """ "GPU memory full: chunk 8,192 \u2192 4,096, continued"."""
     before, after = (
         f"{value:,}" if isinstance(value, int) else value for value in (event.before, event.after)
     )
-    full = "GPU" if event.full == "device" else "memory"
+    full = "GPU memory" if event.full == "device" else "Memory"
     return f"{full} full: {_ADAPTED[event.what]} {before} \u2192 {after}, continued"
 
 
 # The library.
 
-NOTHING_KEPT = "Nothing is kept between starts: the program runs with --no-save."
+NOTHING_KEPT = "Nothing is saved between sessions: mom-chat was started with --no-save."
 
 
 def prepared(model: str, tokens: int, size_bytes: int) -> str:
-    """Of a prepared document."""
+    """The line under a prepared document in the list."""
     return f"{tokens:,} tokens, read by {model}, {size_text(size_bytes)}"
 
 
 def less_kept(number: int, size_bytes: int) -> str:
-    """Before a quota is lowered."""
-    what = "one prepared document" if number == 1 else f"{number} prepared documents"
-    return f"This deletes {what}, used least recently ({size_text(size_bytes)}). Go on?"
+    """Asks before a lower quota deletes anything."""
+    what = "prepared document" if number == 1 else f"{number} prepared documents"
+    return f"This deletes the least recently used {what} ({size_text(size_bytes)}). Continue?"
 
 
 def quota(used_bytes: int, limit_bytes: int) -> str:
+    """How full the library is, and what happens when it is full."""
     return (
-        f"{size_text(used_bytes)} of at most {size_text(limit_bytes)}; what was used least "
-        "recently makes room."
+        f"{size_text(used_bytes)} of {size_text(limit_bytes)} used. When it is full, the least "
+        "recently used documents are deleted."
     )

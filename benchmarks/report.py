@@ -1,13 +1,15 @@
-"""`python -m benchmarks.report`: the README's tables and pictures, from the newest results.
+"""`python -m benchmarks.report`: the tables and pictures of the README and docs/results.md.
 
-What stands between a pair of marks is replaced. `--check` changes nothing and fails if something
-would change.
+They are made from the newest results and replace whatever stands between a pair of marks. `--check`
+changes nothing, and fails if something would change.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -17,6 +19,9 @@ from benchmarks.paper.figures import longest_contexts, memory_timeline
 from benchmarks.record import ROOT, records
 
 README = ROOT / "README.md"
+RESULTS = ROOT / "docs" / "results.md"
+# Which tables each document holds.
+SECTIONS = {README: ("peers",), RESULTS: ("paper", "promises")}
 FIGURES = ROOT / "assets" / "figures"
 _MIB, _GIB = 2**20, 2**30
 _PEER_ROWS = {
@@ -35,7 +40,14 @@ _BAR_STRATEGIES = ("standard", "chunked 8192", "mom", "layer-streaming")
 
 
 def peers_table(record: dict[str, Any]) -> list[str]:
-    """Ours beside each peer."""
+    """The table that compares mom-chat with each peer.
+
+    Args:
+        record: a line of `results/peers.jsonl`.
+
+    Returns:
+        Lines of Markdown.
+    """
     figures, ratios = record["figures"], record["ratios"]
     others = [peer for peer in ("transformers", "llama.cpp") if peer in figures]
     machine = record["machine"]
@@ -57,22 +69,32 @@ def peers_table(record: dict[str, Any]) -> list[str]:
         )
     versions = record["versions"]
     return [
-        f"Built-in model, {record['tokens']:,} tokens of text that does not repeat itself, "
-        f"{record['threads']} threads of {machine['cpu']} "
-        f"({', '.join(machine['cpu_features']) or machine['architecture']}), torch "
-        f"{versions['torch']}, transformers {versions['transformers']}; each peer in its best "
-        "dtype, llama.cpp on the same Q4_1 file with flash attention; one token a step but for "
-        f"quoting, where mom-chat takes {figures['mom-chat']['lookup_tokens_per_step']:.1f} "
-        f"(`python -m benchmarks.run`, {record['date']}, commit {record['commit']}):",
+        *_wrapped(
+            f"Built-in model, {record['tokens']:,} tokens of text that does not repeat itself, "
+            f"on {record['threads']} threads of {machine['cpu']} "
+            f"({', '.join(machine['cpu_features']) or machine['architecture']}), with torch "
+            f"{versions['torch']} and transformers {versions['transformers']}. "
+            "Each peer counts in its best dtype; llama.cpp runs the same Q4_1 file with flash "
+            "attention. All of them write one token a step, except that mom-chat quotes "
+            f"{figures['mom-chat']['lookup_tokens_per_step']:.1f} tokens a step. Measured by "
+            f"`python -m benchmarks.run` on {record['date']} at commit {record['commit']}:"
+        ),
         "",
         *_table(rows),
     ]
 
 
 def real_table(record: dict[str, Any]) -> list[str]:
-    """The paper's comparison, really run."""
+    """The paper's comparison, run on the CPU.
+
+    Args:
+        record: a line of `results/paper.jsonl`.
+
+    Returns:
+        Lines of Markdown.
+    """
     real = record["real"]
-    head = ["", "reading, tokens/s", "device peak", "of it activations and logits", "host peak"]
+    head = ["", "reading, tokens/s", "device peak", "of which activations", "host peak"]
     rows = [head, ["---"] * len(head)]
     for name, row in real["strategies"].items():
         by_kind = row["prefill_device_peak_by_kind"]
@@ -86,18 +108,27 @@ def real_table(record: dict[str, Any]) -> list[str]:
                 f"{row['host_peak_bytes'] / _MIB:,.0f} MiB",
             ]
         )
-    head[3] = "of it hidden states, activations and logits"
+    head[3] = "of which hidden states, activations and logits"
     return [
-        f"The paper's comparison, really run on the CPU: {real['tokens']:,} tokens, the bytes of "
-        "every tensor counted while reading (device and host are kept apart as they would be with "
-        f"a GPU; `python -m benchmarks.run --suite paper`, {record['date']}):",
+        *_wrapped(
+            f"Run on the CPU with {real['tokens']:,} tokens. The bytes of every tensor are counted "
+            "while reading; device and host are kept apart, as they would be with a GPU. Measured "
+            f"by `python -m benchmarks.run --suite paper` on {record['date']}:"
+        ),
         "",
         *_table(rows),
     ]
 
 
 def simulated_table(record: dict[str, Any]) -> list[str]:
-    """The paper's comparison for large models."""
+    """The paper's comparison, simulated for large models.
+
+    Args:
+        record: a line of `results/paper.jsonl`.
+
+    Returns:
+        Lines of Markdown.
+    """
     simulated = record["simulated"]
     models = simulated["models"]
     rows = [["", *models], ["---"] * (len(models) + 1)]
@@ -112,10 +143,13 @@ def simulated_table(record: dict[str, Any]) -> list[str]:
         rows.append([name, *cells])
     cards = " and ".join(next(iter(models.values()))["standard"]["longest_context_tokens"])
     return [
-        f"Simulated with the real code on tensors without contents, bf16: device peak of reading "
-        f"{simulated['tokens']:,} tokens and answering; then the longest context that fits cards "
-        f"of {cards}, in a machine with {simulated['host_bytes'] / _GIB:.0f} GiB of memory "
-        "(layer-streaming streams weights, too, where a card goes further without them):",
+        *_wrapped(
+            "Simulated in bf16: the real code runs on tensors without contents. Each cell gives "
+            f"the device peak of reading {simulated['tokens']:,} tokens and answering, then the "
+            f"longest contexts that fit on cards of {cards} in a machine with "
+            f"{simulated['host_bytes'] / _GIB:.0f} GiB of memory. Layer-streaming also streams the "
+            "weights where that lets a card go further:"
+        ),
         "",
         *_table(rows),
     ]
@@ -127,13 +161,23 @@ def _shown(key: str, value: float) -> str:
     return f"{value:,.2f}" if value < 10 else f"{value:,.0f}"
 
 
+def _wrapped(paragraph: str) -> list[str]:
+    # A command stays on one line.
+    whole = re.sub("`[^`]*`", lambda code: code[0].replace(" ", "\0"), paragraph)
+    lines = textwrap.wrap(whole, 100, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\0", " ") for line in lines]
+
+
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
 def promises_table() -> list[str]:
-    """One row for each thing that was promised and measured; rows of what has no results are left
-    out."""
+    """The table of everything else that was promised and measured.
+
+    Returns:
+        Lines of Markdown; none without results.
+    """
     rows = [*_forecast_rows(), *_keeping_rows(), *_page_rows(), *_document_rows()]
     return ["| what | measured | by |", "| --- | --- | --- |", *rows] if rows else []
 
@@ -154,7 +198,8 @@ def _forecast_rows() -> list[str]:
     lengths = ", ".join(f"{row['tokens']:,}" for row in rows)
     return [
         _row(
-            f"forecast of time against real, {lengths} tokens, by the machine's rates alone",
+            f"forecast of time against the real run, for {lengths} tokens, from the machine's "
+            "rates alone",
             f"reading {errors('read_seconds')}; each token {errors('token_seconds')}",
             "forecast",
             found[-1],
@@ -169,10 +214,10 @@ def _keeping_rows() -> list[str]:
         lower, upper = last["keeping_share_quartiles"]
         rows.append(
             _row(
-                f"{last['tokens']:,} tokens that were read before, in another process: first token",
-                f"{last['times_faster']:.0f} times as fast as reading; keeping them took "
-                f"{last['keeping_share']:+.1%} of the reading time (half of "
-                f"{len(last['samples']['read'])} rounds between {lower:+.1%} and {upper:+.1%})",
+                f"first token after reopening {last['tokens']:,} tokens in another process",
+                f"{last['times_faster']:.0f} times as fast as reading; saving them added "
+                f"{last['keeping_share']:+.1%} to the reading time (the middle half of "
+                f"{len(last['samples']['read'])} rounds: {lower:+.1%} to {upper:+.1%})",
                 "reopen",
                 last,
             )
@@ -183,8 +228,8 @@ def _keeping_rows() -> list[str]:
         survived = sum(kind["survived"] for kind in last["kinds"])
         rows.append(
             _row(
-                f"faults on purpose, {len(last['kinds'])} kinds (killed, disk full, damaged files)",
-                f"{survived} of {tried} survived: the right answer, and a library that is whole",
+                f"injected faults of {len(last['kinds'])} kinds (killed, disk full, damaged files)",
+                f"{survived} of {tried} survived, with the right answer and an intact library",
                 "faults",
                 last,
             )
@@ -200,16 +245,16 @@ def _page_rows() -> list[str]:
     busy = [measured["reading"], measured["answering"]]
     return [
         _row(
-            "an open page, of a core and a second",
-            f"idle {measured['idle']['page_percent']:.1f} % in the browser; during a run at most "
+            "what an open page costs, in percent of a core",
+            f"idle: {measured['idle']['page_percent']:.1f} % in the browser; during a run, at most "
             f"{max(one['server_added_percent'] for one in busy):.1f} % more in the server, "
-            f"{max(one['page_percent'] for one in busy):.1f} % in the browser, "
+            f"{max(one['page_percent'] for one in busy):.1f} % in the browser, and "
             f"{max(one['bytes_per_second'] for one in busy) / 1000:.1f} kB/s",
             "page",
             found[-1],
         ),
         _row(
-            "a streamed answer of 5,000 tokens, its last 500 against its first",
+            "the last 500 tokens of a streamed 5,000-token answer against the first 500",
             "; ".join(
                 f"{one['last_ms_per_token']:.2f} against {one['first_ms_per_token']:.2f} ms and "
                 f"{one['last_bytes_per_token']:.0f} against {one['first_bytes_per_token']:.0f} "
@@ -237,12 +282,12 @@ def _document_rows() -> list[str]:
         _row(
             f"a PDF of {manual['pages']:,} pages, from path to token count",
             f"{seconds['us']:.1f} s and {extra['us'] / 1e6:.0f} MB extra; pypdf page by page with "
-            f"the same tokenizer {seconds['pypdf']:.1f} s and {extra['pypdf'] / 1e6:.0f} MB",
+            f"the same tokenizer: {seconds['pypdf']:.1f} s and {extra['pypdf'] / 1e6:.0f} MB",
             "documents",
             last,
         ),
         _row(
-            f"words in common with poppler's `pdftotext`, {len(last['quality'])} manuals",
+            f"words shared with poppler's `pdftotext`, over {len(last['quality'])} manuals",
             f"at least {worst:.2%}",
             "documents",
             last,
@@ -250,11 +295,18 @@ def _document_rows() -> list[str]:
     ]
 
 
-def filled(text: str) -> str:
-    """The README with all that the results say put between its marks.
+def filled(text: str, names: Sequence[str] = SECTIONS[README]) -> str:
+    """Puts what the results say between a document's marks.
 
     Args:
-        text: the README's text.
+        text: the document.
+        names: the sections it holds, keys of its marks.
+
+    Returns:
+        The document with its sections replaced; those without results stay as they are.
+
+    Raises:
+        ValueError: a mark is missing.
     """
     sections: dict[str, list[str]] = {}
     if peers := records("peers"):
@@ -265,22 +317,24 @@ def filled(text: str) -> str:
             "",
             *simulated_table(paper[-1]),
             "",
-            *(f"![{words}](assets/figures/{name})" for name, words in _PICTURES.items()),
+            *(f"![{words}](../assets/figures/{name})" for name, words in _PICTURES.items()),
         ]
     if promises := promises_table():
         sections["promises"] = promises
     for name, content in sections.items():
+        if name not in names:
+            continue
         begin, end = f"<!-- {name}: from results -->", f"<!-- {name}: end -->"
         before, has_begin, rest = text.partition(begin)
         _, has_end, after = rest.partition(end)
         if not (has_begin and has_end):
-            raise ValueError(f"the README has no marks {begin} and {end}")
+            raise ValueError(f"the document has no marks {begin} and {end}")
         text = "\n".join([before + begin, "", *content, "", end + after])
     return text
 
 
 def pictures() -> dict[Path, str]:
-    """The pictures by their place; none without results."""
+    """The pictures as SVG, by path; none without results."""
     paper = records("paper")
     if not paper:
         return {}
@@ -291,8 +345,9 @@ def pictures() -> dict[Path, str]:
 
 
 def stale() -> dict[Path, str]:
-    """What the files should hold, of those that do not."""
-    wanted = {README: filled(README.read_text()), **pictures()}
+    """The files that are out of date, each with what it should hold."""
+    documents = {path: filled(path.read_text(), names) for path, names in SECTIONS.items()}
+    wanted = {**documents, **pictures()}
     return {
         path: content
         for path, content in wanted.items()
@@ -301,7 +356,7 @@ def stale() -> dict[Path, str]:
 
 
 def main() -> int:
-    """Writes, or checks."""
+    """Writes what is out of date, or with `--check` only names it."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.report", description=(__doc__ or "").splitlines()[0]
     )

@@ -34,7 +34,7 @@ def test_two_chats_on_one_document(page: Any, samples: Path) -> None:
     ask(page, "How tall is it?")
     wait_until_idle(page)
     # The document was read once.
-    expect(page.locator("#history .figures")).to_contain_text("known already")
+    expect(page.locator("#history .figures")).to_contain_text(", reused")
     names = page.locator("#chats li > button")
     expect(names).to_have_text(["How tall is it?", "Who built the observatory?"])
     names.last.click()
@@ -113,7 +113,9 @@ def test_reading_is_paused_and_goes_on(page: Any, tmp_path: Path, samples: Path)
     expect(page.locator("#progress .line")).to_contain_text("Reading", timeout=180_000)
     page.click("#pause")
     # A step under way is done first; from then on nothing moves.
-    expect(page.locator("#progress .line")).to_contain_text("Paused. What was read so far is held.")
+    expect(page.locator("#progress .line")).to_contain_text(
+        "Paused. Everything read so far is kept."
+    )
     held = page.locator("#progress .bar").get_attribute("aria-valuenow")
     page.wait_for_timeout(600)
     assert page.locator("#progress .bar").get_attribute("aria-valuenow") == held
@@ -157,7 +159,7 @@ def test_a_second_tab_waits_in_line(page: Any, site: Site) -> None:
     expect(other.locator("#live .welcome")).to_be_visible()
     ask(other, "And about the woods.")
     expect(other.locator("#progress .line")).to_have_text(
-        "Waiting in line: One question is before this one."
+        "Waiting in line: one question is ahead of this one."
     )
     page.click("#stop")
     wait_for_words(other)
@@ -179,7 +181,7 @@ def test_the_keyboard_is_enough(page: Any) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#live .answer")).not_to_be_empty(timeout=180_000)
     page.keyboard.press("Escape")
-    expect(page.locator("#progress .line")).to_contain_text("what was written is kept")
+    expect(page.locator("#progress .line")).to_contain_text("The answer so far is kept")
 
 
 def test_a_sample_is_at_hand(page: Any) -> None:

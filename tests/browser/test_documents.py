@@ -45,7 +45,7 @@ def test_parts_can_be_unticked_seen_and_searched(page: Any, tmp_path: Path) -> N
     pages.press("Enter")
     expect(page.locator("#documents .facts")).to_contain_text("3 unticked")
     expect(rows(page).nth(2)).to_have_attribute("aria-checked", "true")
-    search = page.get_by_label("Search for a part")
+    search = page.get_by_label("Search the parts")
     search.fill("line 4.2")
     search.press("Enter")
     expect(page.locator("#documents .hits")).to_contain_text("1 found")
@@ -53,7 +53,7 @@ def test_parts_can_be_unticked_seen_and_searched(page: Any, tmp_path: Path) -> N
     expect(page.locator("#viewer .label")).to_have_text("p. 5")
     page.get_by_role("tab", name="What the model sees").click()
     expect(page.locator("#viewer .text mark")).to_have_text("line 4.2")
-    page.get_by_text("Put this part in").click()
+    page.get_by_text("Put this part back").click()
     expect(page.locator("#documents .facts")).to_contain_text("2 unticked")
     expect(page.get_by_text("Leave this part out")).to_be_visible()
 
@@ -177,22 +177,22 @@ def test_patterns_choose_files_and_switches_the_text_of_pages(page: Any, tmp_pat
     drop_by_chooser(page, make.write(tmp_path, "code.zip", make.zipped(dict(files))))
     wait_for_tokens(page)
     page.click("#documents .how > summary")
-    only = page.get_by_label("Only files such as")
+    only = page.get_by_label("Only these files")
     only.fill("*.py")
     only.press("Enter")
     expect(page.locator("#documents .facts")).to_have_text(re.compile("^2 files · .* tokens"))
-    none = page.get_by_label("No files such as")
+    none = page.get_by_label("Not these files")
     none.fill("tests/**")
     none.press("Enter")
     expect(page.locator("#documents .facts")).to_have_text(re.compile("^1 file · .* tokens"))
-    expect(page.get_by_label("Only files such as")).to_have_value("*.py")
+    expect(page.get_by_label("Only these files")).to_have_value("*.py")
     running = [[*body(n), make.Text(72, 760, f"Manual of harbours {n}")] for n in range(8)]
     drop_by_chooser(page, make.write(tmp_path, "long.pdf", make.pdf(running)))
     facts = page.locator("#documents .facts").last
     expect(facts).to_have_text(re.compile("^8 pages · .* tokens"))
     before = facts.inner_text()
     page.click("#documents li:last-child .how > summary")
-    page.get_by_label("Leave out headers and footers that repeat").uncheck()
+    page.get_by_label("Leave out repeated headers and footers").uncheck()
     expect(facts).not_to_have_text(before)
     expect(facts).to_have_text(re.compile("^8 pages · .* tokens"))
 
@@ -207,7 +207,7 @@ def test_a_limit_is_raised_by_a_click(page: Any, site: Site, tmp_path: Path) -> 
         path = make.write(tmp_path, "manual.pdf", make.pdf([body(n) for n in range(3)]))
         drop_by_chooser(page, path)
         expect(page.locator("#documents .error")).to_contain_text("--limit pages=N")
-        page.get_by_text("Read it all the same").click()
+        page.get_by_text("Read it anyway").click()
         wait_for_tokens(page)
     finally:
         document_list._limits = limits
@@ -249,14 +249,14 @@ def test_too_much_says_what_to_untick_and_offers_the_best_parts(
     pages = [[*body(n), make.Text(72, 300, f"harbour number {n}")] for n in range(120)]
     drop_by_chooser(page, make.write(tmp_path, "long.pdf", make.pdf(pages)))
     wait_for_tokens(page)
-    expect(page.locator("#documents .advice")).to_contain_text("Untick parts, such as p.")
+    expect(page.locator("#documents .advice")).to_contain_text("The largest: p.")
     page.check("#documents .advice input")
     page.wait_for_function("document.querySelector('#documents .fit').checked")
     # Room for a long answer leaves little to read.
     limit_answers(page, 7300)
     # The price is that of what would be sent, not of the whole document.
     expect(page.locator("#forecast .headline")).to_have_text("Up to 892 tokens")
-    expect(page.locator("#forecast .sentence")).to_contain_text("match your question best are sent")
+    expect(page.locator("#forecast .sentence")).to_contain_text("best match your question are sent")
     page.fill("#question textarea", "Where is harbour 77?")
     page.click("#send")
     wait_for_words(page)

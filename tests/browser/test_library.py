@@ -58,14 +58,14 @@ def test_the_quota_is_seen_and_changed_and_nothing_goes_unasked(
 ) -> None:
     open_library(page)
     field = page.get_by_label("Keep at most")
-    expect(page.locator("#library .text")).to_contain_text("6.0 MiB of at most")
+    expect(page.locator("#library .text")).to_contain_text("6.0 MiB of ")
 
     def change(size: str) -> None:
         field.fill(size)
         page.click("#library .quota button")
 
     change("40 GiB")
-    expect(page.locator("#library .text")).to_contain_text("6.0 MiB of at most 40.0 GiB")
+    expect(page.locator("#library .text")).to_contain_text("6.0 MiB of 40.0 GiB used")
     assert library.quota().limit_bytes == 40 * 2**30
     change("a lot")
     expect(page.locator("#library .answer")).to_contain_text("is not a size of memory")
@@ -85,11 +85,11 @@ def test_the_quota_is_seen_and_changed_and_nothing_goes_unasked(
     expect(page.locator("#library .list b")).to_have_text(["contract.pdf"])
     assert library.quota().limit_bytes == 4 * 2**20
     assert questions == 2 * [
-        "This deletes one prepared document, used least recently (3.0 MiB). Go on?"
+        "This deletes the least recently used prepared document (3.0 MiB). Continue?"
     ]
 
 
 def test_without_a_library_that_is_said(page: Any) -> None:
     open_library(page)
-    expect(page.locator("#library .text")).to_contain_text("runs with --no-save")
+    expect(page.locator("#library .text")).to_contain_text("was started with --no-save")
     expect(page.locator("#library .quota")).to_be_hidden()

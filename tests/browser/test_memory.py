@@ -65,7 +65,7 @@ def test_the_forecast_tells_what_fits_and_follows_parts_and_settings(
 ) -> None:
     card = page.locator("#forecast")
     expect(card.locator(".headline")).to_have_text(wording.NOTHING_DROPPED)
-    expect(card.locator(".sentence")).to_contain_text("reads up to 8,192 tokens: all of its window")
+    expect(card.locator(".sentence")).to_contain_text("can use its whole context of 8,192 tokens")
     drop_by_chooser(page, samples / "observatory-handbook.pdf")
     wait_for_tokens(page)
     before = headline(page)
@@ -97,7 +97,7 @@ def test_a_run_is_drawn_as_it_goes_and_its_numbers_can_be_read(
     assert page.locator("#timeline line.standard").count() >= 1
     expect(page.locator("#timeline .phases text").first).to_have_text(re.compile("Reading"))
     expect(page.locator("#forecast .compared tbody")).to_contain_text("Peak of the model")
-    expect(page.locator("#forecast .reuse")).to_contain_text("are read already")
+    expect(page.locator("#forecast .reuse")).to_contain_text("can be reused")
     label = page.get_attribute("#timeline .chart", "aria-label")
     assert "peak" in label
     assert "Plain transformers would have needed" in label
@@ -107,7 +107,7 @@ def test_a_run_is_drawn_as_it_goes_and_its_numbers_can_be_read(
     page.keyboard.press("Home")
     tip = page.locator("#timeline .tip").first
     expect(tip).to_contain_text("Weights")
-    expect(tip).to_contain_text("Together")
+    expect(tip).to_contain_text("Total")
     page.keyboard.press("Tab")
     expect(tip).to_be_hidden()
     page.hover("#timeline .chart", position={"x": 200, "y": 100})
@@ -120,7 +120,7 @@ def test_a_run_is_drawn_as_it_goes_and_its_numbers_can_be_read(
             "aria-pressed", "false"
         )
     caption = page.locator("#timeline .caption")
-    expect(caption).to_contain_text(re.compile(r"beside it this program [\d.]+ [MG]iB"))
+    expect(caption).to_contain_text(re.compile(r"also in use: this program [\d.]+ [MG]iB"))
     page.click("#timeline .legend .rest button")
     expect(page.locator("#timeline .area.rest")).not_to_have_attribute("d", "")
     expect(caption).not_to_contain_text("this program")
@@ -164,7 +164,7 @@ def test_the_model_is_large_and_the_limit_is_seen_where_it_is_near(
     # Readable without colour: names in the areas, numbers beside them.
     expect(page.locator("#timeline text.kind")).to_have_text(["Weights", "KV"])
     expect(page.locator("#timeline .caption")).to_have_text(
-        "Memory of the model: 6.6 GiBbeside it this program 1.2 GiB, other programs "
+        "Memory used by the model: 6.6 GiBalso in use: this program 1.2 GiB, other programs "
         + ("14 GiB" if is_near else "2.9 GiB")
     )
     expect(page.locator("#timeline line.standard")).to_have_count(1)

@@ -112,7 +112,7 @@ def test_stop_while_reading(page: Any, tmp_path: Path, samples: Path) -> None:
     expect(page.locator("#progress .line")).to_contain_text("left")
     page.click("#stop")
     expect(page.locator("#stop")).to_be_disabled(timeout=180_000)
-    expect(page.locator("#progress .line")).to_contain_text("Asked again, it goes on")
+    expect(page.locator("#progress .line")).to_contain_text("Ask again to resume")
     # The question is not lost: it is in its box again, and only once.
     box = page.locator("#question textarea")
     expect(box).to_have_value("When is honey ripe?")
@@ -130,13 +130,13 @@ def test_stop_while_answering_then_go_on(page: Any) -> None:
     expect(page.locator("#live .answer")).not_to_be_empty(timeout=180_000)
     page.click("#stop")
     expect(page.locator("#stop")).to_be_disabled(timeout=180_000)
-    expect(page.locator("#progress .line")).to_contain_text("what was written is kept")
+    expect(page.locator("#progress .line")).to_contain_text("The answer so far is kept")
     expect(page.locator("#history")).to_contain_text("river")
     limit_answers(page, 5)
     ask(page, "And then?")
     wait_until_idle(page)
-    expect(page.locator("#history .figures").last).to_contain_text("known already")
-    expect(page.locator("#history .figures").last).to_contain_text("ended at its limit")
+    expect(page.locator("#history .figures").last).to_contain_text(", reused")
+    expect(page.locator("#history .figures").last).to_contain_text("stopped at the token limit")
 
 
 def test_a_reload_finds_the_run_still_going(page: Any, site: Site) -> None:
@@ -191,7 +191,7 @@ def test_settings_hold_for_the_next_question(
 
 def test_mistakes_get_a_sentence(page: Any, tmp_path: Path, samples: Path) -> None:
     page.click("#send")
-    expect(page.get_by_text("Write a question first.")).to_be_visible()
+    expect(page.get_by_text("Type a question first.")).to_be_visible()
     page.click("#aside-tabs [data-aside=settings]")
     chunk = page.locator("#setting-chunk input")
     chunk.fill("many")
@@ -199,7 +199,7 @@ def test_mistakes_get_a_sentence(page: Any, tmp_path: Path, samples: Path) -> No
     expect(page.get_by_text("it must be auto or a whole number")).to_be_visible()
     drop_by_chooser(page, long_document(tmp_path, samples, copies=12))
     wait_for_tokens(page)
-    expect(page.locator("#documents .total")).to_contain_text("too much for this model")
+    expect(page.locator("#documents .total")).to_contain_text("too many for this model")
     page.fill("#question textarea", "Too long?")
     page.click("#send")
     expect(page.get_by_text("reads at most 8,192")).to_be_visible()

@@ -22,7 +22,7 @@ def manual(page: Any, tmp_path: Path) -> Any:
     """The page with a PDF of six pages, one of them opened at the words "line 4.2"."""
     drop_by_chooser(page, make.write(tmp_path, "manual.pdf", make.pdf([body(n) for n in range(6)])))
     wait_for_tokens(page)
-    search = page.get_by_label("Search for a part")
+    search = page.get_by_label("Search the parts")
     search.fill("line 4.2")
     search.press("Enter")
     page.click("#documents .hits button")
@@ -115,21 +115,21 @@ def test_the_page_is_made_larger(manual: Any) -> None:
 
 
 def test_one_page_is_read_by_another_extractor(manual: Any, site: Site) -> None:
-    manual.get_by_label("Extractor of this page").select_option("pypdf")
+    manual.get_by_label("Extractor for this page").select_option("pypdf")
     expect(manual.locator("#viewer .doubt")).to_contain_text("read by pypdf")
     expect(manual.locator("#viewer .label")).to_have_text("p. 5")
     expect(manual.locator("#viewer .text mark")).to_have_text("line 4.2")
     manual.get_by_label("Next part").click()
     expect(manual.locator("#viewer .label")).to_have_text("p. 6")
     expect(manual.locator("#viewer .doubt")).to_be_hidden()
-    expect(manual.get_by_label("Extractor of this page")).to_have_value("pdfium")
+    expect(manual.get_by_label("Extractor for this page")).to_have_value("pdfium")
 
 
 def test_a_part_is_left_out_and_put_in(manual: Any) -> None:
     facts = manual.locator("#documents .facts")
     manual.get_by_role("button", name="Leave this part out").click()
     expect(facts).to_contain_text("1 unticked")
-    manual.get_by_role("button", name="Put this part in").click()
+    manual.get_by_role("button", name="Put this part back").click()
     expect(facts).not_to_contain_text("unticked")
     expect(manual.get_by_role("button", name="Leave this part out")).to_be_visible()
 

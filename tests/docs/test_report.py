@@ -1,4 +1,4 @@
-"""What the README and its pictures say is what the newest results say."""
+"""What the README, docs/results.md and the pictures say is what the newest results say."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.record import ROOT, append, records
 GIB = 2**30
 
 
-def test_readme_and_pictures_are_fresh() -> None:
+def test_documents_and_pictures_are_fresh() -> None:
     stale = [str(path.relative_to(ROOT)) for path in report.stale()]
     assert not stale, f"run `python -m benchmarks.report`: {stale}"
 
@@ -90,6 +90,17 @@ def test_marks_are_filled_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert report.filled(once) == once
     with pytest.raises(ValueError, match="no marks"):
         report.filled("nothing here")
+
+
+def test_each_document_holds_its_own_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "records", lambda name: [record()] if name == "peers" else [])
+    monkeypatch.setattr(report, "promises_table", lambda: ["a table"])
+    text = "<!-- promises: from results -->\nold\n<!-- promises: end -->"
+    assert "a table" in report.filled(text, report.SECTIONS[report.RESULTS])
+    with pytest.raises(ValueError, match="peers"):
+        report.filled(text, report.SECTIONS[report.README])
+    named = [name for names in report.SECTIONS.values() for name in names]
+    assert sorted(named) == ["paper", "peers", "promises"]
 
 
 def test_results_are_only_added(tmp_path: Path) -> None:

@@ -51,16 +51,16 @@ def test_the_card_of_a_gpu() -> None:
     view = forecast_view("ready", Forecast(PARTS, GPU), None)
     assert view["state"] == "ready"
     assert view["headline"] == "412,380 tokens"
-    assert "No GPU" not in view["reason"]
+    assert "no GPU" not in view["reason"]
     assert view["figures"] == [
         ["6 min 20 s", "to read"],
         ["0.4 s", "per token"],
         ["17.9 GiB", "GPU peak"],
     ]
-    assert view["reuse"] == "398,112 of them are read already; 14,268 are new."
+    assert view["reuse"] == "398,112 of them can be reused; 14,268 are new."
     device, host = view["bars"]
     assert device["text"] == "17.9 GiB of 24.0 GiB"
-    assert device["standard_text"] == "plain transformers: 88.0 GiB, which does not fit"
+    assert device["standard_text"] == "plain transformers: 88.0 GiB (would not fit)"
     # All on one scale: what plain transformers needs is the longest.
     assert (device["standard"], device["limit"]) == (100.0, pytest.approx(27.27, abs=0.01))
     assert device["made_of"] == (
@@ -78,7 +78,7 @@ def test_what_does_not_fit_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("state", "words"),
-    [("loading", "once the model is loaded"), ("counting", "being counted"), ("failed", "Choose")],
+    [("loading", "once the model is loaded"), ("counting", "Counting"), ("failed", "Choose")],
 )
 def test_before_there_is_a_forecast(state: Any, words: str) -> None:
     assert words in forecast_view(state, None, None)["sentence"]
@@ -99,7 +99,7 @@ def test_without_a_gpu_the_card_says_who_computes() -> None:
         by_kind={"host": {"weights": 15 * GIB, "KV": 36 * GIB}, "disk": {}},
     )
     view = forecast_view("ready", Forecast(PARTS, cpu), None)
-    assert view["reason"].startswith("No GPU here: the CPU computes. Chosen: ")
+    assert view["reason"].startswith("There is no GPU here, so the CPU does the work. Chosen: ")
     assert view["figures"][2] == ["51.0 GiB", "memory peak"]
     assert [bar["name"] for bar in view["bars"]] == ["Memory"]
 
@@ -111,17 +111,17 @@ def test_before_anything_is_dropped_the_card_says_what_could_be() -> None:
     view = forecast_view("ready", some, None)
     assert view["headline"] == "No documents yet"
     assert view["sentence"] == (
-        "llama on this machine reads up to 231,000 of the 524,288 tokens of its window."
+        "On this machine, llama can read up to 231,000 of the 524,288 tokens in its context."
     )
     all_of_it = forecast_view("ready", replace(some, longest_tokens=524_288), None)
-    assert all_of_it["sentence"].endswith("up to 524,288 tokens: all of its window.")
+    assert all_of_it["sentence"].endswith("can use its whole context of 524,288 tokens.")
 
 
 def test_more_than_the_window_is_said_before_the_question() -> None:
     over = Forecast(replace(PARTS, documents=524_000), GPU, model_name="llama")
     view = forecast_view("ready", over, None)
     assert view["state"] == "misfit"
-    assert "92 tokens more than llama reads at once (524,288): untick parts" in view["sentence"]
+    assert "92 tokens over llama's limit of 524,288. Untick some parts." in view["sentence"]
 
 
 def test_where_only_the_best_parts_are_sent_the_price_is_theirs() -> None:
@@ -129,8 +129,8 @@ def test_where_only_the_best_parts_are_sent_the_price_is_theirs() -> None:
     view = forecast_view("ready", Forecast(parts, GPU, model_name="llama"), None)
     assert view["state"] == "ready"
     assert view["headline"] == "Up to 523,776 tokens"
-    assert view["sentence"].startswith("All of it is 900,380 tokens, more than llama reads at once")
-    assert "up to 523,776 tokens; these figures are for so many." in view["sentence"]
+    assert view["sentence"].startswith("Everything together is 900,380 tokens, too many for llama")
+    assert "up to 523,776 tokens. The figures here are for that many." in view["sentence"]
     # Without documents it would still be too long: no part that is left out helps.
     long = replace(parts, conversation=600_000, fitted=600_000)
     assert forecast_view("ready", Forecast(long, GPU), None)["state"] == "misfit"
@@ -143,7 +143,7 @@ def test_a_change_tells_its_price_and_what_stays_read() -> None:
     view = forecast_view("ready", Forecast(parts, forecast_run), None, before=before)
     assert view["change"] == (
         "This change: \u221212,000 tokens, +1 min 0 s, \u2212512 MiB. "
-        "Of 398,112 tokens already read, 120,000 stay read: those before the change."
+        "120,000 of the 398,112 tokens already read can be reused; the rest come after your change."
     )
     assert change(before, Forecast(PARTS, GPU)) == ""
     other = replace(GPU, strategy=replace(GPU.strategy, chunk_tokens=512), read_seconds=400.0)

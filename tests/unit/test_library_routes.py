@@ -48,7 +48,7 @@ def test_the_page_shows_what_is_kept_and_the_quota(library: Library) -> None:
     (entry,) = told["entries"]
     assert (entry["name"], entry["is_bad"]) == ("a.pdf", False)
     assert "200 tokens" in entry["facts"]
-    assert "of at most 1.0 GiB" in told["text"]
+    assert "of 1.0 GiB used" in told["text"]
 
 
 def test_an_entry_is_renamed_and_forgotten_from_the_page(library: Library) -> None:
@@ -84,7 +84,7 @@ def test_a_library_that_vanishes_while_the_page_is_open_is_a_sentence(library: L
     told = ask(library, "GET", "/library")
     assert told.status_code == 200
     assert told.json()["entries"] == []
-    assert f"The library {library.folder} is gone" in told.json()["text"]
+    assert f"The library folder {library.folder} is gone" in told.json()["text"]
     refused = ask(library, "PUT", "/library/quota", json={"size": "1GiB"})
     assert refused.status_code == 400
-    assert "start mom-chat again" in refused.json()["detail"]
+    assert "restart mom-chat" in refused.json()["detail"]

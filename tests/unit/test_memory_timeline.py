@@ -83,7 +83,7 @@ def test_memory_that_ran_out_leaves_a_mark(history: MemoryTimeline) -> None:
     )
     history.begin("run")
     assert list(history.following(iter_of(adapted))) == [adapted]
-    assert history.since(0)[1][0].text == "GPU full: chunk 8,192 \u2192 4,096, continued"
+    assert history.since(0)[1][0].text == "GPU memory full: chunk 8,192 \u2192 4,096, continued"
 
 
 def iter_of(event: Event) -> Generator[Event, None, None]:

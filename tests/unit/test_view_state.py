@@ -71,16 +71,16 @@ def test_a_run_from_asking_to_its_figures() -> None:
 
 def test_stopped_and_failed() -> None:
     assert fold(progress(0.5), Stopped()).status == (
-        "Stopped while reading. Asked again, it goes on from there."
+        "Stopped while reading. Ask again to resume from there."
     )
     token = Token(token_id=1, text="a", index=0)
-    assert fold(token, Stopped()).status == "Stopped; what was written is kept."
+    assert fold(token, Stopped()).status == "Stopped. The answer so far is kept."
     failed = fold(Failed("No room."))
     assert (failed.phase, failed.error) == ("idle", "No room.")
 
 
 def test_reused_tokens_are_told() -> None:
-    assert "Reading 100 tokens (3,900 known already)" in fold(progress(0, reused=3900)).status
+    assert "Reading 100 tokens (3,900 more reused)" in fold(progress(0, reused=3900)).status
 
 
 def test_gauges_add_up() -> None:
@@ -102,7 +102,7 @@ def test_without_a_card_one_gauge_tells_it_all() -> None:
     view = memory_view(replace(sample(has_card=False), disk_kv_bytes=GIB))
     assert view["device"] is None
     assert view["host"]["title"] == wording.NO_DEVICE
-    assert view["host"]["disk"] == "1.00 GiB in files on the disk"
+    assert view["host"]["disk"] == "1.00 GiB in files on disk"
 
 
 def test_documents_view_stays_small() -> None:
@@ -119,18 +119,18 @@ def test_documents_view_stays_small() -> None:
     state = DocumentState("1", "a", sections="1 page", tokens=9000)
     full = documents_view([state], 8192, lambda number: [("p. 1 of a", 9000)])
     assert full["is_too_much"]
-    assert "too much for this model by 809 tokens" in full["total"]
-    assert "Untick parts, such as p. 1 of a (9,000 tokens)" in full["advice"]
+    assert ": 809 too many for this model." in full["total"]
+    assert "The largest: p. 1 of a (9,000 tokens)." in full["advice"]
 
 
 def test_a_document_tells_how_far_its_reading_is() -> None:
     known = DocumentState("1", "a", progress=(120, 2415))
     (row,) = documents_view([known], None)["rows"]
     assert row["progress"] == 5.0
-    assert row["facts"] == "being read … 120 of 2,415"
+    assert row["facts"] == "reading … 120 of 2,415"
     (row,) = documents_view([DocumentState("1", "a")], None)["rows"]
     assert row["progress"] is None
-    assert row["facts"] == "being read …"
+    assert row["facts"] == "reading …"
 
 
 def test_durations() -> None:

@@ -53,7 +53,7 @@ def test_chats_share_what_was_read(workspace: Workspace, tmp_path: Path) -> None
     first = workspace.conversations.newest
     second = workspace.new_conversation()
     answer(workspace, "Second?", second)
-    assert "known already" in workspace.conversations.newest.answered[0].figures
+    assert ", reused" in workspace.conversations.newest.answered[0].figures
     assert [turn.question for turn in first.turns] == ["First?"]
     # Kept for the next start, too.
     assert len(list((tmp_path / "chats").glob("*.json"))) == 2
@@ -72,7 +72,7 @@ def test_a_question_is_asked_in_other_words(workspace: Workspace) -> None:
 
 def test_what_is_refused_leaves_the_turns(workspace: Workspace) -> None:
     answer(workspace, "One?")
-    with pytest.raises(InvalidSetting, match="Write a question first"):
+    with pytest.raises(InvalidSetting, match="Type a question first"):
         workspace.ask("  ", turn=0)
     assert [turn.question for turn in workspace.conversations.newest.turns] == ["One?"]
 
@@ -93,7 +93,7 @@ def test_an_answer_is_dropped_only_once_there_is_another(
     assert tab_state(workspace, chat.id)["turns"] == 0
     workspace.stop(chat.id)
     assert workspace.shown(chat) == before
-    assert "its turn" in workspace.run(chat.id).status
+    assert "before it began" in workspace.run(chat.id).status
     workspace.stop(other)
     until(lambda: not workspace.is_busy)
 
@@ -148,7 +148,7 @@ def test_the_model_is_not_changed_during_a_run(workspace: Workspace, model: Path
     workspace.configure(max_new_tokens=2000)
     workspace.ask("A long one?")
     until(lambda: workspace.run().text)
-    with pytest.raises(InvalidSetting, match="The model is at work"):
+    with pytest.raises(InvalidSetting, match="The model is busy"):
         workspace.model.load(str(model))
     workspace.stop()
     until(lambda: not workspace.is_busy)
@@ -207,7 +207,7 @@ def test_what_was_read_is_known_at_the_next_start(model: Path, tmp_path: Path) -
     assert forecast.parts.reused >= forecast.parts.documents
     answer(second, "What?")
     assert second.conversations.newest.turns[0].answer_ids == said
-    assert "known already" in second.conversations.newest.answered[0].figures
+    assert ", reused" in second.conversations.newest.answered[0].figures
     second.close()
 
 
@@ -233,7 +233,7 @@ def test_the_library_is_asked_once_a_question(
         answer(workspace, "Who?")
         assert len(asked) == 1
         figures = workspace.conversations.newest.answered[0].figures
-        assert ("known already" in figures) == is_known
+        assert (", reused" in figures) == is_known
         workspace.close()
 
 

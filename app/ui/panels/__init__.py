@@ -1,1 +1,1 @@
-"""Panels of the page: each makes its part of the layout; the scripts beside them fill it."""
+"""Panels of the page: each builds its part of the layout, and a script fills it."""

@@ -1,4 +1,4 @@
-"""The conversation: its list, its finished turns, the running answer, the question."""
+"""The chat: the list of chats, finished turns, the running answer, the question box."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def chat_panel(workspace: Workspace) -> None:
             elem_id="question",
             show_label=False,
             label="Question",
-            placeholder="Ask about the documents",
+            placeholder="Ask about your documents",
             lines=1,
             max_lines=6,
             container=False,
@@ -52,7 +52,7 @@ def chat_panel(workspace: Workspace) -> None:
             max_length=200_000,
         )
         markup("controls", _CONTROLS)
-    # The page's script names the chat that this tab shows.
+    # Holds the id of the chat that this tab shows; the page's script fills it in.
     chat_id = gr.Textbox(visible=False)
     refresh = gr.Button("Refresh", elem_id="refresh")
     refresh.click(
@@ -68,10 +68,10 @@ _CHATS = """<div class="head"><h2>Chats</h2><button type="button" id="new" title
 aria-label="New chat">+ New</button></div><ul class="list"></ul>"""
 
 _LIVE = """<div class="welcome"><h2>Ask a whole document</h2>
-<ol><li>Drop a PDF, a text, a .zip or a folder of code anywhere on this page.</li>
-<li>See how many tokens it has and what reading it will cost on this machine.</li>
-<li>Ask. Every token is read before the answer begins; nothing leaves this machine.</li></ol>
-<div class="samples" hidden><span>No document at hand? Try one of ours:</span></div>
+<ol><li>Drop a PDF, a text file, a .zip or a code folder anywhere on this page.</li>
+<li>See how many tokens it has, and what reading it will cost on this machine.</li>
+<li>Ask. The model reads every token before it answers; nothing leaves this machine.</li></ol>
+<div class="samples" hidden><span>No document at hand? Try a sample:</span></div>
 <div class="starters" hidden></div></div>
 <div class="asked" hidden></div><div class="answer prose" hidden></div>
 <div class="failed" role="alert" hidden><p></p><button type="button">Ask again</button></div>

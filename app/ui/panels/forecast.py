@@ -1,4 +1,4 @@
-"""What a question will cost, before it is sent."""
+"""The forecast card: what a question will cost, before it is sent."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ _CARD = """<section class="card" aria-label="Forecast"><div class="top"><h2>Next
 <p class="speed"></p></div><p class="headline"></p><div class="figures"></div>
 <p class="change" role="status"></p><p class="reuse"></p><p class="sentence" role="status"></p>
 <div class="bars"></div><p class="reason"></p>
-<details class="compared" hidden open><summary>Last run: forecast and real</summary><table>
-<thead><tr><th></th><th scope="col">Forecast</th><th scope="col">Real</th></tr></thead>
+<details class="compared" hidden open><summary>Last run: forecast and actual</summary><table>
+<thead><tr><th></th><th scope="col">Forecast</th><th scope="col">Actual</th></tr></thead>
 <tbody></tbody></table></details></section>"""

@@ -1,4 +1,4 @@
-"""The picture of memory: gauges of now, and the timeline of the run."""
+"""Memory: gauges of what is in use now, and a timeline of the run."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ aria-label="{title} in use" aria-valuemin="0" aria-valuemax="100">{parts}<u titl
 <div class="disk"></div></section>"""
 
 
-_TIMELINE = """<section class="card" aria-label="Memory over the run"><div class="head">
-<h2>Memory over the run</h2><span class="tools"><button type="button" data-act="csv"
+_TIMELINE = """<section class="card" aria-label="Memory during the run"><div class="head">
+<h2>Memory during the run</h2><span class="tools"><button type="button" data-act="csv"
 title="Save the numbers as CSV">CSV</button><button type="button" data-act="png"
 title="Save the picture as PNG">PNG</button><button type="button" data-act="wide"
-aria-pressed="false" title="Show it large">Enlarge</button></span></div>
-<p class="none">Ask something: what the run holds in memory is drawn here as it goes.</p>
-<div class="charts"></div><ul class="legend" aria-label="What is drawn"></ul>
-<ul class="marks" aria-label="Where memory ran out and the run went on"></ul></section>
-<dialog aria-label="Memory over the run"></dialog>"""
+aria-pressed="false" title="Enlarge the chart">Enlarge</button></span></div>
+<p class="none">Ask a question, and this chart will show the memory it uses.</p>
+<div class="charts"></div><ul class="legend" aria-label="Legend"></ul>
+<ul class="marks" aria-label="Where memory ran out and the run continued"></ul></section>
+<dialog aria-label="Memory during the run"></dialog>"""

@@ -1,4 +1,4 @@
-"""Settings in plain words: each holds from the next question on; the forecast shows its effect."""
+"""The settings: each applies from the next question on, and the forecast shows its effect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.workspace.settings import OFFLOADS, PRESETS, Settings
 from app.workspace.workspace import Workspace
 from mom_core.errors import MomError
 
-# Only what goes through Gradio's queue can show a warning.
+# Only events in Gradio's queue can show a warning.
 SPOKEN: dict[str, Any] = {
     "show_progress": "hidden",
     "api_visibility": "private",
@@ -23,10 +23,13 @@ _WARNING_SECONDS = 12
 
 
 def settings_panel(workspace: Workspace) -> tuple[list[Any], Callable[[], list[Any]]]:
-    """`#settings`.
+    """Builds `#settings`.
+
+    Args:
+        workspace: what the settings change.
 
     Returns:
-        Its components, and a function that gives their values as they are in force.
+        The components, and a function that gives the values in force.
     """
     now = Settings()
     with gr.Column(elem_id="settings"):
@@ -35,14 +38,14 @@ def settings_panel(workspace: Workspace) -> tuple[list[Any], Callable[[], list[A
         with gr.Row(elem_id="setting-model-row"):
             model = gr.Textbox(
                 label="Model",
-                info="smollm2-135m, an id on the model hub, a folder, or a .gguf file.",
+                info="smollm2-135m, a model hub id, a folder, or a .gguf file.",
                 elem_id="setting-model",
                 max_lines=1,
             )
             window = gr.Number(
                 0,
                 label="Context tokens",
-                info="More than the model was made for stretches it (YaRN). 0: as made.",
+                info="0 uses the model's own limit; more stretches it with YaRN.",
                 minimum=0,
                 precision=0,
                 elem_id="setting-context",
@@ -53,21 +56,21 @@ def settings_panel(workspace: Workspace) -> tuple[list[Any], Callable[[], list[A
             [*PRESETS],
             value="auto",
             label="Preset",
-            info="Auto takes the fastest way that fits.",
+            info="Auto picks the fastest settings that fit.",
             elem_id="setting-preset",
         )
         fields["offload"] = gr.Dropdown(
             [*OFFLOADS],
             value=now.offload,
             label="Offload",
-            info="Where keys, values and hidden states are kept.",
+            info="Where to keep keys, values and hidden states.",
             elem_id="setting-offload",
         )
         fields["chunk"] = gr.Dropdown(
             ["auto", "256", "512", "1024", "2048", "4096", "8192"],
             value=now.chunk,
             label="Chunk size",
-            info="Tokens read at a time: auto or any number.",
+            info="Tokens to process at a time: auto, or any number.",
             allow_custom_value=True,
             elem_id="setting-chunk",
         )
@@ -75,18 +78,18 @@ def settings_panel(workspace: Workspace) -> tuple[list[Any], Callable[[], list[A
             ["auto", "device", "stream"],
             value=now.weights,
             label="Weights",
-            info="Stream keeps them off the GPU and brings each layer when it runs.",
+            info="Stream keeps weights off the GPU and loads each layer as it runs.",
             elem_id="setting-weights",
         )
         fields["device_memory"] = gr.Textbox(
-            label="GPU memory at most",
-            placeholder="what is free, or such as 24GiB",
+            label="GPU memory limit",
+            placeholder="e.g. 24GiB; empty: whatever is free",
             elem_id="setting-device-memory",
             max_lines=1,
         )
         fields["host_memory"] = gr.Textbox(
-            label="Memory of this machine at most",
-            placeholder="what is free, or such as 16GiB",
+            label="Main memory limit",
+            placeholder="e.g. 16GiB; empty: whatever is free",
             elem_id="setting-host-memory",
             max_lines=1,
         )
@@ -103,10 +106,10 @@ def settings_panel(workspace: Workspace) -> tuple[list[Any], Callable[[], list[A
             value=now.temperature,
             step=0.1,
             label="Temperature",
-            info="0 always takes the likeliest word.",
+            info="0 always picks the most likely token.",
             elem_id="setting-temperature",
         )
-        with gr.Accordion("More about sampling", open=False, elem_id="setting-more"):
+        with gr.Accordion("More sampling options", open=False, elem_id="setting-more"):
             fields["top_p"] = gr.Slider(
                 0.05, 1, value=now.top_p, step=0.05, label="Top p", elem_id="setting-top-p"
             )
@@ -122,12 +125,12 @@ def settings_panel(workspace: Workspace) -> tuple[list[Any], Callable[[], list[A
                 elem_id="setting-repetition",
             )
             fields["seed"] = gr.Textbox(
-                label="Seed", placeholder="empty: another one each time", elem_id="setting-seed"
+                label="Seed", placeholder="empty: different each time", elem_id="setting-seed"
             )
         fields["system"] = gr.Textbox(
             label="System prompt",
-            placeholder="empty: answer from the documents and name the page",
-            info="It stands before the documents: if you change it, they are read again.",
+            placeholder="empty: answer from the documents and cite pages",
+            info="It comes before the documents, so changing it means reading them again.",
             lines=2,
             max_lines=8,
             elem_id="setting-system",
@@ -137,7 +140,7 @@ def settings_panel(workspace: Workspace) -> tuple[list[Any], Callable[[], list[A
         return lambda value: _warned(lambda: workspace.configure(**{name: _typed(name, value)}))
 
     for name, component in fields.items():
-        # A text is taken when it is left, not at every letter.
+        # A text takes effect when its box loses the focus, not at every keystroke.
         is_text = isinstance(component, gr.Textbox | gr.Number)
         event = component.blur if is_text else component.input
         event(on_change(name), component, None, **SPOKEN)
@@ -172,17 +175,17 @@ def _typed(name: str, value: Any) -> Any:
 
 
 def _warned(act: Callable[[], object]) -> None:
-    """What a person got wrong is said in a corner of the page; nothing is changed."""
+    """Runs `act`; shows what is wrong with the input, if anything, in a corner of the page."""
     try:
         act()
     except (MomError, ValueError) as fault:
         gr.Warning(html.escape(str(fault)), duration=_WARNING_SECONDS)
 
 
-_MODELS = """<details><summary>Models and what they read on this machine</summary>
+_MODELS = """<details><summary>Models, and how much each can read on this machine</summary>
 <ul class="list"></ul></details>"""
 
-_LIBRARY = """<details><summary>Prepared documents: what is read opens at once next time</summary>
+_LIBRARY = """<details><summary>Prepared documents: already read, so they open at once</summary>
 <p class="text"></p><form class="quota" hidden><label>Keep at most <input type="text" maxlength="20"
-placeholder="such as 40 GiB"></label><button type="submit" class="small">Change</button></form>
+placeholder="e.g. 40 GiB"></label><button type="submit" class="small">Change</button></form>
 <p class="answer" role="status"></p><ul class="list"></ul></details>"""

@@ -1,4 +1,4 @@
-"""A strip per document with a cell per page or file."""
+"""The token map: one strip per document, one cell per page or file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A page or file beside the chat, with the place that is cited."""
+"""The viewer: a page or file beside the chat, with the cited passage marked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ Page</button><button type="button" role="tab" data-show="text">What the model se
 </span></div><p class="doubt bad"></p>
 <div class="sheet" tabindex="0"><div class="page"><img alt=""><div class="places"></div></div>
 <pre class="text"></pre></div>
-<div class="foot"><label class="extractor">Text by <select aria-label="Extractor of this page">
+<div class="foot"><label class="extractor">Extract with
+<select aria-label="Extractor for this page">
 <option value="pdfium">PDFium</option><option value="pypdf">pypdf</option>
-<option value="ocr">recognition (OCR)</option></select></label><span class="grow"></span>
+<option value="ocr">OCR</option></select></label><span class="grow"></span>
 <button type="button" data-act="choice"></button></div></section>"""

@@ -1,25 +1,25 @@
-/* Every word that the page's scripts say, in one place. Those that depend on figures of the engine
-   come from app/wording.py. */
-export const MODEL_FAILED = "could not be loaded: choose another";
+/* What the page's scripts say. Sentences with figures from the engine come from app/wording.py;
+   fixed markup and its labels are in app/ui/panels. */
+export const MODEL_FAILED = "could not be loaded; choose another";
 export const PAUSE = "Pause";
-export const RESUME = "Go on";
-export const PAUSING = "Pausing as soon as the step under way is done …";
-export const PAUSED = "Paused. What was read so far is held.";
+export const RESUME = "Resume";
+export const PAUSING = "Pausing after the current step …";
+export const PAUSED = "Paused. Everything read so far is kept.";
 export const READING = "Reading";
 export const ANSWERING = "Answering";
 export const DONE = "Done";
 export const COPIED = "Copied";
-export const NOT_THERE = "This document is not here any more. Drop it again to look there.";
+export const NOT_THERE = "This document is no longer here. Drop it again to look inside.";
 export const OFFLINE =
-  "The program does not answer. Is it still running? This page reconnects by itself.";
+  "mom-chat is not responding. Is it still running? This page reconnects automatically.";
 export const STARTERS = [
   "Summarise the most important points.",
   "Which names, dates and numbers matter most?",
-  "What is surprising in it? Quote the passages.",
+  "What is surprising here? Quote the passages.",
 ];
-export const until = (time, place) => `, until about ${time}${place ? `; now at ${place}` : ""}`;
+export const until = (time, place) => `, done at about ${time}${place ? `; now at ${place}` : ""}`;
 export const editing = (number) =>
-  `Editing question ${number}: what came after it is answered anew. Esc leaves it as it was.`;
+  `Editing question ${number}. The new answer replaces everything after it; Esc cancels.`;
 export const rename = (name) => `Rename ${name}`;
 export const remove = (name) => `Delete ${name}`;
 export const exported = (name) => `Save ${name} as Markdown`;
@@ -28,19 +28,19 @@ export const fits = (model) => {
   const [read, window] = [model.fits_tokens, model.window_tokens].map((n) =>
     n.toLocaleString("en"),
   );
-  if (!model.fits_tokens) return "does not fit this machine";
-  const all = model.fits_tokens < model.window_tokens ? `${read} of its` : "all of its";
-  return `reads ${all} ${window} tokens here`;
+  if (!model.fits_tokens) return "does not fit on this machine";
+  const share = model.fits_tokens < model.window_tokens ? `${read} of its` : "all of its";
+  return `can read ${share} ${window} tokens here`;
 };
-export const WEIGHING = "Weighing the models for this machine …";
+export const WEIGHING = "Checking which models fit on this machine …";
 export const USE = "Use";
 
 // The timeline.
 export const GPU = "On the GPU";
-export const MODEL = "Memory of the model";
+export const MODEL = "Memory used by the model";
 export const MACHINE = "In this machine's memory";
 export const beside = (kinds) =>
-  `beside it ${kinds.map(([name, size]) => `${name.toLowerCase()} ${size}`).join(", ")}`;
+  `also in use: ${kinds.map(([name, size]) => `${name.toLowerCase()} ${size}`).join(", ")}`;
 export const DISK = "Disk";
 export const KINDS = {
   weights: "Weights",
@@ -50,7 +50,7 @@ export const KINDS = {
   rest: "This program",
   others: "Other programs",
 };
-export const ALL = "Together";
+export const ALL = "Total";
 export const CLOSE = "Close";
 export const ENLARGE = "Enlarge";
 export const layer = (number) => `Reading layer ${number}`;
@@ -58,7 +58,7 @@ export const ALL_LAYERS = "Reading all layers";
 export const layers = (number) => `Reading ${number} ${number === 1 ? "layer" : "layers"}`;
 export const THIS_QUESTION = "This question";
 export const NEXT_QUESTION = "Next question";
-export const leftUntil = (left, clock) => `${left} left, until ${clock}`;
+export const leftUntil = (left, clock) => `${left} left, done at ${clock}`;
 export const peak = (size) => `peak ${size}`;
 export const standard = (size) => `plain transformers ${size}`;
 export const limit = (size) => `limit ${size}`;
@@ -73,11 +73,11 @@ export const WAITING = "not read yet";
 export const READ = "read";
 export const WITHOUT_TEXT = "without text";
 export const LEFT_OUT = "left out";
-export const mapOf = (name) => `Parts of ${name}: arrow keys move, Enter opens`;
+export const mapOf = (name) => `Parts of ${name}. Arrow keys move, Enter opens.`;
 export const LEAVE_OUT = "Leave this part out";
-export const PUT_IN = "Put this part in";
-export const NO_TEXT = "This part has no text: the model sees nothing of it.";
-export const READ_ANEW = "Reading the document anew …";
+export const PUT_IN = "Put this part back";
+export const NO_TEXT = "This part has no text, so the model sees nothing of it.";
+export const READ_ANEW = "Rereading the document …";
 
 // Documents.
 const COUNTS = new Intl.NumberFormat("en");
@@ -91,21 +91,21 @@ export const share = (percent) =>
         ? `${percent.toFixed(1)} %`
         : `${Math.round(percent)} %`;
 export const PASSWORD = "Password, then Enter";
-export const READ_ALL_THE_SAME = "Read it all the same";
-export const EXTRACTOR = "How its text is extracted";
+export const READ_ALL_THE_SAME = "Read it anyway";
+export const EXTRACTOR = "How to extract the text";
 export const EXTRACTORS = [
-  ["pdfium", "Text by PDFium"],
-  ["pypdf", "Text by pypdf"],
-  ["ocr", "Recognise pages without text"],
+  ["pdfium", "Extract with PDFium"],
+  ["pypdf", "Extract with pypdf"],
+  ["ocr", "Use OCR where there is no text"],
 ];
-export const HOW_READ = "How it is read";
+export const HOW_READ = "Reading options";
 export const RECEIPT = "Reading receipt";
 export const NOT_READ = "Left out:";
 export const PUT_BACK = "Put back";
-export const RUNNING_LINES = "Leave out headers and footers that repeat";
-export const HYPHENS = "Join words divided at line ends";
-export const INCLUDE = "Only files such as *.py, docs/**";
-export const EXCLUDE = "No files such as tests/**, *.csv";
+export const RUNNING_LINES = "Leave out repeated headers and footers";
+export const HYPHENS = "Rejoin words hyphenated at line ends";
+export const INCLUDE = "Only these files: *.py, docs/**";
+export const EXCLUDE = "Not these files: tests/**, *.csv";
 export const putBack = (path) => `Put ${path} back`;
 export const showMore = (number) => `Show ${COUNTS.format(number)} more`;
 export const move = (name, where) => `Move ${name} ${where}`;
@@ -113,7 +113,7 @@ export const found = (number, shown) =>
   number === 0
     ? "Nothing found"
     : number > shown
-      ? `${COUNTS.format(number)} found, the first ${shown}:`
+      ? `${COUNTS.format(number)} found; the first ${shown}:`
       : `${COUNTS.format(number)} found:`;
 export const keep = (unit) => `Keep ${unit}s: 1-40, 88`;
 export const METER = {
@@ -126,4 +126,4 @@ export const meter = (used, level) =>
 
 // The library.
 export const FORGET = "Forget";
-export const forget = (name) => `Forget ${name}: delete what was kept of it`;
+export const forget = (name) => `Forget ${name} and delete its saved data`;
