@@ -1,6 +1,6 @@
-"""Who may open the page, from what a person says on the command line.
+"""Who may open the page, from the command line's options.
 
-A password is never an option's value: those are shown to everyone who lists processes.
+A password is never the value of an option: anyone who lists processes can see those.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ _VARIABLE = "MOM_PASSWORD"
 
 
 def access_from(host: str, password_file: Path | None, *, uses_token: bool) -> Access:
-    """From where the page can be reached, and by whom; asks for a password if one is needed.
+    """Where the page can be reached from, and by whom; asks for a password if one is needed.
 
     Args:
-        host: address or name to listen at.
-        password_file: its first line is the password; None: there is no such file.
-        uses_token: demand a token that is printed with the address.
+        host: address or name to listen on.
+        password_file: file whose first line is the password; None for no file.
+        uses_token: require the token that is printed with the address.
 
     Raises:
-        InvalidSetting: other machines could get in without a password, or it cannot be used.
+        InvalidSetting: other machines could get in without a password, or the password is too
+            short or cannot be read.
     """
     password = _password(password_file)
     if password is None and not is_loopback(host) and sys.stdin.isatty():
@@ -46,5 +47,5 @@ def _password(file: Path | None) -> str | None:
                 f"The password file {file} cannot be read: {fault}. Give a text file."
             ) from fault
         return first
-    # Whatever this program starts has no use for it.
+    # Programs that this one starts must not inherit it.
     return os.environ.pop(_VARIABLE, None)

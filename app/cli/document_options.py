@@ -8,46 +8,50 @@ from typing import Any, TypeVar
 
 import click
 
+from app.cli.common_options import limit_option, no_cache_option
 from app.documents import EXTRACTORS, ReadOptions, parse_limits
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (
-    click.option("--pages", help='Pages of the PDFs, counted from 1: "1-20,25". Default: all.'),
-    click.option("--password", default="", help="Of an encrypted PDF. Asked for in a terminal."),
+    click.option("--pages", help='Pages of the PDFs to read, from 1: "1-20,25". Default: all.'),
+    click.option(
+        "--password", default="", help="Password of an encrypted PDF. A terminal asks for it."
+    ),
     click.option(
         "--extractor",
         type=click.Choice(EXTRACTORS),
         default="pdfium",
         show_default=True,
-        help="Of PDFs; ocr recognises pages without text by Tesseract.",
+        help="How to get text from PDFs; ocr uses Tesseract for pages without text.",
     ),
     click.option(
         "--include",
         multiple=True,
         metavar="PATTERN",
-        help="Of a folder or archive, only these: '*.py'.",
+        help="In a folder or archive, read only these files: '*.py'.",
     ),
     click.option(
         "--exclude",
         multiple=True,
         metavar="PATTERN",
-        help="Not these: 'tests/*'. Patterns as in .gitignore.",
+        help="Do not read these: 'tests/*'. Patterns as in .gitignore.",
     ),
     click.option(
-        "--put-back", multiple=True, metavar="PATH", help='Read what was left out: "vendor/".'
+        "--put-back",
+        multiple=True,
+        metavar="PATH",
+        help='Read a file or folder that was left out: "vendor/".',
     ),
     click.option("--keep-headers", is_flag=True, help="Keep running headers and footers of PDFs."),
-    click.option(
-        "--keep-hyphens", is_flag=True, help="Keep words divided at line ends as printed."
-    ),
-    click.option("--limit", multiple=True, metavar="NAME=N", help="Raise a limit: pages=200000."),
-    click.option("--no-cache", is_flag=True, help="Neither use nor keep texts and tokens on disk."),
+    click.option("--keep-hyphens", is_flag=True, help="Keep hyphens at line ends."),
+    limit_option,
+    no_cache_option,
 )
 
 
 def document_options(command: Command) -> Command:
-    """Adds them; the command gets `options`, `limits` and `keeps_cache`."""
+    """Adds the options; the command gets them as `options`, `limits` and `keeps_cache`."""
 
     @functools.wraps(command)
     def with_options(

@@ -1,4 +1,4 @@
-"""`mom library`: what is prepared, and what a person can do with it."""
+"""`mom library`: lists, renames, checks and deletes prepared documents."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from app.cli.common_options import home_option, json_option
+from app.cli.table import table
 from mom_core.sizes import parse_quota, size_text
 
 if TYPE_CHECKING:
@@ -18,23 +20,16 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-home_option = click.option(
-    "--home",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where prepared documents are kept. Default: MOM_HOME, or your data folder.",
-)
-
 
 def _options(command: _Command) -> _Command:
-    as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-    return home_option(as_json(command))
+    return home_option(json_option(command))
 
 
 @click.group("library", invoke_without_command=True)
 @_options
 @click.pass_context
 def library(context: click.Context, home: Path | None, as_json: bool) -> None:
-    """Prepared documents: what was read is kept, and opens at once."""
+    """Prepared documents: read once, stored on disk, open at once."""
     context.obj = (home, as_json)
     if context.invoked_subcommand is None:
         _list(home, as_json)
@@ -44,7 +39,7 @@ def library(context: click.Context, home: Path | None, as_json: bool) -> None:
 @_options
 @click.pass_obj
 def list_entries(above: tuple[Path | None, bool], home: Path | None, as_json: bool) -> None:
-    """What is prepared, the last used first."""
+    """List prepared documents, the last used first."""
     _list(home or above[0], as_json or above[1])
 
 
@@ -53,9 +48,9 @@ def list_entries(above: tuple[Path | None, bool], home: Path | None, as_json: bo
 @_options
 @click.pass_obj
 def forget(above: tuple[Path | None, bool], name: str, home: Path | None, as_json: bool) -> None:
-    """Delete what was kept of a document."""
+    """Delete a prepared document."""
     entry = _library(home or above[0]).forget(name)
-    words = f'Forgot "{entry.name}" and freed {size_text(entry.size_bytes)}.'
+    words = f'Deleted "{entry.name}" and freed {size_text(entry.size_bytes)}.'
     _print({"forgotten": entry.name, "freed_bytes": entry.size_bytes}, words, as_json or above[1])
 
 
@@ -67,9 +62,9 @@ def forget(above: tuple[Path | None, bool], name: str, home: Path | None, as_jso
 def rename(
     above: tuple[Path | None, bool], name: str, new_name: str, home: Path | None, as_json: bool
 ) -> None:
-    """Give a prepared document another name."""
+    """Rename a prepared document."""
     entry = _library(home or above[0]).rename(name, new_name)
-    _print({"name": entry.name}, f'Its name is "{entry.name}" now.', as_json or above[1])
+    _print({"name": entry.name}, f'Renamed to "{entry.name}".', as_json or above[1])
 
 
 @library.command()
@@ -79,11 +74,11 @@ def rename(
 def verify(
     above: tuple[Path | None, bool], name: str | None, home: Path | None, as_json: bool
 ) -> None:
-    """Compare every file with its checksum; ends with 1 if one is damaged."""
+    """Check every file against its checksum. Exits with 1 if one is damaged."""
     entries = _library(home or above[0]).verify(name)
     faults = [entry for entry in entries if entry.problem]
     lines = [f"{entry.name}: {entry.problem}" for entry in faults]
-    lines.append(f"{len(entries) - len(faults)} of {len(entries)} are whole.")
+    lines.append(f"{len(entries) - len(faults)} of {len(entries)} are intact.")
     content = {"entries": [_as_json(entry) for entry in entries], "damaged": len(faults)}
     _print(content, "\n".join(lines), as_json or above[1])
     if faults:
@@ -97,16 +92,13 @@ def verify(
 def quota(
     above: tuple[Path | None, bool], size: str | None, home: Path | None, as_json: bool
 ) -> None:
-    """Show what the library may take, or set it: such as 40GiB, or 0 to keep nothing."""
+    """Show the library's quota, or set it: 40GiB, or 0 to store nothing."""
     found = _library(home or above[0])
     if size is not None:
         found.set_quota(parse_quota(size))
     now = found.quota()
-    words = (
-        f"{size_text(now.used_bytes)} of {size_text(now.limit_bytes)} are used in {found.folder}."
-    )
     content = {"limit_bytes": now.limit_bytes, "used_bytes": now.used_bytes}
-    _print(content, words, as_json or above[1])
+    _print(content, _used(found, now.used_bytes, now.limit_bytes), as_json or above[1])
 
 
 def _library(home: Path | None) -> Library:
@@ -129,7 +121,7 @@ def _list(home: Path | None, as_json: bool) -> None:
 
 def _table(entries: Sequence[Entry], found: Library, limit_bytes: int) -> str:
     if not entries:
-        return f"Nothing is prepared yet in {found.folder}."
+        return f"No prepared documents yet in {found.folder}."
     rows = [("name", "model", "tokens", "size", "last used", "")]
     for entry in entries:
         state = "damaged" if entry.problem else ""
@@ -138,14 +130,12 @@ def _table(entries: Sequence[Entry], found: Library, limit_bytes: int) -> str:
         used_at = entry.used_at[:16].replace("T", " ")
         size = size_text(entry.size_bytes)
         rows.append((entry.name, entry.model, f"{entry.tokens:,}", size, used_at, state))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
     used_bytes = sum(entry.size_bytes for entry in entries)
-    lines.append(f"{size_text(used_bytes)} of {size_text(limit_bytes)} are used in {found.folder}.")
-    return "\n".join(lines)
+    return f"{table(rows)}\n{_used(found, used_bytes, limit_bytes)}"
+
+
+def _used(found: Library, used_bytes: int, limit_bytes: int) -> str:
+    return f"{size_text(used_bytes)} of {size_text(limit_bytes)} used in {found.folder}."
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:

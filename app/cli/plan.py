@@ -1,6 +1,6 @@
-"""`mom plan`: what reading a document takes and what fits, before anything is loaded.
+"""`mom plan`: what reading a document takes and whether it fits, before anything is loaded.
 
-Works without weights: the recommended models' configs ship with the program.
+It needs no weights: the recommended models' configs ship with the program.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from app.cli.common_options import DEFAULT_MODEL, json_option, scratch_folder_option
+from app.cli.engine_options import size_option
+from app.cli.table import table
 from mom_core.errors import InvalidSetting
 from mom_core.sizes import size_text
 
@@ -24,21 +27,21 @@ if TYPE_CHECKING:
     from mom_core.forecast.seconds import Duration
     from mom_core.strategy import StrategyName
 
-# Of English text and code, for models whose tokenizer is not here.
+# English text and code, for models whose tokenizer is not on this machine.
 _BYTES_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What the command was called with.
+    """The command's arguments.
 
     Args:
         paths: documents.
-        tokens: instead of documents.
+        tokens: length of the prompt, in place of documents.
         model: short name, hub id, folder or config.json.
-        device_memory: bytes of a GPU; None is what is free of this machine's own device.
-        host_memory: bytes of CPU memory; None is what is free of this machine's.
-        scratch_folder: where files of the disk tier would lie.
+        device_memory: bytes of a GPU; None for what is free on this machine's device.
+        host_memory: bytes of CPU memory; None for what is free on this machine.
+        scratch_folder: folder for the disk tier's files; None for the default one.
     """
 
     paths: tuple[Path, ...]
@@ -49,12 +52,46 @@ class PlanRequest:
     scratch_folder: Path | None
 
 
-def plan(request: PlanRequest, *, as_json: bool) -> None:
-    """Prints the plan.
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--tokens", type=click.IntRange(min=1), help="Length of the prompt, in place of files."
+)
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="A short name such as llama-3-8b or qwen3.5-9b, a config.json, or as in `mom ask`.",
+)
+@click.option(
+    "--device-memory",
+    metavar="SIZE",
+    callback=size_option,
+    help="GPU memory, such as 24GiB. Default: what is free.",
+)
+@click.option(
+    "--host-memory",
+    metavar="SIZE",
+    callback=size_option,
+    help="Memory of the machine, such as 64GiB. Default: what is free.",
+)
+@scratch_folder_option
+@json_option
+def plan(
+    paths: tuple[Path, ...],
+    tokens: int | None,
+    model: str,
+    device_memory: int | None,
+    host_memory: int | None,
+    scratch_folder: Path | None,
+    as_json: bool,
+) -> None:
+    """Estimate memory and time, and whether a document fits. Loads no weights."""
+    request = PlanRequest(paths, tokens, model, device_memory, host_memory, scratch_folder)
+    _print_plan(request, as_json=as_json)
 
-    Raises:
-        MomError: a document or a model cannot be read, or nothing says how long the prompt is.
-    """
+
+def _print_plan(request: PlanRequest, *, as_json: bool) -> None:
     import torch
 
     from mom_core.forecast.choose import Candidate
@@ -92,22 +129,18 @@ def plan(request: PlanRequest, *, as_json: bool) -> None:
     click.echo(_table(report))
     click.echo(_verdict(comparison, model, tokens, durations))
     if not is_here:
-        click.echo(
-            "Minutes are not told: this machine has no GPU, so how fast that one is cannot be "
-            "measured here."
-        )
+        click.echo("No time estimate: there is no GPU here to measure.")
 
 
 def _tokens(request: PlanRequest) -> tuple[int, bool]:
-    """How long the prompt is, and whether that is a guess."""
+    """Length of the prompt, and whether that is an estimate."""
     if request.paths and request.tokens is not None:
         raise InvalidSetting("Give either files or --tokens, not both.")
     if request.tokens is not None:
         return request.tokens, False
     if not request.paths:
         raise InvalidSetting(
-            "Say what is to be read: name files or folders, or give --tokens, such as "
-            "--tokens 400000."
+            "Nothing to plan for: name files or folders, or give --tokens, such as --tokens 400000."
         )
     from app.documents import read
 
@@ -141,22 +174,15 @@ def _tokenizer(model: str) -> PreTrainedTokenizerBase | None:
 
 
 def _machine(request: PlanRequest) -> tuple[Machine, bool]:
-    """What is free, or as large as a person says; and whether a run on it can be timed here."""
-    import psutil
+    """The machine to plan for, and whether runs on it can be timed here."""
     import torch
 
     from mom_core.forecast.capacity import Machine
-    from mom_core.hardware.host import free_disk_bytes, host_free_bytes, host_total_bytes
-    from mom_core.kv.scratch import default_scratch_folder
 
-    device = request.device_memory
-    if device is None and torch.cuda.is_available():
-        device = int(torch.cuda.mem_get_info()[0])
-    resident_bytes = psutil.Process().memory_info().rss
-    machine = Machine(
-        device_bytes=device,
-        host_bytes=request.host_memory or host_free_bytes(host_total_bytes(), resident_bytes),
-        disk_bytes=free_disk_bytes(request.scratch_folder or default_scratch_folder()),
+    machine = Machine.here(
+        device_bytes=request.device_memory,
+        host_bytes=request.host_memory,
+        scratch_folder=request.scratch_folder,
     )
     return machine, request.device_memory is None or torch.cuda.is_available()
 
@@ -172,7 +198,7 @@ def _dtype(config: PretrainedConfig, machine: Machine, is_here: bool) -> Any:
 
 
 def _others(name: str, dtype: Any) -> list[Candidate]:
-    """The recommended models, to name one if nothing fits."""
+    """The other recommended models, to suggest one if nothing fits."""
     from transformers import AutoConfig
 
     from mom_core.forecast.choose import Candidate
@@ -201,7 +227,7 @@ def _report(
     return {
         "model": name,
         "tokens": tokens,
-        # Without a GPU the device is the host.
+        # Without a GPU the host is the device.
         "device_memory_bytes": machine.device_bytes or machine.host_bytes,
         "host_memory_bytes": machine.host_bytes,
         "strategies": [
@@ -226,26 +252,26 @@ def _report(
 def _heading(
     model: Candidate, tokens: int, machine: Machine, request: PlanRequest, *, is_estimate: bool
 ) -> str:
-    def told(what: str, size_bytes: int, asked: int | None) -> str:
-        # What is free changes with every program that starts; what a person names does not.
-        return f"{what} {size_text(size_bytes)} {'free' if asked is None else 'in all'}"
+    def memory(tier: str, size_bytes: int, given: int | None) -> str:
+        # What is free changes with every program that starts; what a person gives does not.
+        return f"{tier} {size_text(size_bytes)} {'free' if given is None else 'in all'}"
 
     device = (
         "no GPU: the device is the host"
         if machine.device_bytes is None
-        else told("device", machine.device_bytes, request.device_memory)
+        else memory("device", machine.device_bytes, request.device_memory)
     )
     about = "about " if is_estimate else ""
     shape = model.shape
     lines = [
         f"{shape.name}: {about}{tokens:,} tokens; weights {size_text(shape.weights_bytes)}, "
         f"keys and values {shape.kv_bytes_per_token / 1024:g} KiB a token",
-        f"{device}, {told('host', machine.host_bytes, request.host_memory)}, "
+        f"{device}, {memory('host', machine.host_bytes, request.host_memory)}, "
         f"disk {size_text(machine.disk_bytes)} free",
     ]
     if is_estimate:
         lines.append(
-            "The model's tokenizer is not on this machine: tokens are counted as four bytes each."
+            "The model's tokenizer is not on this machine, so a token is taken to be four bytes."
         )
     return "\n".join(lines)
 
@@ -265,14 +291,7 @@ def _table(report: dict[str, Any]) -> str:
                 "yes" if row["fits"] else "no",
             ]
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    return table(rows, has_figures=True)
 
 
 def _verdict(
@@ -284,14 +303,16 @@ def _verdict(
     from mom_core.forecast.choose import Refusal
 
     auto = comparison.auto
-    told = auto.sentence if isinstance(auto, Refusal) else f"Auto: {auto.reason}."
+    verdict = auto.sentence if isinstance(auto, Refusal) else f"Auto: {auto.reason}."
     ours = durations.get("layer-streaming")
     if ours is not None and not isinstance(auto, Refusal):
-        told += (
+        verdict += (
             f" About {ours.prefill_seconds / 60:.1f} minutes to read, "
             f"{ours.token_seconds:.2g} s for each token of the answer."
         )
     window = model.shape.window_tokens
     if tokens > window:
-        told += f" {model.shape.name} was made for {window:,} tokens; beyond, answers get worse."
-    return told
+        verdict += (
+            f" {model.shape.name} was made for {window:,} tokens; beyond that, answers get worse."
+        )
+    return verdict

@@ -1,6 +1,6 @@
-"""`mom read`: what a model would see of files and folders, without loading one.
+"""`mom read`: files and folders as a model would see them, without loading a model.
 
-Never imports torch: the tokenizer is read by itself.
+It never imports torch: the tokenizer is loaded alone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from app import wording
+from app.cli.common_options import json_option
 from app.cli.document_options import document_options
 from app.documents import (
     DiskCache,
@@ -44,8 +45,10 @@ _NAMED = 20
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @document_options
-@click.option("--model", default=BUILTIN_NAME, show_default=True, help="Whose tokens to count.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@click.option(
+    "--model", default=BUILTIN_NAME, show_default=True, help="Model whose tokens are counted."
+)
+@json_option
 def read(
     paths: tuple[Path, ...],
     options: ReadOptions,
@@ -54,10 +57,10 @@ def read(
     model: str,
     as_json: bool,
 ) -> None:
-    """Print the text of files or folders as a model would see it, with its tokens.
+    """Print files or folders as a model would see them, and count their tokens.
 
-    The text goes to stdout, page by page as it is read; counts go to stderr. Exits with 2 if
-    nothing could be read.
+    The text goes to stdout, page by page as it is read; the counts go to stderr. Exits with 2
+    if nothing could be read.
     """
     cache = DiskCache() if keeps_cache else None
     documents: list[Document] = []
@@ -73,7 +76,7 @@ def read(
         try:
             encoder = load_encoder(model, cache)
         except MomError as fault:
-            click.echo(f"mom: Tokens are not counted: {fault}", err=True)
+            click.echo(f"mom: No token count: {fault}", err=True)
     counted = [
         (document, None if encoder is None else tokenize(document, encoder))
         for document in documents
@@ -90,17 +93,19 @@ def read(
 
 
 def left_out_lines(document: Document) -> list[str]:
-    """What was left out and why, probable secrets first; of very many entries some."""
+    """What was left out and why, probable secrets first; a long list is cut."""
     entries = sorted(document.left_out, key=lambda one: not is_secret(one))
     more = len(entries) - _NAMED
     lines = [f"  Left out: {wording.left_out(one)}" for one in entries[:_NAMED]]
-    return [*lines, f"  … and {more:,} more; mom read --json names all."] if more > 0 else lines
+    return (
+        [*lines, f"  … and {more:,} more; mom read --json lists them all."] if more > 0 else lines
+    )
 
 
 def read_all(
     paths: tuple[Path, ...], options: ReadOptions, limits: Limits, cache: DiskCache | None
 ) -> list[Document]:
-    """All documents, in the order given; several are read at a time.
+    """All documents in the order given; several are read at once.
 
     Raises:
         DocumentError: one cannot be read.
@@ -121,7 +126,7 @@ def _read_each(
     *,
     prints: bool,
 ) -> Iterator[tuple[Path, Document | DocumentError]]:
-    """Each document or why it cannot be read, in the order given; several at a time."""
+    """Each document, or why it cannot be read, in the order given; several are read at once."""
 
     is_over = threading.Event()
 
@@ -157,7 +162,7 @@ def _read_each(
 
 @contextlib.contextmanager
 def _set_at_the_end(flag: threading.Event) -> Iterator[None]:
-    """Ctrl-C reaches the main thread only: the others look at a flag."""
+    """Ctrl-C reaches only the main thread; the other threads check a flag."""
     try:
         yield
     finally:
@@ -165,7 +170,7 @@ def _set_at_the_end(flag: threading.Event) -> Iterator[None]:
 
 
 class _Printer:
-    """Prints sections in their order, although several processes read them."""
+    """Prints sections in order, although several processes read them."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, list[Section]] = {}
@@ -181,7 +186,7 @@ class _Printer:
         sys.stdout.flush()
 
     def flush(self) -> None:
-        """Prints what lies behind a unit that gave nothing."""
+        """Prints what still waits for a unit that had no sections."""
         for unit in sorted(self._waiting):
             for section in self._waiting.pop(unit):
                 _print(section)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
     from mom_core.events import MemorySample
 
-
 _STATUS_EVERY_SECONDS = 0.2
 _PLAIN_STATUS_EVERY_SECONDS = 5.0
 
 
 class Interrupted(Exception):
-    """A signal ended the program; what was done is kept."""
+    """A signal ended the program after its work so far was saved.
+
+    Args:
+        signal_number: the signal.
+        sentence: shown to the person.
+    """
 
     def __init__(self, signal_number: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -43,7 +48,7 @@ def peak_text(sample: MemorySample) -> str:
 
 
 class Status:
-    """Progress on stderr: one line rewritten in a terminal, now and then a line elsewhere."""
+    """Progress on stderr: a terminal rewrites one line, elsewhere a new line comes now and then."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()
@@ -55,8 +60,8 @@ class Status:
         self.clear()
         click.echo(text, err=True)
 
-    def update(self, text: Any) -> None:
-        """Draws the line that is drawn over by the next."""
+    def update(self, text: Callable[[], str]) -> None:
+        """Draws the progress line, but not too often; `text` is called only when it is drawn."""
         now = time.monotonic()
         if now < self._next_at:
             return
@@ -70,7 +75,7 @@ class Status:
             click.echo(text(), err=True)
 
     def clear(self) -> None:
-        """Removes the line that is drawn over."""
+        """Removes the progress line."""
         if self._is_open:
             sys.stderr.write("\r\x1b[2K")
             sys.stderr.flush()
@@ -78,6 +83,6 @@ class Status:
 
 
 def write_out(text: str) -> None:
-    """Writes to stdout at once, whatever its encoding can say."""
+    """Writes to stdout at once."""
     sys.stdout.write(text)
     sys.stdout.flush()

@@ -116,6 +116,45 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Frame:
+    """A prompt without its documents: the ids before them, and those after them.
+
+    Its size is known before the documents are put in, so nothing is built twice to make them fit.
+
+    Args:
+        head_ids: the template's opening and the system prompt.
+        tail_ids: the conversation so far, the question, and the opening of the answer.
+        turn_ends: where each turn of the conversation ends, as positions in `tail_ids`.
+    """
+
+    head_ids: tuple[int, ...]
+    tail_ids: tuple[int, ...]
+    turn_ends: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the prompt that are not of documents."""
+        return len(self.head_ids) + len(self.tail_ids)
+
+    def around(self, documents: Sequence[TokenizedDocument]) -> Prompt:
+        """The whole prompt, with these documents in their order."""
+        ids = list(self.head_ids)
+        spans, boundaries = list[Span](), list[int]()
+        for document in documents:
+            ids += document.intro_ids
+            for section, section_ids in zip(
+                document.document.sections, document.section_ids, strict=True
+            ):
+                start = len(ids)
+                ids += section_ids
+                spans.append(Span(start, len(ids), document.document.name, section.label))
+            boundaries.append(len(ids))
+        boundaries += [len(ids) + end for end in self.turn_ends]
+        ids += self.tail_ids
+        return Prompt(tuple(ids), tuple(spans), tuple(boundaries))
+
+
+@dataclass(frozen=True, slots=True)
 class _Glue:
     """The template's words around what people say, as ids."""
 
@@ -152,8 +191,8 @@ class PromptBuilder:
         """Encodes a document: its name once, then each section after a mark such as `[p. 12]`."""
         return tokenize(document, self._encoder)
 
-    def retold(self, turn: Turn) -> Turn:
-        """A turn whose answer another tokenizer made, in ids of this one."""
+    def reencode(self, turn: Turn) -> Turn:
+        """A turn whose answer came from another tokenizer, with ids of this one."""
         return Turn(turn.question, tuple(self._encoder.encode([turn.answer])[0]), turn.answer)
 
     def build(
@@ -173,28 +212,39 @@ class PromptBuilder:
             question: the last one.
             system: the system prompt; "" for the one that asks for pages.
         """
-        glue = self._glue(system.strip() or (WITH_DOCUMENTS if documents else WITHOUT_DOCUMENTS))
-        ids = list(glue.head)
-        spans, boundaries = [], []
-        for document in documents:
-            ids += document.intro_ids
-            for section, section_ids in zip(
-                document.document.sections, document.section_ids, strict=True
-            ):
-                start = len(ids)
-                ids += section_ids
-                spans.append(Span(start, len(ids), document.document.name, section.label))
-            boundaries.append(len(ids))
-        prefix = _QUESTION_PREFIX if documents else ""
+        frame = self.frame(turns, question, system, has_documents=bool(documents))
+        return frame.around(documents)
+
+    def frame(
+        self,
+        turns: Sequence[Turn],
+        question: str,
+        system: str = "",
+        *,
+        has_documents: bool,
+    ) -> Frame:
+        """All of the prompt but its documents; see `build`.
+
+        Args:
+            turns: the conversation so far, with ids of this tokenizer.
+            question: the last question.
+            system: the system prompt; "" for the one that fits.
+            has_documents: whether documents will be put in.
+        """
+        glue = self._glue(
+            system.strip() or (WITH_DOCUMENTS if has_documents else WITHOUT_DOCUMENTS)
+        )
+        prefix = _QUESTION_PREFIX if has_documents else ""
+        ids, turn_ends = list[int](), list[int]()
         for turn in turns:
             ids += self._encoder.encode([prefix + turn.question])[0]
             ids += glue.open
             ids += self._without_end_mark(turn.answer_ids)
             ids += glue.between
-            boundaries.append(len(ids))
+            turn_ends.append(len(ids))
         ids += self._encoder.encode([prefix + question])[0]
         ids += glue.open
-        return Prompt(tuple(ids), tuple(spans), tuple(boundaries))
+        return Frame(glue.head, tuple(ids), tuple(turn_ends))
 
     def _without_end_mark(self, answer_ids: Sequence[int]) -> Sequence[int]:
         """The template puts its own end mark after an answer; two would be one too many."""

@@ -143,6 +143,6 @@ class NextQuestion:
     def _turns(self, builder: PromptBuilder, answered: Sequence[Answered]) -> list[Turn]:
         """The turns as this model reads them: the ids of another one's answers are not its own."""
         return [
-            one.turn if one.model == self._model.name else builder.retold(one.turn)
+            one.turn if one.model == self._model.name else builder.reencode(one.turn)
             for one in answered
         ]

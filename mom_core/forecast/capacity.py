@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+import psutil
+import torch
 
 from mom_core.config import TierName
 from mom_core.forecast.peak_bytes import MemoryForecast
+from mom_core.hardware import host
 from mom_core.kv.mapped import KEPT_FREE_BYTES
+from mom_core.kv.scratch import default_scratch_folder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +59,37 @@ class Machine:
     host_bytes: int
     disk_bytes: int
     taken_bytes: int = 0
+
+    @classmethod
+    def here(
+        cls,
+        *,
+        device_bytes: int | None = None,
+        host_bytes: int | None = None,
+        scratch_folder: Path | None = None,
+        is_empty: bool = False,
+    ) -> Machine:
+        """This machine with nothing of a model on it.
+
+        Args:
+            device_bytes: bytes of a GPU, in place of what this machine's own has free.
+            host_bytes: bytes of CPU memory, in place of what is free.
+            scratch_folder: folder for the disk tier's files; None for the default one.
+            is_empty: count all memory, whatever takes it now, in place of what is free.
+        """
+        if device_bytes is None and torch.cuda.is_available():
+            free_bytes, total_bytes = torch.cuda.mem_get_info()
+            device_bytes = int(total_bytes if is_empty else free_bytes)
+        if host_bytes is None:
+            host_bytes = host.host_total_bytes()
+            if not is_empty:
+                resident_bytes = psutil.Process().memory_info().rss
+                host_bytes = host.host_free_bytes(host_bytes, resident_bytes)
+        return cls(
+            device_bytes=device_bytes,
+            host_bytes=host_bytes,
+            disk_bytes=host.free_disk_bytes(scratch_folder or default_scratch_folder()),
+        )
 
     @property
     def device_type(self) -> Literal["cuda", "cpu"]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.citations import find_citations
-from app.cli.main import _way_out
+from app.cli.ask import way_out
 from app.documents import Document, Section, read
 
 
@@ -118,16 +118,16 @@ def test_some_pages_and_where_the_answer_comes_from(samples: Path) -> None:
 def test_only_what_is_possible_is_proposed() -> None:
     page, file = Section("p. 1", "text"), Section("a.py", "text")
     pages = Document("a.pdf", "pdf", (page, page))
-    assert _way_out([pages]) == (
-        "With --pages you can read some pages only, with --fit only those parts are read that "
-        "match the question best."
+    assert way_out([pages]) == (
+        "Use --pages to read only some pages, or use --fit to read only the parts that match the "
+        "question best."
     )
     code = Document("a", "code", (file, file))
-    assert _way_out([code, pages]) == (
-        "With --exclude you can leave files out, with --fit only those parts are read that match "
-        "the question best."
+    assert way_out([code, pages]) == (
+        "Use --exclude to leave files out, or use --fit to read only the parts that match the "
+        "question best."
     )
-    assert _way_out([Document("a.md", "text", (page,))]) == "Read a shorter part of the text."
+    assert way_out([Document("a.md", "text", (page,))]) == "Read a shorter part of the text."
 
 
 @pytest.mark.builtin
@@ -159,7 +159,7 @@ def test_only_the_best_parts_on_request_and_said(tmp_path: Path) -> None:
     question = ["-q", "Which colour has lamp 17?"]
     refused = mom("ask", str(tmp_path), *question, *window)
     assert refused.returncode == 2
-    assert "with --fit only those parts are read" in refused.stderr
+    assert "use --fit to read only the parts" in refused.stderr
     chosen = ["--include", "*.txt", "--exclude", "f29.*"]
     result = mom("ask", str(tmp_path), *question, *window, *chosen, "--fit")
     assert result.returncode == 0, result.stderr

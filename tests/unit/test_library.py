@@ -343,9 +343,9 @@ def test_the_command_lists_renames_verifies_and_forgets(tmp_path: Path) -> None:
     assert "a.pdf  tiny   200" in mom()
     listed = json.loads(mom("list", "--json"))
     assert listed["entries"][0]["tokens"] == 200
-    assert 'Its name is "x y" now.' in mom("rename", "a.pdf", "x y")
-    assert "1 of 1 are whole." in mom("verify")
+    assert 'Renamed to "x y".' in mom("rename", "a.pdf", "x y")
+    assert "1 of 1 are intact." in mom("verify")
     assert json.loads(mom("verify", "x y", "--json"))["damaged"] == 0
-    assert 'Forgot "x y" and freed' in mom("forget", "x y")
-    assert "Nothing is prepared yet" in mom("list")
-    assert "of 1.0 GiB are used" in mom("quota", "1GiB")
+    assert 'Deleted "x y" and freed' in mom("forget", "x y")
+    assert "No prepared documents yet" in mom("list")
+    assert "of 1.0 GiB used" in mom("quota", "1GiB")

@@ -78,7 +78,7 @@ def test_mom_ask_that_is_terminated_goes_on_the_next_time(model: Path, tmp_path:
     first.send_signal(signal.SIGTERM)
     stdout, stderr = first.communicate(timeout=60)
     assert (first.returncode, stdout) == (143, "")
-    assert "the reading is kept at" in stderr
+    assert "the reading is saved at" in stderr
     second = mom(*command, "--max-new-tokens", "4", "--json", "--chunk-tokens", "1024")
     stdout, _ = second.communicate(timeout=120)
     assert json.loads(stdout)["resumed_fraction"] > 0
