@@ -154,7 +154,7 @@ def _cuda_partial(
     query: Tensor, keys: Tensor, values: Tensor, scale: float, is_causal: bool, mask: Tensor | None
 ) -> Partial:
     is_half = query.dtype in (torch.float16, torch.bfloat16)
-    is_recent = _is_recent_gpu(query.device)
+    is_recent = is_recent_gpu(query.device)
     if mask is None and is_half and is_recent and query.shape[-1] <= 256:
         heads, query_tokens = query.shape[1], query.shape[2]
         rows = query if is_causal else _fold(query, keys.shape[1])
@@ -168,10 +168,9 @@ def _cuda_partial(
 
 
 @functools.cache
-def _is_recent_gpu(device: torch.device) -> bool:
-    """Whether flash attention runs there, and bf16 in the memory-efficient kernel."""
-    # A pretended GPU is a recent one.
-    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
+def is_recent_gpu(device: torch.device) -> bool:
+    """Whether a GPU runs flash attention, and bf16 in the memory-efficient kernel."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _cuda_efficient(

@@ -25,7 +25,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor, FakeTensorMode
-from transformers.cache_utils import Cache, DynamicCache
+from transformers import Cache, DynamicCache
 
 from mom_core import partial_attention
 from mom_core.config import TierName
@@ -139,8 +139,12 @@ def _as_if_plain_and_on(device_type: str) -> Iterator[None]:
     def is_plain(tensor: Tensor) -> bool:
         return True
 
+    def is_recent_gpu(device: torch.device) -> bool:
+        return True
+
     with (
         mock.patch.object(partial_attention, "kernels_of", kernels_of),
+        mock.patch.object(partial_attention, "is_recent_gpu", is_recent_gpu),
         mock.patch.object(weight_stream, "is_plain", is_plain),
     ):
         yield
@@ -204,6 +208,8 @@ class _TrackedRun:
 
     def _engine(self) -> None:
         seam, strategy = _TracedSeam(self.model, self.tracker), self.strategy
+        # Where streamed weights arrive.
+        seam.tier = self._tier("device", "weights")
         self._seam = seam
         if strategy.weights == "stream":
             seam.stream_weights(self._tier(strategy.weights_home, "weights"))
@@ -363,8 +369,6 @@ class _TracedSeam(HFSeam):
         try:
             return super().run_layer(index, hidden, call)
         finally:
-            for block in [] if self.weights is None else self.weights.device_blocks:
-                self._tracker.label(block, "weights")
             kv = getattr(call.kwargs["past_key_values"].layers[index], "kv", None)
             if isinstance(kv, LayerStage):
                 for segment in kv.segments():

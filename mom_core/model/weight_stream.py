@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from mom_core.errors import UnsupportedModel
-from mom_core.kv.tiers import Tier, device_tier
+from mom_core.kv.tiers import Tier
 from mom_core.kv.transfer import Lane
 
 # Kernels want weights to begin at such addresses.
@@ -76,9 +76,9 @@ class WeightStream:
         OutOfMemory: the home has no room; the model is as it was.
     """
 
-    def __init__(self, layers: Sequence[nn.Module], device: torch.device, home: Tier) -> None:
+    def __init__(self, layers: Sequence[nn.Module], device: Tier, home: Tier) -> None:
         self.home = home
-        self._up = Lane(device)
+        self._up = Lane(device.device)
         self._device = device
         self._weights = [_weights(layer) for layer in layers]
         self._homes: list[Tensor] = []
@@ -102,14 +102,9 @@ class WeightStream:
         return sum(block.nbytes for block in self._homes)
 
     @property
-    def device_blocks(self) -> list[Tensor]:
-        """The two blocks on the device, uint8; none before the first layer has run."""
-        return [slot.block for slot in self._slots]
-
-    @property
     def device_bytes(self) -> int:
         """Bytes of the two blocks on the device."""
-        return sum(block.nbytes for block in self.device_blocks)
+        return sum(slot.block.nbytes for slot in self._slots)
 
     @contextmanager
     def using(self, layer: int) -> Iterator[None]:
@@ -146,8 +141,7 @@ class WeightStream:
                 return slot
         if len(self._slots) < 2:
             largest_bytes = max(block.nbytes for block in self._homes)
-            tier = device_tier(self._device)
-            self._slots.append(_Slot(tier.empty(largest_bytes, dtype=torch.uint8)))
+            self._slots.append(_Slot(self._device.empty(largest_bytes, dtype=torch.uint8)))
             slot = self._slots[-1]
         else:
             slot = next(slot for slot in self._slots if slot is not beside)

@@ -1,4 +1,4 @@
-"""The source of both packages, parsed once for all tests of the architecture."""
+"""Our source, parsed once for all tests of the architecture."""
 
 from __future__ import annotations
 
@@ -9,21 +9,33 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("mom_core", "app")
+# Benchmarks keep most of the rules too.
+WITH_BENCHMARKS = (*PACKAGES, "benchmarks")
 
 
 @dataclass(frozen=True)
 class Module:
-    """A file of ours.
+    """One Python file of ours.
 
     Args:
-        name: dotted, without `.__init__`.
-        path: relative to the repository.
-        tree: its syntax tree.
+        name: the dotted module name, without `.__init__`.
+        path: the file, relative to the repository.
+        tree: the file's syntax tree.
     """
 
     name: str
     path: Path
     tree: ast.Module
+
+
+def parse(path: str, text: str) -> Module:
+    """A module from the text of a file.
+
+    Args:
+        path: the file, relative to the repository.
+        text: the Python source.
+    """
+    return Module(_dotted(Path(path)), Path(path), ast.parse(text))
 
 
 @functools.cache
@@ -33,19 +45,23 @@ def parsed(path: Path) -> ast.Module:
 
 
 @functools.cache
-def modules() -> dict[str, Module]:
-    """Every module of both packages, by name."""
+def modules(packages: tuple[str, ...] = PACKAGES) -> dict[str, Module]:
+    """Every module of these packages, by dotted name."""
     found = {}
-    for package in PACKAGES:
+    for package in packages:
         for path in sorted(ROOT.glob(f"{package}/**/*.py")):
             relative = path.relative_to(ROOT)
-            name = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
+            name = _dotted(relative)
             found[name] = Module(name, relative, parsed(path))
     return found
 
 
+def _dotted(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
 def imports(module: Module) -> list[tuple[str, int]]:
-    """Modules that a module imports anywhere (in functions and for types too), with the line."""
+    """The modules that a file imports, in functions and for types too, each with its line."""
     found = []
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import):
@@ -58,5 +74,5 @@ def imports(module: Module) -> list[tuple[str, int]]:
 
 
 def ours(name: str) -> bool:
-    """Whether a module is of one of our packages."""
+    """Whether a module belongs to one of our packages."""
     return name.split(".")[0] in PACKAGES

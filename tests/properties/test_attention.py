@@ -214,7 +214,7 @@ def test_gpus_without_flash_attention_take_another_kernel(
         return lambda *args, **kwargs: called.append(name) or args[:2]
 
     query = mock.Mock(device=gpu, dtype=dtype, shape=torch.Size([1, 2, 9, 64]))
-    partial._is_recent_gpu.cache_clear()
+    partial.is_recent_gpu.cache_clear()
     with (
         mock.patch.object(torch.cuda, "get_device_capability", return_value=capability) as asked,
         mock.patch.object(partial, "_cuda_efficient", noted("_cuda_efficient")),
@@ -225,7 +225,7 @@ def test_gpus_without_flash_attention_take_another_kernel(
         for _ in range(3):
             partial._cuda_partial(query, query, query, 1.0, True, None)
         assert asked.call_count == 1
-    partial._is_recent_gpu.cache_clear()
+    partial.is_recent_gpu.cache_clear()
     assert called == [kernel] * 3
 
 

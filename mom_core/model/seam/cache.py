@@ -18,10 +18,8 @@ from transformers.cache_utils import (
 from mom_core.errors import UnsupportedModel
 from mom_core.kv.state import LayerState
 from mom_core.kv.transfer import CroppableKV, KVSink
-from mom_core.model.seam.attention import (
-    ATTENTION_NAME,
-    PADDED,
-)
+from mom_core.model.seam.attention import ATTENTION_NAME, PADDED
+from mom_core.model.seam.patches import attention_name
 
 
 def is_empty_cache(cache: object) -> bool:
@@ -70,7 +68,7 @@ class SegmentCacheLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
             UnsupportedModel: the model's attention is not ours: it would see the new keys alone.
         """
         config = self._config
-        if config is not None and config._attn_implementation_internal != ATTENTION_NAME:
+        if config is not None and attention_name(config) != ATTENTION_NAME:
             raise UnsupportedModel(
                 "A cache made inside memory_saving was used outside. It can only be used inside "
                 "such a block: go on inside one, or begin with a new cache."

@@ -32,7 +32,7 @@ from transformers.cache_utils import (
 
 from mom_core.errors import UnsupportedModel
 from mom_core.kv.store import LayerKV
-from mom_core.kv.tiers import Tier
+from mom_core.kv.tiers import Tier, device_tier
 from mom_core.model.seam.attention import (
     ATTENTION_NAME,
     PROBE_NAME,
@@ -43,7 +43,9 @@ from mom_core.model.seam.patches import (
     Forward,
     LayerCall,
     StandIn,
+    attention_replaced,
     replaced_forwards,
+    replaced_layers,
     rope_of_whole,
 )
 from mom_core.model.seam.plain_layer import PlainLayer, as_plain_layer, layer_identity
@@ -77,6 +79,7 @@ class HFSeam:
         self._kinds = layer_kinds(model, len(layers))
         self.layers: list[nn.Module] = list(layers)
         self.device: torch.device = model.get_input_embeddings().weight.device
+        self.tier = device_tier(self.device)
         self.dtype: torch.dtype = model.dtype
         self.weights: WeightStream | None = None
         self._lock = RLock()
@@ -184,29 +187,16 @@ class HFSeam:
         self, stand_ins: Sequence[nn.Module] | None = None, attention: str = ATTENTION_NAME
     ) -> Iterator[None]:
         """Our attention, and stand-ins for the layers; everything is put back afterwards."""
-        with self._lock, torch.no_grad():
-            before = self.config._attn_implementation_internal
-            modules = self.decoder._modules
-            layers = modules["layers"]
-            self.config._attn_implementation_internal = attention
-            if stand_ins is not None:
-                modules["layers"] = nn.ModuleList(stand_ins)
-            try:
-                yield
-            finally:
-                modules["layers"] = layers
-                self.config._attn_implementation_internal = before
+        in_place = nullcontext() if stand_ins is None else replaced_layers(self.decoder, stand_ins)
+        with self._lock, torch.no_grad(), attention_replaced(self.config, attention), in_place:
+            yield
 
     @contextmanager
     def memory_saving(self, forwards: Sequence[Forward]) -> Iterator[None]:
         """Our attention and these modules' stand-ins, for calls of the model from outside."""
-        before = self.config._attn_implementation_internal
-        self.config._attn_implementation_internal = ATTENTION_NAME
-        try:
-            with self._lock, replaced_forwards(forwards):
-                yield
-        finally:
-            self.config._attn_implementation_internal = before
+        attention = attention_replaced(self.config, ATTENTION_NAME)
+        with self._lock, attention, replaced_forwards(forwards):
+            yield
 
     def _forward(self, input_ids: Tensor, start: int, cache: Cache, keep: int = 1) -> Tensor:
         """The model's own forward; returns logits `[1, keep, V]` of the last tokens."""
@@ -304,7 +294,7 @@ class HFSeam:
             self.weights.close()
             self.weights = None
         if home is not None:
-            self.weights = WeightStream(self.layers, self.device, home)
+            self.weights = WeightStream(self.layers, self.tier, home)
 
     def hold_weights(self) -> None:
         """All weights of the layers are on the device, and stay there."""

@@ -9,9 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PretrainedConfig, PreTrainedModel
 
 # A module, and the forward that stands in for its own.
 Forward = tuple[nn.Module, Callable[..., Any]]
@@ -49,13 +47,46 @@ class StandIn(nn.Module):
 
 def move_all_but_layers(model: PreTrainedModel, device: torch.device) -> None:
     """Embeddings, norm, head and tables go to the device; the layers stay where they are."""
-    modules = model.get_decoder()._modules
-    layers = modules["layers"]
-    modules["layers"] = nn.ModuleList()
-    try:
+    with replaced_layers(model.get_decoder(), ()):
         model.to(device)
+
+
+@contextmanager
+def replaced_layers(decoder: nn.Module, layers: Sequence[nn.Module]) -> Iterator[None]:
+    """Inside, a decoder has these layers in place of its own.
+
+    Args:
+        decoder: the part of a model whose `layers` is a `ModuleList`.
+        layers: what its `forward` runs instead.
+    """
+    before = decoder.layers
+    decoder.layers = nn.ModuleList(layers)
+    try:
+        yield
     finally:
-        modules["layers"] = layers
+        decoder.layers = before
+
+
+@contextmanager
+def attention_replaced(config: PretrainedConfig, name: str) -> Iterator[None]:
+    """Inside, a model's layers use another attention.
+
+    Args:
+        config: the decoder's configuration; its layers look there at each call.
+        name: the attention's name in transformers' `AttentionInterface`.
+    """
+    before = attention_name(config)
+    config._attn_implementation_internal = name
+    try:
+        yield
+    finally:
+        config._attn_implementation_internal = before
+
+
+def attention_name(config: PretrainedConfig) -> str | None:
+    """The name of the attention that a model's layers use now."""
+    name: str | None = config._attn_implementation_internal
+    return name
 
 
 def rope_of_whole(

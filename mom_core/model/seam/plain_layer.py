@@ -134,7 +134,7 @@ def layer_identity(layer: nn.Module) -> tuple[object, ...]:
         (
             id(module),
             _is_hooked(module),
-            *(p.data_ptr() for p in module._parameters.values() if p is not None),
+            *(p.data_ptr() for p in module.parameters(recurse=False)),
         )
         for module in layer.modules()
     )
