@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import io
 import json
 import os
-import signal
-import sys
-import tarfile
-import time
-import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from app.documents import LeftOut, Limits, ReadOptions, Section, parse_limits, read, stream
+from app.documents import LeftOut, Limits, Section, parse_limits, read, stream
 from app.documents.folders.collection import read_entries
 from app.documents.folders.folder import FOLDER_NOT_SENT, MANIFEST
 from app.documents.folders.selection import Entry
@@ -27,7 +19,6 @@ from app.documents.parts import Job, Refused
 from mom_core.errors import DocumentError, InvalidSetting
 from tests.documents import make
 from tests.documents.bodies import body
-from tests.documents.make import Text
 
 BOMB_XML = (
     b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">'
@@ -290,75 +281,6 @@ def test_locked_files_of_an_archive(tmp_path: Path) -> None:
         read(make.write(tmp_path, "b.zip", locked(content, 2)))
 
 
-def test_what_a_tape_may_hold_beside_files(tmp_path: Path) -> None:
-    path = tmp_path / "a.tar"
-    kinds = {
-        "soft": tarfile.SYMTYPE,
-        "hard": tarfile.LNKTYPE,
-        "pipe": tarfile.FIFOTYPE,
-        "device": tarfile.CHRTYPE,
-    }
-    with tarfile.open(path, "w") as tape:
-        for name in ("../up.txt", "a.txt"):
-            info = tarfile.TarInfo(name)
-            info.size = 4
-            tape.addfile(info, io.BytesIO(b"text"))
-        for name, kind in kinds.items():
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = kind, "/etc/passwd"
-            tape.addfile(info)
-    document = read(path)
-    assert [section.label for section in document.sections] == ["a.txt"]
-    assert {one.path: one.reason for one in document.left_out} == {
-        "../up.txt": "its path leads out of the archive",
-        "soft": "link to another file",
-        "hard": "link to another file",
-        "pipe": "not a regular file",
-        "device": "not a regular file",
-    }
-
-
-def test_a_zip_that_lies_about_its_size(tmp_path: Path) -> None:
-    content = bytearray(make.zipped({"a.txt": b"0" * 30_000_000}))
-    # The size unpacked, in the central directory: 24 bytes behind its mark.
-    place = content.index(b"PK\1\2") + 24
-    content[place : place + 4] = (100).to_bytes(4, "little")
-    path = make.write(tmp_path, "lies.zip", bytes(content))
-    text = ""
-    with contextlib.suppress(DocumentError):
-        text = "".join(section.text for section in read(path).sections)
-    assert len(text) <= 100
-
-
-def test_links_and_paths_that_lead_out_of_an_archive(tmp_path: Path) -> None:
-    path = tmp_path / "evil.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        link = zipfile.ZipInfo("link.txt")
-        link.external_attr = 0o120777 << 16
-        archive.writestr(link, "/etc/passwd")
-        for name in ("../up.txt", "/abs.txt", "C:/win.txt", "ok\n\u202etxt.txt", "a:b.txt"):
-            archive.writestr(name, "text")
-    document = read(path)
-    labels = [section.label for section in document.sections]
-    assert labels == ["a:b.txt", "ok\ufffd\ufffdtxt.txt"]
-    assert {one.path: one.reason for one in document.left_out} == {
-        "link.txt": "link to another file",
-        "../up.txt": "its path leads out of the archive",
-        "/abs.txt": "its path leads out of the archive",
-        "C:/win.txt": "its path leads out of the archive",
-    }
-
-
-def test_an_archive_with_an_empty_name(tmp_path: Path) -> None:
-    content = make.zipped({"a": "first", "b.txt": "second"})
-    path = make.write(tmp_path, "a.zip", content.replace(b"\1\0\0\0a", b"\1\0\0\0\0"))
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.infolist()[0].filename = ""
-        archive.writestr("c.txt", "third")
-    document = read(path)
-    assert [section.label for section in document.sections] == ["b.txt", "c.txt"]
-
-
 def test_pipes_and_names_that_are_no_text(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     make.write(tmp_path, "a.txt", b"a")
@@ -368,208 +290,12 @@ def test_pipes_and_names_that_are_no_text(tmp_path: Path) -> None:
     assert [(one.path, one.reason) for one in document.left_out] == [("pipe", "not a regular file")]
 
 
-def test_a_page_that_hangs_is_skipped_and_said(tmp_path: Path) -> None:
-    """A shading of a page that takes for ever; here a stand-in for the program Tesseract."""
-    tools = make.write(
-        tmp_path / "tools",
-        "tesseract",
-        b'#!/bin/sh\nif [ "$1" = --list-langs ]; then echo List; echo eng; exit; fi\n'
-        b"exec sleep 60\n",
-    )
-    tools.chmod(0o755)
-    path = make.write(tmp_path, "a.pdf", make.pdf([body(1), [], body(3)], picture_only=[1]))
-    before = os.environ["PATH"]
-    os.environ["PATH"] = f"{tools.parent}:{before}"
-    try:
-        document = read(path, options=ReadOptions(extractor="ocr"), limits=Limits(page_seconds=1))
-    finally:
-        os.environ["PATH"] = before
-    assert [bool(section.text) for section in document.sections] == [True, False, True]
-    assert "1 seconds" in document.sections[1].health.fault or "timed out" in (
-        document.sections[1].health.fault
-    )
-
-
-@pytest.mark.parametrize(
-    ("act", "words"),
-    [
-        ("os._exit(139)", "not read: the program that read it ended by a fault"),
-        ("time.sleep(99)", "not read: it took longer than 1 seconds"),
-        ("time.sleep(99)", "took longer than 1 seconds to read.*--limit seconds=N"),
-        ("os._exit(3)", "not read: it needs more than 2,048 MB of memory"),
-    ],
-)
-def test_a_process_that_dies_or_hangs_costs_one_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str, words: str
-) -> None:
-    """The reading goes on behind the page at which a parsing process died."""
-    code = f"""
-import os, time
-import app.documents.formats.pdf.pdfium as module
-read_page = module.PdfiumFile.read_page
-module.PdfiumFile.read_page = lambda self, n: {act} if n == 3 else read_page(self, n)
-"""
-    make.write(tmp_path / "site", "sitecustomize.py", code.encode())
-    root = str(Path(__file__).parents[2])
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{root}")
-    path = make.write(tmp_path, "a.pdf", make.pdf([body(n) for n in range(6)]))
-    if "--limit seconds" in words:
-        with pytest.raises(DocumentError, match=words):
-            read(path, limits=Limits(seconds=1))
-        return
-    document = read(path, limits=Limits(page_seconds=1))
-    texts = [bool(section.text) for section in document.sections]
-    assert texts == [True, True, True, False, True, True]
-    assert document.sections[3].health.fault == words
-
-
-def test_a_long_file_in_a_folder_comes_whole(tmp_path: Path) -> None:
-    text = "\u00e9\u65e5 words of many kinds\n" * 150_000
-    make.write(tmp_path, "a.txt", text.encode())
-    assert read(tmp_path).sections[0].text == text
-
-
-def test_memory_is_limited(tmp_path: Path) -> None:
-    path = make.write(tmp_path, "a.ipynb", b'{"cells": [' + b'{"a": [0]},' * 3_000_000 + b"0]}")
-    with pytest.raises(DocumentError, match=r"more than 400 MB of memory.*--limit memory_mb=N"):
-        read(path, limits=Limits(memory_mb=400))
-
-
-def test_one_long_line_does_not_fill_the_memory_of_the_parser(tmp_path: Path) -> None:
-    line = b"word " * 8_000_000
-    path = make.write(tmp_path, "a.txt", line)
-    document = read(path, limits=Limits(memory_mb=300))
-    assert len(document.sections[0].text) == len(line)
-
-
-def test_cancelling_ends_the_process(tmp_path: Path) -> None:
-    import psutil
-
-    path = make.write(tmp_path, "a.pdf", make.pdf([body(n % 50) for n in range(1500)]))
-    reading = stream(path)
-    next(reading)
-    children = psutil.Process().children()
-    assert children
-    reading.close()
-    # It does not wait until they are done: they are killed in the middle of the document.
-    assert psutil.wait_procs(children, timeout=60)[1] == []
-    assert {child.returncode for child in children} <= {None, -signal.SIGKILL}
-
-
-def test_time_is_limited_but_not_the_reader_s_own(tmp_path: Path) -> None:
-    path = make.write(tmp_path, "a.pdf", make.pdf([body(n % 50) for n in range(900)]))
-    reading = stream(path, limits=Limits(seconds=2))
-    while not next(reading).sections:
-        pass
-    time.sleep(2.5)
-    with contextlib.closing(reading):
-        document = None
-        while document is None:
-            try:
-                next(reading)
-            except StopIteration as end:
-                document = end.value
-    assert len(document.sections) == 900
-
-
-def test_long_documents_are_shared_and_stay_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reading = sys.modules["app.documents.parsing.read"]
-    starts: list[int] = []
-    start = reading._Reading._start  # type: ignore[attr-defined]
-
-    def started(self: Any, one: Any) -> None:
-        starts.append(one.job.start)
-        start(self, one)
-
-    monkeypatch.setattr(reading._Reading, "_start", started)  # type: ignore[attr-defined]
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
-    pages = [[Text(72, 700, f"page number {n} of many")] for n in range(700)]
-    document = read(make.write(tmp_path, "a.pdf", make.pdf(pages)))
-    assert [s.text for s in document.sections] == [f"page number {n} of many" for n in range(700)]
-    assert starts == [0, 233, 466]
-
-
 def test_settings_of_limits() -> None:
     assert parse_limits(["pages=5", "ratio=7"]) == Limits(pages=5, ratio=7)
     with pytest.raises(InvalidSetting, match="no limit 'page'; it must be one of file_mb"):
         parse_limits(["page=5"])
     with pytest.raises(InvalidSetting, match="whole number of at least 1"):
         parse_limits(["pages=0"])
-
-
-def nested(depth: int) -> bytes:
-    """A .zip with a text beside a .zip with a text beside ..."""
-    inner = {f"{depth}.txt": b"text %d" % depth}
-    if depth < 5:
-        inner["next.zip"] = nested(depth + 1)
-    return make.zipped(dict(inner))
-
-
-def test_archives_within_archives_are_read_as_folders_down_to_a_limit(tmp_path: Path) -> None:
-    path = make.write(tmp_path, "a.zip", nested(1))
-    document = read(path)
-    assert [(section.label, section.path) for section in document.sections] == [
-        ("1.txt", "1.txt"),
-        ("next.zip/2.txt", "next.zip/2.txt"),
-        ("next.zip/next.zip/3.txt", "next.zip/next.zip/3.txt"),
-    ]
-    (one,) = document.left_out
-    assert one.path == "next.zip/next.zip/next.zip"
-    assert "is an archive within 3 archives, which is deeper than is read" in one.reason
-    assert "--limit nesting=N" in one.reason
-    deeper = read(path, limits=Limits(nesting=9))
-    assert len(deeper.sections) == 5
-    assert not deeper.left_out
-
-
-def test_archives_of_other_kinds_within_a_folder(tmp_path: Path) -> None:
-    files = {
-        "p.tar.gz": make.tarred({"p/src/a.py": b"x = 1", "p/.env": b"TOKEN=1"}),
-        "log.gz": gzip.compress(b"started"),
-        "twice.zip.gz": gzip.compress(make.zipped({"b.txt": "second"})),
-        "broken.zip": make.zipped({"c.txt": "x" * 999})[:-40],
-    }
-    for name, content in files.items():
-        make.write(tmp_path, name, content)
-    document = read(tmp_path)
-    assert {section.label: section.text for section in document.sections} == {
-        "p.tar.gz/src/a.py": "x = 1",
-        "log.gz": "started",
-        "twice.zip.gz/b.txt": "second",
-    }
-    reasons = {one.path: one.reason for one in document.left_out}
-    assert reasons.pop("p.tar.gz/.env") == "probable secret (by its name)"
-    assert list(reasons) == ["broken.zip"]
-    assert "cannot be unpacked" in reasons["broken.zip"]
-    back = read(tmp_path, options=ReadOptions(put_back=("p.tar.gz/.env",)))
-    assert "p.tar.gz/.env" in [section.label for section in back.sections]
-
-
-@pytest.mark.parametrize(
-    ("limits", "words"),
-    [
-        (Limits(unpacked_mb=8, ratio=10_000), "a.zip unpacks to far more.*unpacked_mb=N"),
-        (Limits(ratio=100), "a.zip unpacks to far more.*ratio=N"),
-    ],
-)
-def test_a_bomb_of_archives_within_archives(tmp_path: Path, limits: Limits, words: str) -> None:
-    """Each of them is small: they share what they may inflate to."""
-    inner = make.zipped({"zeros.txt": b"0 " * 2_000_000})
-    bomb = make.zipped({f"{n}.zip": inner for n in range(8)})
-    with pytest.raises(DocumentError, match=words):
-        read(make.write(tmp_path, "a.zip", bomb), limits=limits)
-
-
-def test_files_of_all_archives_within_an_archive_count(tmp_path: Path) -> None:
-    inner = make.zipped({f"{n}.txt": "x" for n in range(4)})
-    path = make.write(tmp_path, "a.zip", make.zipped({f"{n}.zip": inner for n in range(3)}))
-    document = read(path, limits=Limits(files=11))
-    assert len(document.sections) == 8
-    (one,) = document.left_out
-    assert one.path == "2.zip"
-    assert "holds 4 files; at most 11 are read" in one.reason
 
 
 @pytest.mark.parametrize("name", ["a.html", "a.ipynb", "a.eml"])
@@ -601,26 +327,3 @@ def test_a_file_that_may_not_be_read_is_named(
 
 def raise_denied(*_: object, **__: object) -> None:
     raise PermissionError(13, "Permission denied")
-
-
-def test_a_zip_whose_names_are_not_what_they_claim(tmp_path: Path) -> None:
-    """Found by fuzzing: the standard library raises what it does not document."""
-    content = make.zipped({"n\u00e9.txt": "x"}).replace("n\u00e9".encode(), b"n\x80\x80")
-    with pytest.raises(DocumentError, match="cannot be unpacked: it is damaged"):
-        read(make.write(tmp_path, "a.zip", content))
-
-
-def test_a_package_whose_first_file_is_damaged(tmp_path: Path) -> None:
-    """Found by fuzzing: what is in it is looked up before its reader is chosen."""
-    content = make.zipped({"mimetype": "application/epub+zip", "a.txt": "words"})
-    place = content.index(b"mimetype") + len("mimetype")
-    broken = content[:place] + b"\xff\xff\xff" + content[place + 3 :]
-    # In this process, as a crash of the other one would be a sentence too.
-    parts = list(read_job(Job(path=make.write(tmp_path, "a.epub", broken), name="a.epub")))
-    assert [part.label for part in parts if isinstance(part, Section)] == ["a.txt"]
-
-
-def test_a_large_tape_counts_once(tmp_path: Path) -> None:
-    files = {f"{n}.txt": b"some words of a file\n" * 50_000 for n in range(3)}
-    path = make.write(tmp_path, "a.tar.gz", make.tarred(files))
-    assert len(read(path, limits=Limits(unpacked_mb=4, ratio=100_000)).sections) == 3
