@@ -1,21 +1,21 @@
-"""Every error a person can cause, as a sentence.
+"""Every error that a person can cause, each with a message for that person.
 
 MomError
 ├── InvalidSetting      a setting has a value that is not allowed
 ├── ContextTooLong      the prompt and the answer do not fit the model's context window
 ├── ModelUnavailable    the model's files cannot be found, fetched or read
 ├── UnsupportedModel    the model was loaded, but this engine cannot run it exactly
-├── OutOfMemory         the device or the host has no room for the run
-├── SnapshotUnusable    a saved context is damaged, or was made with something else
+├── OutOfMemory         the device, the host or the disk has no room for the run
+├── SnapshotUnusable    a saved context is damaged, or belongs to another model or version
 └── DocumentError       a document cannot be read (raised by `app.documents`)
 
-Each message says what was found, what is allowed and what to do. The page and the command line
-print `str(error)` and nothing else, so a message must stand on its own.
+Each message says what was found, what is allowed, and what to do. The page and the command line
+show `str(error)` and nothing else, so a message must stand on its own.
 """
 
 
 class MomError(Exception):
-    """Base of all errors that are meant to be read by the person using the program."""
+    """Base class of all errors whose message is meant for the person using the program."""
 
 
 class InvalidSetting(MomError):
@@ -35,11 +35,11 @@ class UnsupportedModel(MomError):
 
 
 class OutOfMemory(MomError):
-    """There is no room on the device or the host for what the run needs."""
+    """The device, the host or the disk has no room for what the run needs."""
 
 
 class SnapshotUnusable(MomError):
-    """A saved context cannot be used: damaged, of another version, or of another model."""
+    """A saved context is damaged, or belongs to another version or model."""
 
 
 class DocumentError(MomError):

@@ -1,9 +1,9 @@
-"""What the engine says while it works: typed events, drawn one by one from a generator.
+"""Typed events that report what the engine does, yielded by a generator.
 
-`Engine.generate` yields `PrefillProgress` while it reads the prompt, then one `Token` per new
-token, then one `Finished`; and an `Adapted` wherever memory ran out and it went on with less.
-`memory.meter.Meter` makes `MemorySample`s beside it. Closing the
-generator cancels the run at the next mini-sequence and frees what it held.
+`Engine.generate` yields `PrefillProgress` while it reads the prompt, then one `Token` for each new
+token, then one `Finished`. Whenever memory ran out and the run continued with less, it yields
+`Adapted`. Closing the generator cancels the run at the next chunk, and frees what it held.
+`MemorySample`s do not come from the generator but from `mom_core.hardware.meter.Meter`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ AdaptedWhat = Literal["chunk_tokens", "hidden", "kv", "decode"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrefillProgress:
-    """How far the reading of a prompt has come.
+    """How much of a prompt has been read.
 
     Args:
-        prompt_tokens: all tokens of the prompt, S.
-        reused_tokens: tokens at its beginning that were read before and are not read again.
-        layer: layers finished, 0..`layers`.
-        layers: L.
-        token_layers_done: tokens x layers done.
-        token_layers_total: tokens x layers to do: (prompt - reused) x L.
-        fraction: share of the *work* done, 0..1, attention's growth with position counted in.
-        elapsed_seconds: since reading began.
-        eta_seconds: to the end of reading at the speed so far; None until there is one.
-        resumed_fraction: share of the work that an interrupted reading had done already, 0..1;
-            `fraction` begins there.
+        prompt_tokens: tokens in the prompt, S.
+        reused_tokens: tokens at the start of the prompt that are reused, not read again.
+        layer: number of layers finished, 0 to `layers`.
+        layers: number of layers, L.
+        token_layers_done: tokens x layers done so far.
+        token_layers_total: tokens x layers to do in all: (prompt - reused) x L.
+        fraction: share of the work done, 0 to 1; it allows for attention growing with position.
+        elapsed_seconds: time since reading began.
+        eta_seconds: time until reading ends, at the speed so far; None until a speed is known.
+        resumed_fraction: share of the work that an interrupted reading had already done, 0 to 1;
+            `fraction` starts there.
     """
 
     prompt_tokens: int
@@ -50,10 +50,11 @@ class Token:
     """One new token.
 
     Args:
-        token_id: its id.
-        text: text that became certain with it: whole characters (grapheme clusters) only, so
-            it may be empty, or hold the end of an earlier token. Never a special token's text.
-        index: 0 for the first token of the answer.
+        token_id: id of the token.
+        text: text that became certain with this token, in whole characters (grapheme clusters).
+            It may be empty, or include the end of an earlier token, and never shows a special
+            token.
+        index: position in the answer, from 0.
     """
 
     token_id: int
@@ -66,16 +67,17 @@ class Finished:
     """The answer is complete.
 
     Args:
-        reason: "stop" (the model ended it) or "length" (`max_new_tokens` or the window's end).
-        prompt_tokens: S.
+        reason: "stop" if the model ended the answer, "length" at `max_new_tokens` or at the end of
+            the context window.
+        prompt_tokens: tokens in the prompt, S.
         reused_tokens: tokens of the prompt that did not have to be read.
-        new_tokens: tokens generated, an end-of-text token included.
-        decode_steps: how often the model was run for those after the first; fewer than they are
-            where drafts by prompt lookup were accepted.
-        prefill_seconds: from the call to the first token's logits.
-        decode_seconds: from the first token's logits to the last token.
-        resumed_fraction: share of the work of reading what was not reused that an
-            interrupted reading had done already; 0 when nothing was resumed.
+        new_tokens: tokens generated, including an end-of-text token.
+        decode_steps: runs of the model for the tokens after the first; fewer than those tokens if
+            drafts from prompt lookup were accepted.
+        prefill_seconds: time from the call to the first token's logits.
+        decode_seconds: time from the first token's logits to the last token.
+        resumed_fraction: share of the work of reading that an interrupted reading had already
+            done, 0 to 1; tokens that were reused do not count as work.
     """
 
     reason: FinishReason
@@ -89,19 +91,19 @@ class Finished:
 
     @property
     def prefill_tokens_per_second(self) -> float:
-        """Tokens read (not those reused) per second of reading."""
+        """Tokens read, without those reused, per second of reading."""
         return (self.prompt_tokens - self.reused_tokens) / max(self.prefill_seconds, 1e-9)
 
     @property
     def tokens_per_step(self) -> float:
-        """Tokens after the first, per run of the model; 1.0 where no draft was accepted."""
+        """Tokens after the first per run of the model; 1.0 if no draft was accepted."""
         return (self.new_tokens - 1) / self.decode_steps if self.decode_steps else 1.0
 
     @property
     def decode_tokens_per_second(self) -> float:
         """Tokens after the first, per second; 0.0 for an answer of one token.
 
-        The first token falls out of the reading, so counting it would flatter the speed.
+        Reading already produces the first token, so counting it would overstate the speed.
         """
         if self.new_tokens < 2:
             return 0.0
@@ -110,17 +112,17 @@ class Finished:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Adapted:
-    """Memory ran out; the run went on from where it was, with less. The result is the same.
+    """Memory ran out, and the run continued from where it was, with less. The result is the same.
 
     Args:
-        what: that was changed: the tokens of a chunk, the tier of the hidden states or of the
-            keys and values, or the way in which these are attended to while answering.
-        before: it was this: a number of tokens, or the name of a tier or way.
-        after: and is this from now on.
+        what: what was changed: the tokens in a chunk, the tier of the hidden states, the tier of
+            the keys and values, or how these are used while answering.
+        before: the old value: a number of tokens, or the name of a tier or decode mode.
+        after: the new value.
         full: the memory that was full.
-        phase: what the run was doing.
-        at_layer: where reading went on, 0..L-1; None in the other phases.
-        at_token: tokens of that layer, or of the context, that were done and kept.
+        phase: what the run was doing; "move" is moving keys and values to another tier.
+        at_layer: layer in which reading continued, 0 to L-1; None in other phases.
+        at_token: number of tokens in that layer, or in the context, that were done and kept.
     """
 
     what: AdaptedWhat
@@ -138,28 +140,28 @@ Event = PrefillProgress | Adapted | Token | Finished
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemorySample:
-    """One reading of the memory meter. All quantities in bytes.
+    """One reading of the memory meter, in bytes.
 
-    The device fields are None when there is no GPU: the model then computes in host memory,
-    and nothing is made up for the device.
+    Without a GPU, the model computes in host memory and the device fields are None or 0.
 
     Args:
-        time_seconds: monotonic clock of the reading.
-        device_name: the GPU's; None without one.
-        device_used_bytes: in use on the whole card, other programs included.
-        device_total_bytes: the card's memory.
+        time_seconds: time of the reading on the monotonic clock.
+        device_name: name of the GPU; None without one.
+        device_used_bytes: memory in use on the whole card, including by other programs.
+        device_total_bytes: memory of the card.
         device_peak_bytes: this process's highest use of the card since the run began.
-        device_reserved_bytes: what torch holds of it, tensors and what is kept for later ones.
+        device_reserved_bytes: memory that torch holds on the card: tensors, and what it caches for
+            later ones.
         device_weights_bytes, device_kv_bytes, device_activations_bytes: this process's, by kind.
         host_used_bytes: resident memory of this process.
-        host_available_bytes: what the machine could still give.
-        host_total_bytes: the machine's memory, or the container's if that is less.
+        host_available_bytes: memory that the machine can still provide.
+        host_total_bytes: memory of the machine, or of the container if its limit is lower.
         host_peak_bytes: this process's highest resident memory since the run began.
         host_weights_bytes, host_kv_bytes, host_activations_bytes: this process's, by kind;
             activations are the run's working buffers (hidden states, staging).
-        disk_weights_bytes, disk_kv_bytes, disk_activations_bytes: in files of the disk tier; those
-            of their pages that are in memory are part of `host_used_bytes`.
-        device_hidden_bytes, host_hidden_bytes: of the activations, the hidden states that wait
+        disk_weights_bytes, disk_kv_bytes, disk_activations_bytes: bytes in files of the disk tier;
+            their pages that are in memory also count in `host_used_bytes`.
+        device_hidden_bytes, host_hidden_bytes: the part of the activations that is hidden states
             between two layers.
     """
 
@@ -187,7 +189,7 @@ class MemorySample:
 
     @property
     def host_rest_bytes(self) -> int:
-        """Resident memory that is none of weights, KV and activations (libraries, page, ...)."""
+        """Resident memory that is not weights, KV or activations: libraries, the page, etc."""
         known = self.host_weights_bytes + self.host_kv_bytes + self.host_activations_bytes
         return max(0, self.host_used_bytes - known)
 
@@ -198,6 +200,6 @@ class MemorySample:
 
     @property
     def device_rest_bytes(self) -> int:
-        """Used device memory that is none of weights, KV and activations."""
+        """Device memory in use that is not weights, KV or activations."""
         known = self.device_weights_bytes + self.device_kv_bytes + self.device_activations_bytes
         return max(0, (self.device_used_bytes or 0) - known)

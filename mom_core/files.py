@@ -1,4 +1,4 @@
-"""The folder of this program in the user's cache: models, compiled kernels, scratch files."""
+"""This program's folder in the user's cache, and writing files so that none is ever half there."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ _NAME = "mom-chat"
 
 
 def cache_folder() -> Path:
-    """Where it lies; it may not exist yet."""
+    """This program's folder in the user's cache, which may not exist yet."""
     try:
         import platformdirs
     except ImportError:
-        # The engine also runs where there is only torch and transformers.
+        # The engine also runs where only torch and transformers are installed.
         base = os.environ.get("XDG_CACHE_HOME")
         return (Path(base) if base else Path.home() / ".cache") / _NAME
     return platformdirs.user_cache_path(_NAME, appauthor=False)
 
 
 def write_aside(path: Path, data: bytes) -> None:
-    """Writes a small private file so that it is never half there.
+    """Writes a small private file (mode 0600) atomically.
+
+    Args:
+        path: the file; an existing one is replaced.
+        data: its new contents.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     aside = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -41,7 +45,7 @@ def write_aside(path: Path, data: bytes) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Makes new and renamed names in a folder last."""
+    """Flushes a folder, so that new and renamed files in it survive a crash."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,1 +1,1 @@
-"""What this machine has, holds and can do: host, GPU, meter, rates."""
+"""What this machine has, what it holds now, and how fast it is: host, GPU, meter, rates."""

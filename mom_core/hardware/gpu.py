@@ -1,6 +1,6 @@
-"""The device's memory as its driver and torch report it: NVIDIA, AMD (ROCm), Apple (MPS).
+"""The GPU's memory, as its driver and torch report it: NVIDIA, AMD (ROCm), Apple (MPS).
 
-Nothing here allocates on the device, and every reading may be made from any thread.
+Nothing here allocates on the device, and any thread may take a reading.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import torch
 
 
 class Card:
-    """A device of torch's "cuda" kind: NVIDIA, or AMD, where torch's names are the same.
+    """A GPU of torch's "cuda" type: NVIDIA, or AMD, for which torch uses the same names.
 
     Args:
-        used: bytes in use on the whole card, by every program.
-        name: shown to people.
-        total_bytes: the card's memory.
+        used: function that returns the bytes in use on the whole card, by all programs.
+        name: name shown to people.
+        total_bytes: memory of the card.
     """
 
     device_type = "cuda"
@@ -27,7 +27,7 @@ class Card:
         self.total_bytes = total_bytes
 
     def used_bytes(self) -> int:
-        """Used on the whole card, by every program."""
+        """Bytes in use on the whole card, by all programs."""
         return self._used()
 
     def allocated_bytes(self) -> int:
@@ -35,20 +35,20 @@ class Card:
         return torch.cuda.memory_allocated()
 
     def reserved_bytes(self) -> int:
-        """Bytes torch holds for this process, those kept for later tensors included."""
+        """Bytes that torch holds for this process, including what it caches for later tensors."""
         return torch.cuda.memory_reserved()
 
     def peak_bytes(self) -> int:
-        """Highest bytes of this process's tensors."""
+        """Highest number of bytes in this process's tensors since the last reset."""
         return torch.cuda.max_memory_allocated()
 
     def reset_peak(self) -> None:
-        """The peak counts from now on."""
+        """Restarts the peak from now."""
         torch.cuda.reset_peak_memory_stats()
 
 
 class MetalCard(Card):
-    """Apple's GPU; torch keeps no peak there, so the highest reading stands in for it."""
+    """Apple's GPU. Torch records no peak there, so the highest reading serves as the peak."""
 
     device_type = "mps"
 
@@ -64,20 +64,20 @@ class MetalCard(Card):
         return allocated_bytes
 
     def reserved_bytes(self) -> int:
-        """Bytes the driver holds for this process."""
+        """Bytes that the driver holds for this process."""
         return int(torch.mps.driver_allocated_memory())
 
     def peak_bytes(self) -> int:
-        """Highest bytes that a reading found."""
+        """Highest reading of `allocated_bytes` since the last reset."""
         return max(self._peak_bytes, self.allocated_bytes())
 
     def reset_peak(self) -> None:
-        """The peak counts from now on."""
+        """Restarts the peak from now."""
         self._peak_bytes = 0
 
 
 def find_card() -> Card | None:
-    """The device torch would use, or None where there is none."""
+    """The GPU that torch would use; None if there is none."""
     if torch.backends.mps.is_available():
         return MetalCard()
     if not torch.cuda.is_available():
@@ -107,14 +107,14 @@ def find_card() -> Card | None:
 
 
 def device_free_bytes(device: torch.device, cap_bytes: int | None) -> int:
-    """What this process may still take of a CUDA device.
+    """Bytes that this process can still allocate on a GPU.
 
     Args:
-        device: one of type "cuda".
-        cap_bytes: the most this process may hold there; None for no limit.
+        device: device of type "cuda".
+        cap_bytes: the most bytes this process may hold there; None for no limit.
     """
     free_bytes, _ = torch.cuda.mem_get_info(device)
     allocated_bytes = torch.cuda.memory_allocated(device)
-    # What torch keeps for later is free for us.
+    # Memory that torch caches is free for us.
     free_bytes += torch.cuda.memory_reserved(device) - allocated_bytes
     return free_bytes if cap_bytes is None else min(free_bytes, cap_bytes - allocated_bytes)

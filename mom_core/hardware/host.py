@@ -1,4 +1,4 @@
-"""What the host's memory is, what of it is free, and what this process holds."""
+"""The host's memory and disk: how much there is, how much is free, and what this process holds."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path, PurePosixPath
 import psutil
 
 _CGROUPS = Path("/proc/self/cgroup")
-# By version of the kernel's interface: where the tree is mounted, and the name of a limit.
+# For each version of the kernel's interface: its mount point, and its file for a memory limit.
 _CGROUP_V2 = (Path("/sys/fs/cgroup"), "memory.max")
 _CGROUP_V1 = (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes")
 _STATUS = Path("/proc/self/status")
 
 
 def host_total_bytes() -> int:
-    """Memory of the machine, or of the container when that is less."""
+    """Bytes of memory in the machine, or in the container if its limit is lower."""
     return min([int(psutil.virtual_memory().total), *_cgroup_limits()])
 
 
 def _cgroup_limits() -> Iterator[int]:
-    """Limits of the control groups that this process is in, from its own up to the root.
+    """Memory limits, in bytes, of this process's control groups, from its own up to the root.
 
-    A group's limit holds for all groups inside it. Inside a container the path that the kernel
-    tells may begin outside of what is mounted: groups that are not there are passed over.
+    A group's limit applies to all groups inside it. In a container, the path that the kernel gives
+    may begin outside of what is mounted, so groups that cannot be found are skipped.
 
     Source: cgroups(7); Linux's admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
     """
@@ -48,31 +48,35 @@ def _cgroup_limits() -> Iterator[int]:
                     text = (mount / part / name).read_text().strip()
                 except OSError:
                     continue
-                # Without a limit it is "max", or in version 1 a number beyond all memory.
+                # "max" means no limit; version 1 has a number beyond all memory instead.
                 if text.isdigit():
                     yield int(text)
 
 
 def host_free_bytes(total_bytes: int, resident_bytes: int) -> int:
-    """What the machine, or the container, could still give.
+    """Bytes that the machine, or the container, can still provide.
 
     Args:
-        total_bytes: see `host_total_bytes`.
-        resident_bytes: this process's resident memory.
+        total_bytes: the result of `host_total_bytes`.
+        resident_bytes: resident memory of this process.
     """
     return min(int(psutil.virtual_memory().available), max(0, total_bytes - resident_bytes))
 
 
 def own_bytes() -> int:
-    """Resident memory of this process that is no file's: what only its end gives back.
+    """Bytes of resident memory that belong to no file, so that only this process can free them.
 
-    Pages of mapped files are left out, for the system takes them away when it needs memory.
+    Pages of mapped files do not count, because the system can evict them when it needs memory.
     """
     return status_bytes("RssAnon") or int(psutil.Process().memory_info().rss)
 
 
 def status_bytes(field: str) -> int:
-    """A size that the Linux kernel reports for this process; 0 where it does not."""
+    """A size in bytes that Linux reports about this process; 0 if it reports none.
+
+    Args:
+        field: name of the size in `/proc/self/status`, for example "VmHWM".
+    """
     try:
         status = _STATUS.read_text()
     except OSError:
@@ -84,7 +88,7 @@ def status_bytes(field: str) -> int:
 
 
 def free_disk_bytes(folder: Path) -> int:
-    """What the disk has free where this folder is, or will be made."""
+    """Free bytes on the disk that holds a folder, or will hold it once it exists."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

@@ -1,13 +1,9 @@
-"""How fast this machine is at the things a run consists of, by a short probe.
+"""How fast this machine is: measured once by a short probe, and then corrected by real runs.
 
-Products of many rows, attention of a chunk over earlier keys, the norms and other passes between
-them, the call of a layer (reading); products of one row, which are bound by memory (answering);
-copies to the device, and files. Tables of a machine's figures would be wrong for
-the next: of two CPUs of one kind one multiplies bf16 forty times faster than the other.
-
-What was measured is kept in the user's cache for this machine, torch and number of threads. What
-runs really took corrects the forecasts for their model: `correct` records it, `correction` gives
-the factor.
+Fixed tables would not do: of two CPUs of the same kind, one multiplies bf16 forty times faster
+than the other. Measured rates are stored in the user's cache, for this machine, torch version and
+number of threads. The time that real runs took corrects later forecasts for the same model:
+`correct` records it, and `correction` returns the factor.
 
 Source: ours.
 """
@@ -29,9 +25,9 @@ from mom_core.files import cache_folder
 from mom_core.hardware.rates import Rates, measure_rates
 
 Work = Literal["prefill", "decode"]
-# How much a new run counts against those before it.
+# The weight of a new run against all earlier ones.
 _NEWEST_SHARE = 0.5
-# A run that was this far off was disturbed, and says nothing.
+# A run beyond these factors was disturbed, and is ignored.
 _BELIEVABLE = (0.1, 10.0)
 
 
@@ -45,13 +41,23 @@ def rates_here(
     mlp: int,
     device: torch.device | None = None,
 ) -> Rates:
-    """`measure_rates` on this machine, or what it gave before."""
+    """This machine's rates: the stored ones, or new ones from `measure_rates`.
+
+    Args:
+        dtype: dtype of weights and KV.
+        heads: attention heads, H.
+        kv_heads: key-value heads, G.
+        head_dim: numbers per head, D.
+        hidden: hidden size, E.
+        mlp: width of the MLP, F.
+        device: where to measure; None for the CPU.
+    """
     key = f"{_machine_key(device)} {dtype} {heads}/{kv_heads}/{head_dim}/{hidden}/{mlp}"
     known, is_busy = _read().get("rates", {}).get(key), _is_busy()
-    # What was measured while others computed stands only until the machine is free.
+    # Rates measured while the machine was busy are used only until it is free.
     if isinstance(known, dict) and (is_busy or not known.pop("was_busy", False)):
         known.pop("was_busy", None)
-        # Written by another version of this program, it may have other fields.
+        # Another version of this program may have stored other fields.
         with contextlib.suppress(TypeError):
             return Rates(**known)
     rates = measure_rates(
@@ -68,7 +74,7 @@ def rates_here(
 
 
 def _is_busy() -> bool:
-    """Whether more wants to run on this machine than it has cores."""
+    """Whether more tasks want to run on this machine than it has cores."""
     return psutil.getloadavg()[0] > (psutil.cpu_count() or 1)
 
 
@@ -80,14 +86,14 @@ def correct(
     real_seconds: float,
     device: torch.device | None = None,
 ) -> None:
-    """Tells what a run really took, for later forecasts of the same model on this machine.
+    """Records how long a run really took, for later forecasts of the same model on this machine.
 
     Args:
-        model: distinguishes it from others; see `ModelShape.signature`.
-        phase: what was timed.
-        forecast_seconds: by the rates alone, without a correction.
-        real_seconds: what it took.
-        device: where; the CPU if None.
+        model: what identifies the model; see `ModelShape.signature`.
+        phase: the phase that was timed.
+        forecast_seconds: forecast from the rates alone, without a correction.
+        real_seconds: measured duration.
+        device: where the run was; None for the CPU.
     """
     if forecast_seconds <= 0:
         return
@@ -98,19 +104,25 @@ def correct(
     key = f"{_machine_key(device)} {model} {phase}"
     before = _read().get("corrections", {}).get(key)
     if isinstance(before, float):
-        # Factors multiply, so they are averaged by their logarithms.
+        # Factors multiply, so their logarithms are averaged.
         factor = before ** (1 - _NEWEST_SHARE) * factor**_NEWEST_SHARE
     _write("corrections", key, factor)
 
 
 def correction(model: str, phase: Work, device: torch.device | None = None) -> float:
-    """What a forecast in seconds is to be multiplied by; 1 before the first run."""
+    """The factor that corrects a forecast in seconds; 1 before the first run.
+
+    Args:
+        model: what identifies the model; see `ModelShape.signature`.
+        phase: the phase that is forecast.
+        device: where the run will be; None for the CPU.
+    """
     factor = _read().get("corrections", {}).get(f"{_machine_key(device)} {model} {phase}", 1.0)
     return float(factor) if isinstance(factor, float | int) else 1.0
 
 
 def _machine_key(device: torch.device | None) -> str:
-    """Everything that a measured speed depends on and that may change between two starts."""
+    """Everything that a measured rate depends on and that may change between two starts."""
     if device is not None and device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} torch {torch.__version__}"
     threads, capability = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
@@ -130,7 +142,7 @@ def _read() -> dict[str, Any]:
 
 
 def _write(part: str, key: str, value: object) -> None:
-    """Keeps a figure; where nothing can be written it is measured again next time."""
+    """Stores a value. If the folder is not writable, it is measured again next time."""
     file = _file()
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)

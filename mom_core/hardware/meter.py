@@ -1,8 +1,8 @@
 """The memory meter: what this process and this machine use right now, by tier and by kind.
 
-A reading takes well under a millisecond, allocates nothing on the device, and may be made from
-any thread. Peaks are counted since `reset_peak`: on Linux the kernel's own high-water mark of the
-process where it can be reset, else the highest of the readings; on CUDA torch's.
+A reading takes well under a millisecond, allocates nothing on the device, and may be taken from
+any thread. Peaks count from `reset_peak`. For the host, the peak is the kernel's high-water mark if
+it can be reset (on Linux), and otherwise the highest reading. On CUDA, it is torch's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 class HoldsMemory(Protocol):
-    """What the meter asks an engine."""
+    """What the meter needs from an engine."""
 
     @property
     def device(self) -> torch.device:
@@ -36,10 +36,11 @@ class HoldsMemory(Protocol):
 
 
 class Meter:
-    """Reads memory for one engine, or for the bare process while none is loaded.
+    """Reads the memory in use, by tier and by kind.
 
     Args:
-        engine: its weights, KV and working buffers are counted by kind; may be set later.
+        engine: engine whose weights, KV and working buffers are listed; None lists the process as
+            a whole. It may be set later.
     """
 
     def __init__(self, engine: HoldsMemory | None = None) -> None:
@@ -50,26 +51,26 @@ class Meter:
         self._card = find_card()
 
     def reset_peak(self) -> None:
-        """Peaks count from now on."""
+        """Restarts the peaks from now."""
         self._host_peak_bytes = 0
-        # Not Linux, or not allowed: then the highest reading stands in for the kernel's mark.
+        # Not on Linux, or not allowed: the highest reading then serves as the peak.
         with contextlib.suppress(OSError):
             _CLEAR_REFS.write_text("5")
         if self._card is not None:
             self._card.reset_peak()
 
     def sample(self) -> MemorySample:
-        """One reading."""
+        """Takes one reading."""
         rss = self._process.memory_info().rss
         self._host_peak_bytes = max(self._host_peak_bytes, rss, status_bytes("VmHWM"))
         card, engine = self._card, self.engine
         held = HeldBytes() if engine is None else HeldBytes(engine.held_bytes)
         if card is not None and engine is not None and engine.device.type == card.device_type:
-            # Torch's count includes what the kernels take for themselves.
+            # Torch's count includes what kernels allocate for themselves.
             rest = card.allocated_bytes() - held["device", "weights"] - held["device", "kv"]
             held["device", "buffers"] += max(0, rest - held.working("device"))
         else:
-            # Without a GPU the device is the host: everything lies in this process's memory.
+            # Without a GPU the device is the host: everything is in this process's memory.
             for kind in HELD_KINDS:
                 held["host", kind] += held.pop(("device", kind), 0)
         return MemorySample(

@@ -19,17 +19,17 @@ from mom_core.native import kernels
 from mom_core.native.linear import bf16_linear
 
 _ROWS = 512
-# E and F where a model's own are not given.
+# E and F if a model's own are not given.
 _WIDTHS = (1024, 2048)
-# Reads and writes of a token in a layer beside products and attention, in `[., E]`, `[., H x D]`
-# and `[., F]`: two norms in fp32 and two residuals; rotation; activation and gate.
+# Reads and writes per token in a layer, other than products and attention, of E, H x D and F
+# numbers: two norms in fp32 and two residuals; rotation; activation and gate.
 _HIDDEN_PASSES = 24
 _QUERY_PASSES = 12
 _MLP_PASSES = 5
-# Together they are larger than a cache, as a model's weights are.
+# Larger than any cache, as a model's weights are.
 _ONE_ROW_BYTES = 64 << 20
 _KEYS = 4096
-# Of each kind of work.
+# Bounds on the runs of each kind of work.
 _LEAST_RUNS, _MOST_RUNS, _PROBE_SECONDS = 3, 50, 0.1
 _COPIED_BYTES = 32 << 20
 _WRITTEN_BYTES = 8 << 20
@@ -37,19 +37,20 @@ _WRITTEN_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """Speeds in one dtype on one device.
+    """Rates in one dtype on one device.
 
     Args:
-        linear_flops_per_second: products of many rows.
-        attention_flops_per_second: a chunk over earlier keys.
-        one_row_bytes_per_second: at which weights and KV are read for a single token.
-        host_row_bytes_per_second: the same by the CPU, where KV lies on the host.
-        elementwise_bytes_per_second: read and written by operations that only pass over memory;
+        linear_flops_per_second: operations per second in products of many rows.
+        attention_flops_per_second: operations per second in attention of a chunk to earlier keys.
+        one_row_bytes_per_second: bytes of weights and KV read per second for a single token.
+        host_row_bytes_per_second: the same for the CPU, which attends to KV on the host.
+        elementwise_bytes_per_second: bytes read and written per second by elementwise operations;
             see `passed_bytes`.
-        operation_seconds: that any small operation takes.
-        layer_call_seconds: a layer called for next to nothing: modules and small operations.
-        bus_bytes_per_second: copies between host and device, in one direction.
-        disk_bytes_per_second: written to a file of the disk tier, and read from it.
+        operation_seconds: duration of any small operation.
+        layer_call_seconds: duration of a call of a tiny layer: its modules and small operations.
+        bus_bytes_per_second: bytes copied per second between host and device, in one direction.
+        disk_bytes_per_second: bytes written per second to a file of the disk tier; reading is
+            taken to be as fast.
     """
 
     linear_flops_per_second: float
@@ -64,13 +65,13 @@ class Rates:
 
 
 def passed_bytes(rows: int, *, hidden: int, query: int, mlp: int, dtype_bytes: int) -> int:
-    """Read and written in one layer beside products and attention.
+    """Bytes read and written in one layer by everything except products and attention.
 
     Args:
-        rows: tokens.
-        hidden: E.
-        query: H x D.
-        mlp: F.
+        rows: number of tokens.
+        hidden: hidden size, E.
+        query: width of the queries, H x D.
+        mlp: width of the MLP, F.
         dtype_bytes: bytes per number.
     """
     elements = _HIDDEN_PASSES * hidden + _QUERY_PASSES * query + _MLP_PASSES * mlp
@@ -89,18 +90,18 @@ def measure_rates(
     rows: int = _ROWS,
     keys: int = _KEYS,
 ) -> Rates:
-    """Times each kind of work, some tenths of a second in all.
+    """Times each kind of work, a few tenths of a second in all.
 
     Args:
-        dtype: for weights and KV.
-        heads: H, for attention.
-        kv_heads: G.
-        head_dim: D.
-        hidden: E: products of other widths have other rates.
-        mlp: F.
-        device: where; the CPU if None.
-        rows: rows of a large product, and queries of attention.
-        keys: held, those of the queries the last of them.
+        dtype: dtype of weights and KV.
+        heads: attention heads, H.
+        kv_heads: key-value heads, G.
+        head_dim: numbers per head, D.
+        hidden: hidden size, E; rates depend on the width of products.
+        mlp: width of the MLP, F.
+        device: where to measure; None for the CPU.
+        rows: rows of the large products, and queries of attention.
+        keys: keys of attention; the last of them belong to the queries.
     """
     where = device or torch.device("cpu")
     width = dtype.itemsize
@@ -122,7 +123,7 @@ def measure_rates(
     host_row = row_bytes_per_second
     if where.type != "cpu":
         host_row = _row_bytes_per_second_of_the_cpu(dtype)
-    # As prefill calls it, so that the same kernel is timed.
+    # Called as prefill calls it, so that the same kernel is timed.
     attention = _best_seconds(
         lambda: segment_attention(query, keys - rows, held, scale=head_dim**-0.5), where
     )
@@ -142,7 +143,7 @@ def measure_rates(
 
 
 class _Probe:
-    """Tensors and products on one device, as a model's are made there."""
+    """Tensors and products on one device, made as a model makes them."""
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.dtype = dtype
@@ -153,7 +154,7 @@ class _Probe:
         return torch.ones(shape, dtype=self.dtype, device=self.device)
 
     def product(self, rows: Tensor, weight: Tensor) -> Tensor:
-        """`rows @ weight.T` by the way the engine takes."""
+        """`rows @ weight.T`, computed the way the engine does."""
         if self.device.type == "cpu" and self.dtype is torch.bfloat16:
             return bf16_linear(rows, weight, None)
         if self._kernels is not None and self._kernels.takes_linear(rows, weight, None):
@@ -162,7 +163,7 @@ class _Probe:
 
 
 class _Between:
-    """What a layer does beside products and attention: norms, rotation, activation, residuals."""
+    """A layer's work other than products and attention: norms, rotation, activation, residuals."""
 
     def __init__(
         self, probe: _Probe, rows: int, heads: int, head_dim: int, hidden: int, mlp: int
@@ -184,7 +185,7 @@ class _Between:
 
 
 class _SmallLayer:
-    """A layer so small that only its calls take time."""
+    """A layer so small that only the calls take time."""
 
     _WIDTH = 16
 
@@ -219,16 +220,16 @@ def _row_bytes_per_second_of_the_cpu(dtype: torch.dtype) -> float:
 
 
 def _bus_bytes_per_second(device: torch.device) -> float:
-    """Of copies from the host, page-locked as the host tier's memory is."""
+    """The rate of copies from the host, page-locked like the memory of the host tier."""
     host = torch.ones(_COPIED_BYTES, dtype=torch.uint8, pin_memory=device.type == "cuda")
     there = torch.empty_like(host, device=device, pin_memory=False)
     return _COPIED_BYTES / _best_seconds(lambda: there.copy_(host, non_blocking=True), device)
 
 
 def _disk_bytes_per_second(folder: Path) -> float:
-    """Of writing a file down to the disk; infinite where nothing can be written.
+    """The rate of writing a file through to the disk; infinite if the folder is not writable.
 
-    Reading is no slower, and nothing lies on a disk that cannot be written to.
+    Reading is no slower, and a disk that cannot be written to holds nothing to read.
     """
     block = bytes(_WRITTEN_BYTES)
     try:
@@ -244,7 +245,7 @@ def _disk_bytes_per_second(folder: Path) -> float:
 
 
 def _best_seconds(work: Callable[[], object], device: torch.device) -> float:
-    """The best of several runs: others on the machine only ever make one slower."""
+    """The shortest of several runs, because other programs can only make a run slower."""
 
     def once() -> float:
         started = time.perf_counter()

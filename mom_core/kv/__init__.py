@@ -1,1 +1,1 @@
-"""Keys and values of a context: what is kept, on which tier, and how it moves."""
+"""Keys and values of a context: how they are stored, on which tier, and how they move."""

@@ -1,14 +1,15 @@
-"""Keys and values while an answer is written, when they live on the host or the disk.
+"""Where attention finds keys and values during an answer, if they live on the host or the disk.
 
-Three ways, the same answer:
+There are three modes, and all give the same answer:
 
-- *host*: the CPU attends to them where they lie; only queries and partial results travel.
-- *device*: all are brought to the device once, and attended to there.
-- *stream*: each token, each layer's come to the device in turn, one layer ahead of the
-  computation, into two buffers.
+- *host*: the CPU attends to the KV where it lies. Only queries and partial results travel.
+- *device*: all KV is copied to the device once, and attention runs there.
+- *stream*: for every token, each layer's KV is copied to the device in turn, into one of two
+  buffers, one layer ahead of the computation.
 
-In every one of them new tokens are also appended to their home, so that it stays complete,
-nothing has to be saved when the answer ends, and the device's copy can be dropped at any time.
+In every mode, new tokens are also appended to the KV's home. The home is therefore always
+complete: nothing has to be saved when the answer ends, and the device copy can be dropped at any
+time.
 
 Source: "device" is the paper's residual KV at decode (MOM, arXiv:2504.12526); the others are ours.
 """
@@ -30,15 +31,14 @@ from mom_core.native.library import FEW_ROWS
 
 
 class DecodeKV:
-    """What attention appends to and reads from, layer by layer, for one answer.
+    """The KV of one answer: what attention appends to and reads, layer by layer.
 
     Args:
-        store: the keys and values; the home of all of them.
-        mode: see the module; "device" and "stream" change nothing where the store's tier is the
-            device.
+        store: home of all keys and values.
+        mode: see the module. If the store is on the device already, the mode makes no difference.
         device: where the model computes.
-        windows: W of each layer, None for full attention.
-        new_tokens: most that will be appended.
+        windows: window W of each layer; None for full attention.
+        new_tokens: the most tokens that will be appended.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class DecodeKV:
                 for index in order:
                     self.layers[index] = _StreamedLayer(index, homes[index], turns)
         except BaseException:
-            # Copies into what is freed now must not be under way.
+            # No copy may still be running into memory that is freed now.
             self.close()
             raise
 
@@ -84,17 +84,22 @@ class DecodeKV:
         return sum(buffer.used_bytes for buffer in self._buffers)
 
     def close(self) -> None:
-        """Waits until home is complete; the device's memory goes with this object."""
+        """Waits until the home is complete. Device memory is freed with this object."""
         self._lanes.synchronize()
 
 
 def last_tokens(window: int | None, tokens: int) -> int:
-    """Of a layer's tokens, how many the next ones can see, though a draft may be taken back."""
+    """The number of a layer's latest tokens that new tokens can see, even after a rollback.
+
+    Args:
+        window: W; None for full attention.
+        tokens: tokens that the layer holds.
+    """
     return tokens if window is None else min(tokens, window + FEW_ROWS)
 
 
 class _Turns:
-    """Two buffers in which the layers' keys and values take turns, one layer ahead."""
+    """Two device buffers that layers use in turn, one layer ahead of the computation."""
 
     def __init__(
         self,
@@ -112,12 +117,12 @@ class _Turns:
         self._coming: tuple[int, LayerStage] | None = (order[0], self._bring(order[0]))
 
     def take(self, index: int) -> LayerStage:
-        """The layer's stage, on its way already if layers run in their order."""
+        """The layer's stage. Its copy has already started if layers run in order."""
         coming, self._coming = self._coming, None
         return coming[1] if coming is not None and coming[0] == index else self._bring(index)
 
     def begin_following(self, index: int) -> None:
-        """The layer's new tokens are home: the next layer's may come."""
+        """Starts copying the next layer's KV; this layer's new tokens must be home."""
         following = self._following[index]
         self._coming = (following, self._bring(following))
 
@@ -129,7 +134,7 @@ class _Turns:
 
 
 class _StreamedLayer:
-    """One layer's keys and values, on the device only while the layer runs."""
+    """One layer's KV, on the device only while the layer runs."""
 
     def __init__(self, index: int, home: LayerKV, turns: _Turns) -> None:
         self._index = index
@@ -147,6 +152,6 @@ class _StreamedLayer:
         self._turns.begin_following(self._index)
 
     def segments(self) -> list[Segment]:
-        # Asked for once, right after `append`: the buffer is then another layer's.
+        # Attention asks once, right after `append`. The buffer then belongs to another layer.
         stage, self._stage = self._stage, None
         return self._home.segments() if stage is None else stage.segments()

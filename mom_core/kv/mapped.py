@@ -1,13 +1,14 @@
 """Tensors in memory-mapped files: the disk tier.
 
-Every tensor has a file of its own, whose blocks are reserved when it is made: a disk that is
-full is a sentence then, and never a crash when a page is written later. Pages that were
-written or read stay in memory as the system's cache, and count as this process's resident memory
-while they are mapped. Where memory has a cap they are unmapped again, least recently used first;
-nothing is lost by it, the system writes them to the file and brings them back when asked.
+Each tensor has its own file, and the file's blocks are reserved when it is created. A full disk
+is therefore reported as an error at that point, and cannot crash a later write to a page.
 
-Source: ours; the semantics are those of mmap(2) with MAP_SHARED, posix_fallocate(3) and
-madvise(2), MADV_DONTNEED on a shared file mapping.
+Pages that were written or read stay in memory as part of the system's cache. While mapped, they
+count as resident memory of this process. If memory is capped, the least recently used pages are
+unmapped. Nothing is lost: the system writes them to the file and reads them back on demand.
+
+Source: ours; the semantics are those of mmap(2) with MAP_SHARED, posix_fallocate(3), and
+madvise(2) with MADV_DONTNEED on a shared file mapping.
 """
 
 from __future__ import annotations
@@ -29,37 +30,40 @@ from mom_core.errors import OutOfMemory
 from mom_core.kv.scratch import ScratchFolder, not_writable
 from mom_core.sizes import size_text
 
-# A disk that is filled to the last byte takes other programs down.
+# Other programs fail on a disk that is filled to the last byte.
 KEPT_FREE_BYTES = 256 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ZEROS_BYTES = 1 << 22
 
 
 class MappedFiles:
-    """Makes tensors in files, and keeps the pages they hold in memory within a limit.
+    """Creates tensors in files, and limits how many of their pages stay in memory.
 
-    The run that computes and the thread that keeps what was read use it at the same time.
+    Safe to use from two threads: the run that computes, and the one that saves checkpoints.
 
     Args:
-        root: where the private folder is made, at the first tensor.
-        resident_limit_bytes: limit on mapped pages; None leaves them to the system. What is in
-            use at one time may exceed it: the keys and values of one layer.
+        root: folder in which a private subfolder is created with the first tensor.
+        resident_limit_bytes: the most bytes of pages kept mapped; None leaves it to the system.
+            The KV of the layer in use may exceed it.
     """
 
     def __init__(self, root: Path, resident_limit_bytes: int | None = None) -> None:
         self._root = root
         self.resident_limit_bytes = resident_limit_bytes
         self._folder: ScratchFolder | None = None
-        # By the address of their first byte.
+        # Keyed by the address of the first byte.
         self._mappings: weakref.WeakValueDictionary[int, mmap.mmap] = weakref.WeakValueDictionary()
         self._in_use: OrderedDict[int, int] = OrderedDict()
         self._lock = threading.Lock()
 
     def require(self, wanted_bytes: int) -> None:
-        """Checks that so many bytes can be written.
+        """Checks that the disk has room.
+
+        Args:
+            wanted_bytes: bytes about to be written.
 
         Raises:
-            OutOfMemory: the disk has less room.
+            OutOfMemory: the disk has less room than that.
             InvalidSetting: the folder cannot be used.
         """
         folder = self._open()
@@ -68,10 +72,10 @@ class MappedFiles:
             raise self._full(wanted_bytes, free_bytes)
 
     def empty(self, *shape: int, dtype: torch.dtype) -> Tensor:
-        """A tensor of zeros in a file of its own, which is deleted with the last view of it.
+        """A tensor of zeros in its own file, which is deleted with the tensor's last view.
 
         Raises:
-            OutOfMemory: the disk has no room for it.
+            OutOfMemory: the disk has no room for the tensor.
             InvalidSetting: the folder cannot be used.
         """
         size_bytes = math.prod(shape) * dtype.itemsize
@@ -91,10 +95,10 @@ class MappedFiles:
         return tensor
 
     def touch(self, *tensors: Tensor) -> None:
-        """These tensors are used now; others leave memory if the limit asks for it.
+        """Marks tensors as just used, and unmaps others if the limit is exceeded.
 
         Args:
-            tensors: made here, or views of such.
+            tensors: tensors created here, or views of them.
         """
         limit = self.resident_limit_bytes
         if limit is None:
@@ -113,7 +117,7 @@ class MappedFiles:
                     _unmap_pages(mapping, 0, len(mapping))
 
     def drop(self, view: Tensor) -> None:
-        """Lets go of the pages that hold a contiguous view, if there is a limit."""
+        """Unmaps the pages of a contiguous view, if there is a limit."""
         storage = view.untyped_storage()
         with self._lock:
             mapping = self._mappings.get(storage.data_ptr())
@@ -123,7 +127,7 @@ class MappedFiles:
         _unmap_pages(mapping, int(start), int(start) + view.nbytes)
 
     def close(self) -> None:
-        """Deletes the files; tensors that are still held stay readable."""
+        """Deletes the files. Tensors still referenced stay readable."""
         if self._folder is not None:
             self._folder.close()
             self._folder = None
@@ -135,14 +139,14 @@ class MappedFiles:
 
     def _full(self, wanted_bytes: int, free_bytes: int) -> OutOfMemory:
         return OutOfMemory(
-            f"The disk is full: {size_text(wanted_bytes)} are needed in {self._root}, and "
-            f"{size_text(free_bytes)} can be used. Make room there, choose a folder on "
-            "another disk with scratch_folder (--scratch-folder), or leave out documents."
+            f"The disk is full: {size_text(wanted_bytes)} are needed in {self._root}, but only "
+            f"{size_text(free_bytes)} are free. Make room there, choose a folder on another disk "
+            "with scratch_folder (--scratch-folder), or leave out documents."
         )
 
 
 def _map(path: Path, size_bytes: int) -> mmap.mmap:
-    """A new private file of this size, its blocks reserved, mapped for reading and writing."""
+    """A new private file, mapped for reading and writing, with all its blocks reserved."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         _reserve(descriptor, size_bytes)
@@ -155,7 +159,7 @@ def _map(path: Path, size_bytes: int) -> mmap.mmap:
 
 
 def _reserve(descriptor: int, size_bytes: int) -> None:
-    # A file with holes would end the process with SIGBUS once the disk is full.
+    # With a sparse file, a full disk would kill the process with SIGBUS.
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size_bytes)
         return
@@ -164,7 +168,7 @@ def _reserve(descriptor: int, size_bytes: int) -> None:
 
 
 def _unmap_pages(mapping: mmap.mmap, start: int, end: int) -> None:
-    """Unmaps the pages of a range; at its edges also those that neighbours share."""
+    """Unmaps the pages of a byte range, including pages at its edges shared with neighbours."""
     if not hasattr(mmap, "MADV_DONTNEED"):
         return
     first = start // mmap.PAGESIZE * mmap.PAGESIZE

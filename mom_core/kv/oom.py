@@ -1,4 +1,4 @@
-"""Which memory is full, when an error says that one is, and what can be given back at once.
+"""Out of memory: which memory an error means, what can be freed at once, and where to move.
 
 Source: ours.
 """
@@ -16,13 +16,12 @@ from mom_core.errors import OutOfMemory
 from mom_core.kv.tiers import Tier
 
 FullMemory = Literal["device", "host"]
-# What torch says when CPU memory, or page-locked CPU memory, cannot be had: neither allocator
-# has an exception of its own.
+# Messages of torch's CPU and pinned-memory allocators, which have no exception of their own.
 _HOST_IS_FULL_SIGNS = ("DefaultCPUAllocator", "CUDA error: out of memory")
 
 
 def full_memory(error: BaseException) -> FullMemory | None:
-    """Which memory had no room, None if the error says something else."""
+    """The memory that an error reports as full; None for any other error."""
     if isinstance(error, torch.OutOfMemoryError):
         return "device"
     if isinstance(error, MemoryError):
@@ -33,18 +32,18 @@ def full_memory(error: BaseException) -> FullMemory | None:
 
 
 def give_back_caches() -> None:
-    """Frees what is only held for reuse."""
+    """Frees memory that is only cached for reuse."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def takes_of(tier: Tier, full: FullMemory, device: torch.device) -> bool:
-    """Whether a tier's tensors take of that memory; without a GPU the device is the host.
+    """Whether a tier's tensors use the memory that is full; without a GPU the device is the host.
 
     Args:
-        tier: asked about.
-        full: the memory.
+        tier: the tier in question.
+        full: the memory that is full.
         device: where the model computes.
     """
     if tier.files is not None:
@@ -55,12 +54,12 @@ def takes_of(tier: Tier, full: FullMemory, device: torch.device) -> bool:
 def tier_below(
     tier: Tier, tiers: Sequence[Tier], full: FullMemory, device: torch.device
 ) -> Tier | None:
-    """The next tier down that takes nothing of the memory that is full.
+    """The next tier down that does not use the memory that is full; None if there is none.
 
     Args:
-        tier: whose tensors are to go.
-        tiers: from fast to large.
-        full: the memory.
+        tier: the tier to move tensors away from.
+        tiers: all tiers, from the fastest to the largest.
+        full: the memory that is full.
         device: where the model computes.
     """
     if not takes_of(tier, full, device):
@@ -72,7 +71,7 @@ def tier_below(
 
 @contextmanager
 def memory_errors_as_sentences() -> Iterator[None]:
-    """Out of memory, on the device or the host, as a `MomError`."""
+    """Turns running out of memory, on the device or the host, into an `OutOfMemory` error."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -88,7 +87,7 @@ def memory_errors_as_sentences() -> Iterator[None]:
 
 
 def host_is_full() -> OutOfMemory:
-    """The sentence for host memory that is full."""
+    """The error for host memory that is full."""
     return OutOfMemory(
         "This machine's memory is full. Leave out documents, close other programs, or choose a "
         "smaller model."

@@ -1,8 +1,8 @@
-"""The folder of a process's private files on disk: made, guarded, emptied, swept after a crash.
+"""A process's folder of private files on disk, which a later start removes after a crash.
 
-Each user of a scratch folder gets a subfolder of its own (mode 0700) with a lock file that is
-held for as long as it lives. The system lets go of the lock however the process ends, SIGKILL
-included; so a subfolder whose lock is free has no owner, and the next start removes it.
+Each user of a scratch folder gets a subfolder of its own (mode 0700), with a lock file held for
+as long as the subfolder is in use. The system releases the lock however the process ends, even
+by SIGKILL. A subfolder whose lock is free therefore has no owner, and the next start removes it.
 
 Source: ours.
 """
@@ -26,18 +26,18 @@ _SUFFIX = ".mapped"
 
 
 def default_scratch_folder() -> Path:
-    """Where files that stand in for memory lie, unless another folder is given."""
+    """The default folder for the files of the disk tier."""
     return cache_folder() / "scratch"
 
 
 class ScratchFolder:
-    """A private subfolder of `root`, gone when closed, forgotten, or at the interpreter's exit.
+    """A private subfolder, removed when closed, garbage-collected, or when Python exits.
 
     Args:
-        root: made (mode 0700) if it is not there.
+        root: the folder above it; created (mode 0700) if missing.
 
     Raises:
-        InvalidSetting: nothing can be written there.
+        InvalidSetting: `root` is not writable.
     """
 
     def __init__(self, root: Path) -> None:
@@ -60,12 +60,16 @@ class ScratchFolder:
         return self.path / f"{self._files}{_SUFFIX}"
 
     def close(self) -> None:
-        """Removes the subfolder and all files in it; what is mapped from them stays readable."""
+        """Removes the subfolder and its files. Mappings of the files stay readable."""
         self._end()
 
 
 def sweep(root: Path) -> None:
-    """Removes what ended processes left behind; files of running ones are not touched."""
+    """Removes subfolders of processes that have ended; those of running ones stay.
+
+    Args:
+        root: the scratch folder.
+    """
     with contextlib.suppress(OSError):
         if any(root.glob(f"{_PREFIX}*")):
             with _guarded(root):
@@ -73,22 +77,22 @@ def sweep(root: Path) -> None:
 
 
 def not_writable(root: Path, error: OSError) -> InvalidSetting:
-    """The sentence for a scratch folder that cannot be used."""
+    """The error for a scratch folder that is not writable."""
     return InvalidSetting(
-        f"Nothing can be written in the scratch folder {root}: {error.strerror or error}. Give "
-        "write access there, or choose another with scratch_folder (--scratch-folder)."
+        f"The scratch folder {root} is not writable: {error.strerror or error}. Allow writing "
+        "there, or choose another folder with scratch_folder (--scratch-folder)."
     )
 
 
 def _guarded(root: Path) -> filelock.BaseFileLock:
-    """Held while subfolders appear and vanish: nobody may see one that is not locked yet."""
+    """A lock for creating and removing subfolders, so that nobody sees one not yet locked."""
     return filelock.FileLock(root / f".{_LOCK_NAME}", mode=0o600)
 
 
 def _sweep(root: Path) -> None:
     for folder in root.glob(f"{_PREFIX}*"):
         lock_path = folder / _LOCK_NAME
-        # Nothing that is not surely ours is deleted.
+        # Delete only what is certainly ours.
         if folder.is_symlink() or not lock_path.is_file():
             continue
         lock = filelock.FileLock(lock_path, mode=0o600)
@@ -100,7 +104,7 @@ def _sweep(root: Path) -> None:
 
 
 def _end(folder: Path, lock: filelock.BaseFileLock, owner: int) -> None:
-    # A forked child inherits this finalizer, but not the folder.
+    # A forked child inherits this finalizer, but does not own the folder.
     if os.getpid() == owner:
         _remove(folder, lock)
 

@@ -1,8 +1,8 @@
-"""What a recurrent or convolution layer carries from token to token.
+"""The state that a recurrent or convolution layer carries from token to token.
 
-Such a layer (Gated DeltaNet, short convolution) has no keys and values but a state of fixed size
-that every token changes, so nothing can be cut off its end. Instead, states are kept at chosen
-positions, and going back means going back to the nearest of them.
+Such a layer (Gated DeltaNet, short convolution) has no keys and values. It has a state of fixed
+size that every token changes, so the last tokens cannot be cut off. Instead, copies of the state
+are kept at chosen positions, and going back means going back to the nearest copy.
 
 Source: ours.
 """
@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# The state's parts by name, each by its number: tensors, flags and sizes.
+# Parts of a state by name, then by number: tensors, flags and sizes.
 Parts = dict[str, dict[int, Any]]
-# A kept tensor lies on the host; with it, where it belongs.
+# The same, but each tensor is a pair: its copy on the host, and the device it belongs on.
 _Kept = dict[str, dict[int, Any]]
 
 
 class LayerState:
-    """The state of one layer after `tokens` tokens, and those kept on the way.
+    """The state of one layer after `tokens` tokens, with copies kept at earlier positions.
 
     Whoever runs the layer changes `parts` in place and then calls `advance`.
     """
@@ -30,25 +30,25 @@ class LayerState:
         self.tokens = 0
         self.parts: Parts = {}
         self._kept: dict[int, _Kept] = {}
-        # The kept position whose parts have still to be brought back; None if all is in place.
+        # The position whose copy `settle` has yet to restore; None if the state is in place.
         self._wanted: int | None = None
 
     def adopt(self, parts: Parts) -> None:
-        """Takes on the parts of an untouched layer: its state after no token."""
+        """Starts from the parts of a fresh layer: its state before the first token."""
         self.parts = parts
         self._kept[0] = _copied(parts)
 
     def advance(self, tokens: int) -> None:
-        """The layer has run: this is its state after `tokens` tokens in all."""
+        """Records that the layer has run, and that it has now seen `tokens` tokens in all."""
         self.tokens = tokens
 
     def keep(self) -> None:
-        """Keeps the state as it is now, to go back to."""
+        """Keeps a copy of the current state to go back to."""
         if self.tokens not in self._kept:
             self._kept[self.tokens] = _copied(self.parts)
 
     def branch(self) -> LayerState:
-        """The same state and the same kept ones, which nobody changes; each goes its own way."""
+        """An independent state that starts from this one and shares its kept copies."""
         self.settle()
         other = LayerState()
         other.tokens = self.tokens
@@ -58,7 +58,7 @@ class LayerState:
 
     @property
     def kept_parts(self) -> dict[int, Parts]:
-        """The kept states by position, their tensors on the host; not to be changed."""
+        """Kept copies by position, with tensors on the host; callers must not change them."""
         return {
             at: {
                 name: {i: _tensor(value) for i, value in values.items()}
@@ -68,11 +68,11 @@ class LayerState:
         }
 
     def restore(self, kept: dict[int, Parts], tokens: int, device: torch.device) -> None:
-        """Takes on kept states, and goes to one of them.
+        """Adopts kept copies, and goes to one of them.
 
         Args:
-            kept: as `kept_parts` gave them.
-            tokens: the position to go to.
+            kept: copies by position, as `kept_parts` returns them.
+            tokens: position to go to.
             device: where the model computes.
         """
         for at, parts in kept.items():
@@ -86,7 +86,7 @@ class LayerState:
         self.go_to(tokens)
 
     def now(self) -> Parts:
-        """A copy of the state as it is, for `put_back`."""
+        """A copy of the current state, for `put_back`."""
         self.settle()
         return {
             name: {i: v.clone() if isinstance(v, Tensor) else v for i, v in values.items()}
@@ -94,33 +94,33 @@ class LayerState:
         }
 
     def put_back(self, parts: Parts, tokens: int) -> None:
-        """Makes the state what it was when `now` gave these parts; they are used up."""
+        """Restores a copy that `now` made. The copy becomes the state: use it only once."""
         self._become(parts, tokens)
 
     @property
     def kept_at(self) -> frozenset[int]:
-        """Positions that can be gone back to."""
+        """Positions that `go_to` can return to."""
         return frozenset(self._kept) | {0}
 
     def forget(self, tokens: int) -> None:
-        """Drops a kept state."""
+        """Drops the copy kept at a position."""
         if tokens and tokens != self._wanted:
             self._kept.pop(tokens, None)
 
     def go_to(self, tokens: int) -> None:
-        """Puts the state back to a kept one, and forgets all later ones.
+        """Goes back to a kept copy, and drops all later copies.
 
         Raises:
-            KeyError: none is kept at this position.
+            KeyError: no copy is kept at this position.
         """
         self.give_up(tokens)
         self.settle()
 
     def give_up(self, tokens: int) -> None:
-        """`go_to` that takes no memory, for after a failure: `settle` brings the parts back.
+        """`go_to` without allocating, for use after a failure; `settle` restores the parts.
 
         Raises:
-            KeyError: none is kept at this position.
+            KeyError: no copy is kept at this position.
         """
         if self.parts and tokens not in self._kept:
             raise KeyError(tokens)
@@ -129,26 +129,26 @@ class LayerState:
             del self._kept[later]
 
     def settle(self) -> None:
-        """Brings back what `give_up` left to be brought back; must come before the layer runs."""
+        """Restores the parts after `give_up`. Must be called before the layer runs again."""
         if self._wanted is None:
             return
         self._become(_restored(self._kept[self._wanted]) if self.parts else {}, self._wanted)
 
     def _become(self, parts: Parts, tokens: int) -> None:
         for name, values in parts.items():
-            # In place: a cache of transformers holds the same dictionaries.
+            # In place, because a transformers cache holds the same dictionaries.
             self.parts[name].clear()
             self.parts[name].update(values)
         self.tokens, self._wanted = tokens, None
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of the state now."""
+        """Bytes of the current state."""
         return _bytes(self.parts)
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of the kept states, on the host."""
+        """Bytes of the kept copies, on the host."""
         return sum(_bytes(kept) for kept in self._kept.values())
 
 

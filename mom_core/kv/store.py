@@ -1,10 +1,10 @@
 """The KV store: every layer's keys and values, append-only, in preallocated segments.
 
-Nothing is ever concatenated or moved to grow: room is reserved ahead, tokens are written into
-it once, and when it is full another segment begins. Attention takes the filled parts as views.
+To grow, nothing is concatenated or moved. Room is reserved ahead, tokens are written into it once,
+and when it is full another segment begins. Attention reads views of the filled parts.
 
-So a store can be branched without a copy: each continues with segments of its own, and rows that
-both see are written by neither. What is saved to a file is such a branch.
+A store can therefore be branched without a copy: both branches continue in segments of their own,
+and neither writes to rows that both can see. Snapshots are written from such a branch.
 """
 
 from __future__ import annotations
@@ -19,16 +19,21 @@ from mom_core.attention import Segment
 from mom_core.kv.state import LayerState
 from mom_core.kv.tiers import Tier
 
-# Room added beyond what is asked for: a chat's short turns then share one segment.
+# Extra room beyond what is needed, so that a chat's short turns share one segment.
 _SPARE_TOKENS = 256
 _SPARE_SHARE = 16
 
 
 @dataclass(slots=True)
 class _Buffer:
-    """Preallocated room of one segment: `[1, G, capacity, D]` each, `used` tokens filled.
+    """Preallocated room of one segment: keys and values, `[1, G, capacity, D]` each.
 
-    The first `shared` rows may be seen by others, too, and are never written again.
+    Args:
+        start: position of the first token.
+        keys: keys of the segment.
+        values: values of the segment.
+        used: number of tokens filled.
+        shared: number of tokens, from the first, that a branch may see; never written again.
     """
 
     start: int
@@ -46,7 +51,7 @@ class LayerKV:
     """Keys and values of one layer on one tier.
 
     Args:
-        tier: where the segments live.
+        tier: the tier of all segments.
     """
 
     def __init__(self, tier: Tier) -> None:
@@ -56,18 +61,18 @@ class LayerKV:
         self._wanted_tokens = 0
 
     def reserve(self, tokens: int) -> None:
-        """Makes room for `tokens` tokens in all; memory is taken at the next `append`.
+        """Plans room for `tokens` tokens in all. The next `append` allocates it.
 
-        The shape of a layer's keys is only known from its first tokens, so this is a promise.
+        Allocation has to wait, because only a layer's first tokens show the shape of its keys.
         """
         self._wanted_tokens = max(self._wanted_tokens, tokens)
 
     def append(self, keys: Tensor, values: Tensor) -> None:
-        """Copies new tokens to the end.
+        """Appends a copy of new tokens.
 
         Args:
-            keys: `[1, G, N, D]`, any device.
-            values: `[1, G, N, D]`.
+            keys: keys of N tokens, `[1, G, N, D]`, on any device.
+            values: their values, `[1, G, N, D]`.
         """
         done, new_tokens = 0, keys.shape[2]
         while done < new_tokens:
@@ -83,7 +88,7 @@ class LayerKV:
             self.tokens += take
 
     def segments(self) -> list[Segment]:
-        """The filled segments, in order of position, as views `[1, G, K, D]`."""
+        """Views `[1, G, K, D]` of the filled segments, in order of position."""
         for buffer in self._buffers:
             self.tier.touch(buffer.keys, buffer.values)
         return [
@@ -93,18 +98,18 @@ class LayerKV:
         ]
 
     def hold(self, keys: Tensor, values: Tensor) -> None:
-        """Takes tokens as they lie, without a copy: the next segment, only to be read.
+        """Adopts tokens without a copy, as the next segment, which is read-only.
 
         Args:
-            keys: `[1, G, N, D]`, such as a view of a file; on this tier's device.
-            values: `[1, G, N, D]`.
+            keys: keys `[1, G, N, D]` on this tier's device, for example a view of a file.
+            values: values `[1, G, N, D]`.
         """
         tokens = int(keys.shape[2])
         self._buffers.append(_Buffer(self.tokens, keys, values, tokens, tokens))
         self.tokens += tokens
 
     def branch(self) -> LayerKV:
-        """The same tokens in the same memory; what one appends or crops, the other never sees."""
+        """A layer with the same tokens in the same memory; later changes to either stay its own."""
         other = LayerKV(self.tier)
         for buffer in self._buffers:
             buffer.shared = max(buffer.shared, buffer.used)
@@ -113,7 +118,7 @@ class LayerKV:
         return other
 
     def moved_to(self, tier: Tier) -> LayerKV:
-        """The same keys and values on another tier, with room for more."""
+        """A copy on another tier, with room for more tokens."""
         moved = LayerKV(tier)
         moved.reserve(self.tokens + _SPARE_TOKENS)
         for segment in self.segments():
@@ -121,18 +126,18 @@ class LayerKV:
         return moved
 
     def take(self, other: LayerKV) -> None:
-        """Becomes what the other is, and leaves it empty."""
+        """Takes over another layer's contents, and leaves that layer empty."""
         self.tier, self.tokens, self._buffers = other.tier, other.tokens, other._buffers
         self._wanted_tokens = other._wanted_tokens
         other.tokens, other._buffers = 0, []
 
     def crop(self, tokens: int) -> None:
-        """Drops everything after the first `tokens` tokens; buffers left empty are freed."""
+        """Drops everything after the first `tokens` tokens, and frees empty segments."""
         self.take_back(tokens)
         self._wanted_tokens = 0
 
     def take_back(self, tokens: int) -> None:
-        """`crop`, and room for as many tokens as before stays promised."""
+        """Like `crop`, but the room that `reserve` planned stays planned."""
         for buffer in self._buffers:
             buffer.used = max(0, min(buffer.used, tokens - buffer.start))
         self._buffers = [b for b in self._buffers if b.used]
@@ -140,7 +145,7 @@ class LayerKV:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes of the tokens held (not of the room reserved for more)."""
+        """Bytes of the tokens held, without the room reserved for more."""
         return sum(
             (b.keys[:, :, 0].numel() + b.values[:, :, 0].numel()) * b.used * b.keys.element_size()
             for b in self._buffers
@@ -166,12 +171,12 @@ class LayerKV:
 
 
 class KVStore:
-    """What all layers hold of one context: keys and values, or a recurrent state.
+    """What all layers hold for one context: keys and values, or a recurrent state.
 
     Args:
-        layers: L.
+        layers: number of layers, L.
         tier: where keys and values live once a layer is done.
-        recurrent: which layers have a state instead of keys and values.
+        recurrent: indices of the layers with a state instead of keys and values.
     """
 
     def __init__(self, layers: int, tier: Tier, recurrent: Collection[int] = ()) -> None:
@@ -181,14 +186,14 @@ class KVStore:
         ]
 
     def branch(self) -> KVStore:
-        """All of it once more without a copy of keys and values; each goes its own way."""
+        """An independent store with the same contents, without copying keys and values."""
         other = KVStore(0, self.tier)
         other.layers = [layer.branch() for layer in self.layers]
         return other
 
     @property
     def tokens(self) -> int:
-        """Tokens that every layer holds."""
+        """Number of tokens that every layer holds."""
         return min(layer.tokens for layer in self.layers)
 
     @property
@@ -202,7 +207,7 @@ class KVStore:
         return [layer for layer in self.layers if isinstance(layer, LayerKV)]
 
     def reserve(self, tokens: int) -> None:
-        """Makes room for `tokens` tokens in all, in every layer."""
+        """Plans room for `tokens` tokens in all, in every layer."""
         for layer in self.keys_and_values:
             layer.reserve(tokens)
 
@@ -210,7 +215,7 @@ class KVStore:
         """Moves all keys and values to another tier, layer by layer.
 
         Raises:
-            OutOfMemory: there is no room for them; what was moved is moved back.
+            OutOfMemory: the tier has no room; layers already moved are moved back.
         """
         before, moved = self.tier, list[LayerKV]()
         try:
@@ -225,21 +230,21 @@ class KVStore:
             self.tier = tier
         finally:
             if self.tier.is_pinned:
-                # Copies are only queued, and the next to read there may be the CPU.
+                # Copies are only queued so far, and the CPU may be the next to read them.
                 _wait_for_copies({before.device, tier.device})
 
     def advance_states(self, tokens: int) -> None:
-        """All layers have run: the states are those after `tokens` tokens."""
+        """Records that all layers have run, and have now seen `tokens` tokens in all."""
         for state in self.states:
             state.advance(tokens)
 
     def keep_states(self) -> None:
-        """Keeps all states as they are now, to go back to."""
+        """Keeps copies of all current states to go back to."""
         for state in self.states:
             state.keep()
 
     def thin_states(self, limit: int) -> None:
-        """Forgets kept states until `limit` are left: first those nearest to their neighbours."""
+        """Drops kept copies until `limit` are left, those closest to their neighbours first."""
         if not self.states:
             return
         kept = sorted(frozenset.intersection(*(state.kept_at for state in self.states)))
@@ -252,10 +257,10 @@ class KVStore:
     def crop(self, tokens: int) -> int:
         """Drops, in every layer, everything after the first `tokens` tokens.
 
-        Recurrent states can only go back to where one was kept, so more may be dropped.
+        Recurrent states can only go back to a kept copy, so more tokens may be dropped.
 
         Returns:
-            How many tokens are left.
+            The number of tokens left.
         """
         if all(state.tokens == tokens for state in self.states):
             for layer in self.keys_and_values:
@@ -264,12 +269,12 @@ class KVStore:
         return self.roll_back(tokens)
 
     def roll_back(self, tokens: int) -> int:
-        """`crop` for after a failure: no state is trusted but the kept ones.
+        """`crop` for use after a failure: current states are not trusted, only kept copies.
 
-        It takes no memory, for there may be none: `settle_states` must come before the next run.
+        It allocates nothing, because memory may be full. Call `settle_states` before the next run.
 
         Returns:
-            How many tokens are left.
+            The number of tokens left.
         """
         kept = [state.kept_at for state in self.states]
         left = (
@@ -285,20 +290,20 @@ class KVStore:
         return left
 
     def settle_states(self) -> None:
-        """Recurrent states are in place, after `roll_back` or not."""
+        """Restores recurrent states that `roll_back` left to restore."""
         for state in self.states:
             state.settle()
 
     @property
     def used_bytes(self) -> int:
-        """Bytes of keys, values and states on their tier or device."""
+        """Bytes of keys and values on their tier, and of states on the device."""
         return sum(layer.used_bytes for layer in self.keys_and_values) + sum(
             state.state_bytes for state in self.states
         )
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of the kept states, on the host."""
+        """Bytes of kept copies of states, on the host."""
         return sum(state.kept_bytes for state in self.states)
 
 
@@ -311,15 +316,15 @@ def _wait_for_copies(devices: Collection[torch.device]) -> None:
 def copy_tokens(into: Tensor, source: Tensor, *, is_queued: bool) -> None:
     """Copies keys or values `[1, G, N, D]` of some tokens.
 
-    To and from pinned memory head by head: the rows of one head lie together, so that each copy
-    is one transfer. As a whole they would go through temporary, unpinned buffers, and nothing
-    would overlap.
+    To and from pinned memory, it copies head by head. The rows of one head are contiguous, so each
+    copy is one transfer. A single copy of all heads would go through temporary unpinned buffers,
+    and could not overlap with computation.
 
     Args:
-        into: views of the places.
-        source: the same shape and dtype, any device.
-        is_queued: return before it is done, in the order of the current stream; only for host
-            memory that is pinned.
+        into: view to copy to.
+        source: tensor of the same shape and dtype, on any device.
+        is_queued: whether to queue the copy on the current stream and return at once; only for
+            pinned host memory.
     """
     if into.device == source.device or not is_queued:
         into.copy_(source)
@@ -329,5 +334,12 @@ def copy_tokens(into: Tensor, source: Tensor, *, is_queued: bool) -> None:
 
 
 def kv_bytes_per_token(kv_heads: int, head_dim: int, layers: int, dtype: torch.dtype) -> int:
-    """Bytes one token takes in keys and values over all layers (G, D, L)."""
+    """Bytes of one token's keys and values in all layers.
+
+    Args:
+        kv_heads: key-value heads, G.
+        head_dim: numbers per head, D.
+        layers: number of layers, L.
+        dtype: dtype of keys and values.
+    """
     return 2 * kv_heads * head_dim * layers * dtype.itemsize

@@ -1,9 +1,9 @@
-"""Moving keys, values and hidden states between device and host beside the computation.
+"""Copies of keys, values and hidden states between device and host, alongside the computation.
 
-On CUDA each direction has a stream of its own, so both overlap with the computation and with
-each other; events keep the order where one depends on the other. Without CUDA a copy is simply
-made. `LayerStage` holds the one layer whose KV must be on the device during prefill;
-`HiddenStates` holds `[1, S, E]` between layers.
+On CUDA, each direction has its own stream, so copies overlap with the computation and with each
+other. Events keep the order where one depends on another. Without CUDA, copies run immediately.
+`LayerStage` holds the one layer whose KV must be on the device during prefill, and `HiddenStates`
+holds the hidden states `[1, S, E]` between layers.
 
 Source: MOM, arXiv:2504.12526 (KV offload in prefill); the staging of single layers and the
 streaming of hidden states are ours.
@@ -22,34 +22,38 @@ from mom_core.attention import Segment
 from mom_core.kv.store import LayerKV, copy_tokens
 from mom_core.kv.tiers import Tier
 
-# Rows of hidden states copied at a time where all of them move.
+# Rows of hidden states per copy when all of them move.
 _FILLED_ROWS = 4096
 
 
 class KVSink(Protocol):
-    """What attention needs of a layer's KV: a place to append, and segments to attend to."""
+    """What attention needs from a layer's KV: appending tokens, and segments to attend to."""
 
     @property
     def tokens(self) -> int:
-        """The number of tokens held."""
+        """Number of tokens held."""
 
     def append(self, keys: Tensor, values: Tensor) -> None:
-        """Adds keys and values `[1, G, N, D]` of new tokens."""
+        """Appends keys and values `[1, G, N, D]` of new tokens."""
 
     def segments(self) -> list[Segment]:
-        """All that is held, in order of position."""
+        """All segments, in order of position."""
 
 
 @runtime_checkable
 class CroppableKV(Protocol):
-    """Keys and values whose last tokens can be taken back."""
+    """Keys and values whose last tokens can be dropped."""
 
     def crop(self, tokens: int) -> None:
         """Drops everything after the first `tokens` tokens."""
 
 
 class Lane:
-    """One direction of copying. On CUDA a stream; elsewhere the copies happen in place."""
+    """One direction of copying: a stream on CUDA; elsewhere copies run immediately.
+
+    Args:
+        device: where the model computes.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -58,49 +62,53 @@ class Lane:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def after_compute(self) -> None:
-        """What is copied from now on waits for all computation queued so far."""
+        """Makes later copies wait for all computation queued so far."""
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.current_stream(self._device))
 
     def after_lane(self, other: Lane) -> None:
-        """What is copied from now on waits for all that the other lane has queued so far."""
+        """Makes later copies wait for everything that another lane has queued so far."""
         if self._stream is not None and other._stream is not None:
             self._stream.wait_stream(other._stream)
 
     def mark(self) -> torch.cuda.Event | None:
-        """A point in the lane that computation or another lane can wait for."""
+        """An event that computation or another lane can wait for; None without CUDA."""
         return None if self._stream is None else self._stream.record_event()
 
     def after_event(self, event: torch.cuda.Event | None) -> None:
-        """What is copied from now on waits for the event."""
+        """Makes later copies wait for an event."""
         if self._stream is not None and event is not None:
             self._stream.wait_event(event)
 
     def compute_after(self, event: torch.cuda.Event | None) -> None:
-        """Computation queued from now on waits for the event."""
+        """Makes later computation wait for an event."""
         if event is not None:
             torch.cuda.current_stream(self._device).wait_event(event)
 
     def using(self) -> AbstractContextManager[object]:
-        """Work inside is queued on this lane."""
+        """Inside, work is queued on this lane."""
         if self._stream is None:
             return nullcontext()
         # torch leaves `stream` untyped.
         return torch.cuda.stream(self._stream)  # type: ignore[no-any-return, unused-ignore]
 
     def keep_until_copied(self, tensor: Tensor) -> None:
-        """Tells the allocator that this lane still reads the tensor."""
+        """Stops the allocator from reusing a tensor's memory while this lane reads it."""
         if self._stream is not None and tensor.is_cuda:
             tensor.record_stream(self._stream)
 
     def synchronize(self) -> None:
-        """Waits until everything queued has been copied."""
+        """Waits until all queued copies are done."""
         if self._stream is not None:
             self._stream.synchronize()
 
 
 class Lanes:
-    """The two directions: `down` to the host, `up` to the device."""
+    """Both directions of copying: `down` to the host and `up` to the device.
+
+    Args:
+        device: where the model computes.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.down = Lane(device)
@@ -113,7 +121,13 @@ class Lanes:
 
 
 class StageBuffer:
-    """Device room for one layer's KV, used by layer after layer."""
+    """Room on the device for one layer's KV, reused by layer after layer.
+
+    Args:
+        tier: tier that allocates the room.
+        capacity_tokens: number of tokens it can hold.
+        lanes: directions of copying; copies may still use the room when it is replaced.
+    """
 
     def __init__(self, tier: Tier, capacity_tokens: int, lanes: Lanes) -> None:
         self._tier = tier
@@ -123,7 +137,12 @@ class StageBuffer:
         self.values: Tensor | None = None
 
     def room_like(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Buffers `[1, G, capacity, D]` for keys and values of this shape and dtype."""
+        """Room `[1, G, capacity, D]` for keys and values of this shape and dtype.
+
+        Args:
+            keys: keys `[1, G, N, D]` that set G, D and the dtype.
+            values: the same for values.
+        """
         self.keys = self._like(keys, self.keys)
         self.values = self._like(values, self.values)
         return self.keys, self.values
@@ -132,7 +151,7 @@ class StageBuffer:
         if before is not None:
             if before.shape[1::2] == new.shape[1::2]:
                 return before
-            # Copies from and to it may still be queued.
+            # Copies to and from the old room may still be queued.
             self._lanes.down.keep_until_copied(before)
             self._lanes.up.keep_until_copied(before)
         shape = (1, new.shape[1], self._capacity_tokens, new.shape[3])
@@ -140,21 +159,21 @@ class StageBuffer:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes taken on the device."""
+        """Bytes allocated on the device."""
         return sum(t.numel() * t.element_size() for t in (self.keys, self.values) if t is not None)
 
 
 class LayerStage:
     """One layer's KV on the device, while its home is the host or the disk.
 
-    What home already holds is fetched when the stage is made (so it can be made a layer
-    early); what is appended is used on the device and copied home at once.
+    Creating a stage starts the copy of what its home already holds, so it can be created one
+    layer early. Appended tokens are used on the device, and copied home at once.
 
     Args:
-        home: the layer's keys and values on their tier; nothing else may append to them.
-        buffer: the room on the device.
-        lanes: the copying directions.
-        last_tokens: fetch only so many, for a layer whose window sees no more; None fetches all.
+        home: the layer's KV on its tier; nothing else may append to it.
+        buffer: room on the device.
+        lanes: directions of copying.
+        last_tokens: number of latest tokens to copy, for a layer with a window; None copies all.
     """
 
     def __init__(
@@ -169,7 +188,7 @@ class LayerStage:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the layer, those that were not fetched included."""
+        """Number of tokens in the layer, including those not copied to the device."""
         return self._home.tokens
 
     def _fetch(self) -> None:
@@ -178,12 +197,11 @@ class LayerStage:
             for segment in self._home.segments()
             if segment.end > self._first
         ]
-        # Taken where computation takes memory, so before the lane waits for it: what was there
-        # before may still be read.
+        # Allocate on the compute stream, before the lane waits for it: queued computation may
+        # still read the memory that is reused.
         rooms = [self._buffer.room_like(segment.keys, segment.values) for segment in segments]
         up = self._lanes.up
-        # The layer that had this buffer before: its computation and its copies home are over
-        # before anything is written here.
+        # The buffer's previous layer must have finished computing and copying home.
         up.after_compute()
         up.after_lane(self._lanes.down)
         is_queued = self._home.tier.is_pinned
@@ -195,7 +213,7 @@ class LayerStage:
         self._fetched = up.mark()
 
     def append(self, keys: Tensor, values: Tensor) -> None:
-        """Writes new tokens `[1, G, N, D]` into the device buffer and sends them home."""
+        """Writes new tokens `[1, G, N, D]` into the device buffer, and copies them home."""
         self._lanes.up.compute_after(self._fetched)
         room_keys, room_values = self._buffer.room_like(keys, values)
         start = self.tokens - self._first
@@ -208,7 +226,7 @@ class LayerStage:
             self._home.append(room_keys[:, :, place], room_values[:, :, place])
 
     def segments(self) -> list[Segment]:
-        """All tokens so far, or the last of them, as one segment on the device."""
+        """The tokens on the device as one segment: all so far, or the latest ones."""
         if self._buffer.keys is None or self._buffer.values is None or not self.tokens:
             return []
         held = slice(0, self.tokens - self._first)
@@ -220,20 +238,20 @@ class LayerStage:
 class HiddenStates:
     """The hidden states `[1, S, E]` between two layers, read and written chunk by chunk.
 
-    From the host or the disk of a CUDA device, chunks come up into two device buffers that take
-    turns, one chunk ahead of the computation.
+    If they live on the host or the disk beside a GPU, chunks are copied to the device one chunk
+    ahead of the computation.
 
     Args:
-        tier: where they live.
+        tier: where the hidden states live.
         device: where the model computes.
-        lanes: the copying directions.
-        tokens: S.
-        width: E.
-        dtype: the hidden states'.
+        lanes: directions of copying.
+        tokens: number of tokens, S.
+        width: numbers per token, E.
+        dtype: dtype of the hidden states.
 
     Attributes:
-        tier: as given.
-        tokens: S.
+        tier: where the hidden states live.
+        tokens: number of tokens, S.
     """
 
     def __init__(
@@ -247,7 +265,7 @@ class HiddenStates:
         dtype: torch.dtype,
     ) -> None:
         self.tier = tier
-        # `[1, rows, E]` each; one but for pinned memory.
+        # First row and tensor `[1, rows, E]` of each piece; only pinned memory has several.
         self._pieces: list[tuple[int, Tensor]] = []
         start = 0
         while start < tokens:
@@ -263,11 +281,16 @@ class HiddenStates:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes taken on the tier."""
+        """Bytes allocated on the tier."""
         return sum(piece.nbytes for _, piece in self._pieces)
 
     def prefetch(self, start: int, end: int) -> None:
-        """Begins to bring a chunk to the device. Its last `write` must have been called."""
+        """Starts copying a chunk to the device; its last `write` must have been called.
+
+        Args:
+            start: the chunk's first row.
+            end: the row after its last.
+        """
         if not self._is_remote or start in self._coming:
             return
         up = self._lanes.up
@@ -282,7 +305,7 @@ class HiddenStates:
         self._coming[start] = (chunk, up.mark())
 
     def read(self, start: int, end: int) -> Tensor:
-        """The chunk `[1, end - start, E]` on the device."""
+        """The chunk `[1, end - start, E]` on the device, from row `start` to `end`, exclusive."""
         if not self._is_remote:
             (place,) = self._places(start, end)
             return place
@@ -294,7 +317,12 @@ class HiddenStates:
         return chunk
 
     def write(self, start: int, chunk: Tensor) -> None:
-        """Stores a chunk's hidden states `[1, N, E]`, over those before."""
+        """Overwrites rows with a chunk.
+
+        Args:
+            start: first row to write.
+            chunk: hidden states `[1, N, E]`.
+        """
         down = self._lanes.down
         if self._is_remote:
             down.after_compute()
@@ -307,18 +335,18 @@ class HiddenStates:
             self._written[start] = down.mark()
 
     def pieces(self) -> list[Tensor]:
-        """All rows in order, as views `[1, N, E]` where they live. Copies must not be under way."""
+        """Views `[1, N, E]` of all rows, in order, where they live. No copy may be running."""
         return [piece[:, : self.tokens - first] for first, piece in self._pieces]
 
     def forget_coming(self) -> None:
-        """Chunks that were prefetched are not read any more."""
+        """Drops chunks that were prefetched but will not be read."""
         self._coming.clear()
 
     def moved_to(self, tier: Tier) -> HiddenStates:
-        """The same on another tier. Copies must not be under way.
+        """A copy on another tier. No other copy may be running.
 
         Raises:
-            OutOfMemory: the disk has no room for it.
+            OutOfMemory: the disk has no room for the hidden states.
         """
         moved = HiddenStates(
             tier,
@@ -332,7 +360,7 @@ class HiddenStates:
         return moved
 
     def fill(self, pieces: Iterable[Tensor]) -> None:
-        """Writes rows `[1, N, E]` piece after piece from the first one on, and waits for it."""
+        """Writes pieces `[1, N, E]` one after another from row 0, and waits for the copies."""
         row = 0
         for piece in pieces:
             for part in torch.split(piece, _FILLED_ROWS, dim=1):
@@ -342,7 +370,7 @@ class HiddenStates:
         self._written.clear()
 
     def _places(self, start: int, end: int) -> list[Tensor]:
-        """Where rows `start` to `end` lie, as views in order."""
+        """Views of rows `start` to `end`, in order, where they live."""
         return [
             piece[:, max(0, start - first) : end - first]
             for first, piece in self._pieces
@@ -351,6 +379,6 @@ class HiddenStates:
 
 
 def _side_by_side(chunk: Tensor, places: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The chunk's rows, cut as their places are."""
+    """Pairs of a chunk's rows and the view they belong in."""
     lengths = [place.shape[1] for place in places]
     return zip(torch.split(chunk, lengths, dim=1), places, strict=True)

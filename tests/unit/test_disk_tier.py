@@ -174,7 +174,7 @@ def test_a_disk_that_fills_up_while_reading_leaves_the_context_right(
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     engine = disk_engine(tmp_path / "file" / "scratch")
-    with pytest.raises(InvalidSetting, match=r"Nothing can be written in the scratch folder .*"):
+    with pytest.raises(InvalidSetting, match=r"The scratch folder .* is not writable"):
         engine.logits(make_prompt(20))
 
 

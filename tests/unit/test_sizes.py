@@ -26,7 +26,7 @@ def test_sizes(text: str, size_bytes: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "much", "-1GiB", "0", "24XB", "GiB", "1e3", "0.1kB5"])
 def test_what_is_not_a_size_is_a_sentence(text: str) -> None:
-    with pytest.raises(InvalidSetting, match=r"is not a size of memory; write a number above 0"):
+    with pytest.raises(InvalidSetting, match=r"is not a size of memory\. Write a number above 0"):
         parse_size(text)
 
 
