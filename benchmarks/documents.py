@@ -43,6 +43,7 @@ import pypdfium2
 from app.documents import ReadOptions, Section, read, stream
 from app.prompt.prompt import tokenize
 from app.prompt.tokenizer_files import load_encoder
+from mom_core.generators import draw
 
 RESULTS = Path(__file__).parent / "results" / "documents.jsonl"
 MANUALS = [
@@ -166,12 +167,7 @@ def source_tree(root: Path, encoder: Any) -> dict[str, Any]:
     try:
         start = time.perf_counter()
         reading = stream(place)
-        document = None
-        while document is None:
-            try:
-                next(reading)
-            except StopIteration as end:
-                document = end.value
+        document = draw(reading)
         read_seconds = time.perf_counter() - start
         tokenized = tokenize(document, encoder)
         seconds = time.perf_counter() - start

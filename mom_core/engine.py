@@ -25,13 +25,14 @@ from mom_core.forecast.forecast import RunForecast
 from mom_core.forecast.learn import learn
 from mom_core.forecast.shape import ModelShape
 from mom_core.generate.checkpoint import CheckpointWriter
+from mom_core.generators import draw
 from mom_core.held_bytes import HeldBytes, WorkingBytes
 from mom_core.model.extend import set_context_window
 from mom_core.model.fingerprint import model_fingerprint
 from mom_core.model.seam.decoder import HFSeam
 from mom_core.native.allocator import keep_freed_memory
 from mom_core.placement import Placement
-from mom_core.reader import Reader, result
+from mom_core.reader import Reader
 from mom_core.reopen import reopen
 from mom_core.run import Run, begin
 from mom_core.strategy import Strategy
@@ -464,7 +465,7 @@ class Engine:
             ContextTooLong: the prompt exceeds the model's window.
             InvalidSetting: no tokens, or an id outside the vocabulary.
         """
-        return result(self.read(token_ids)).clone()
+        return draw(self.read(token_ids)).clone()
 
     def verify(self, token_ids: Sequence[int]) -> ExactnessReceipt:
         """The exactness receipt: these tokens through plain transformers and through the engine.

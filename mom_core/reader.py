@@ -14,6 +14,7 @@ from mom_core.errors import ContextTooLong, InvalidSetting
 from mom_core.events import ReadingEvent
 from mom_core.generate.checkpoint import CheckpointWriter
 from mom_core.generate.prefill import prefill
+from mom_core.generators import draw
 from mom_core.held_bytes import WorkingBytes
 from mom_core.kv.oom import memory_errors_as_sentences
 from mom_core.kv.store import KVStore
@@ -200,7 +201,7 @@ class Reader:
             shapes=self._shapes,
             working=self.working,
         )
-        logits = result(reading)
+        logits = draw(reading)
         context.ids[:] = token_ids
         return logits
 
@@ -241,13 +242,3 @@ class Reader:
         scratch = Context(KVStore(len(seam.layers), here, seam.recurrent_layers))
         self.read_alone(scratch, [0], Strategy.on_device(chunk_tokens=1))
         return sum(state.state_bytes for state in scratch.store.states)
-
-
-def result(reading: Generator[object, None, Tensor]) -> Tensor:
-    """Draws a generator to its end and gives what it returns."""
-    while True:
-        try:
-            next(reading)
-        except StopIteration as end:
-            logits: Tensor = end.value
-            return logits

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import os
-import tempfile
 import zlib
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import platformdirs
 from app.documents.document import Chapter, Document, Health, LeftOut, Section
 from app.documents.parts import Job
 from app.documents.secrets import is_secret
+from mom_core.files import write_aside
 
 _LIMIT_BYTES = 1024**3
 _HASHED_BYTES_MAX = 1024**3
@@ -51,15 +51,7 @@ class DiskCache:
         """Keeps `data`, unless the disk is full or may not be written."""
         with contextlib.suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Readable for this user alone, and complete or not there.
-            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-                try:
-                    file.write(zlib.compress(data, 1))
-                    file.flush()
-                    os.replace(file.name, self._folder / key)
-                except OSError:
-                    os.unlink(file.name)
-                    raise
+            write_aside(self._folder / key, zlib.compress(data, 1))
             self._make_room()
 
     def _make_room(self) -> None:

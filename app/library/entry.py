@@ -114,15 +114,6 @@ def file_bytes(path: Path) -> int | None:
         return None
 
 
-def fraction_read(manifest: Manifest) -> float:
-    """The share of an entry's layers and tokens that is done, 0..1."""
-    progress = manifest.progress
-    if progress is None:
-        return 1.0
-    of_layer = (progress.position - progress.past) / max(1, manifest.tokens - progress.past)
-    return (progress.layer + of_layer) / max(1, len(manifest.layers))
-
-
 def entry_id(folder: Path) -> str:
     """The name of an entry's folder without the mark of an unfinished one."""
     return folder.name.removeprefix(PARTIAL)

@@ -34,7 +34,6 @@ from app.library.entry import (
     documents_of,
     entry_id,
     file_bytes,
-    fraction_read,
     is_entry,
     small_file,
     whole_number,
@@ -378,7 +377,7 @@ class Library:
             size_bytes=manifest.size_bytes,
             created_at=manifest.created_at,
             documents=documents_of(manifest.extra.get("documents")),
-            fraction=fraction_read(manifest),
+            fraction=manifest.fraction,
             problem=problem,
             manifest=manifest,
         )

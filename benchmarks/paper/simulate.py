@@ -15,7 +15,7 @@ Source: ours.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,6 +31,7 @@ from mom_core import partial_attention
 from mom_core.config import TierName
 from mom_core.forecast.tracker import Kind, MemoryTracker, Moment, Phase
 from mom_core.generate.prefill import prefill
+from mom_core.generators import draw
 from mom_core.held_bytes import WorkingBytes
 from mom_core.kv.decode_kv import DecodeKV
 from mom_core.kv.store import KVStore
@@ -226,7 +227,7 @@ class _TrackedRun:
             shapes=layer_shapes(seam),
             working=WorkingBytes(),
         )
-        _exhaust(reading)
+        draw(reading)
         self.tracker.step("decode")
         windows = [seam.window_of_layer(index) for index in range(len(seam.layers))]
         kv = DecodeKV(store, strategy.decode, seam.device, windows, strategy.reserved_tokens)
@@ -290,15 +291,6 @@ class _TrackedRun:
             chunk_tokens=strategy.chunk_tokens if is_split else self.tokens,
             returns_to=self._tier("device", "KV") if strategy.decode == "device" else None,
         )
-
-
-def _exhaust(reading: Generator[Any, None, Tensor]) -> Tensor:
-    while True:
-        try:
-            next(reading)
-        except StopIteration as end:
-            logits: Tensor = end.value
-            return logits
 
 
 def _label_updates(cache: Cache, tracker: MemoryTracker) -> None:

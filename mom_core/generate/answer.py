@@ -125,29 +125,23 @@ class Answer:
             return None, recovery.make_room(store, full, self.tiers)
 
     def _tokens(self, cache: Cache, logits: Tensor) -> Generator[Token, None, FinishReason | None]:
-        answer = decode(
-            self.seam,
-            self.context.store,
-            cache,
-            self.context.ids,
-            logits,
-            first_index=len(self.new_ids),
-            max_new_tokens=self.max_new_tokens,
-            read_limit=self.read_limit(),
-            eos_ids=self.eos_ids,
-            sampler=self.sampler,
-            lookup=self.lookup,
-            detokenizer=self.detokenizer,
-            steps=self.steps,
+        return (
+            yield from decode(
+                self.seam,
+                self.context.store,
+                cache,
+                self.context.ids,
+                logits,
+                new_ids=self.new_ids,
+                max_new_tokens=self.max_new_tokens,
+                read_limit=self.read_limit(),
+                eos_ids=self.eos_ids,
+                sampler=self.sampler,
+                lookup=self.lookup,
+                detokenizer=self.detokenizer,
+                steps=self.steps,
+            )
         )
-        while True:
-            try:
-                token = next(answer)
-            except StopIteration as end:
-                reason: FinishReason | None = end.value
-                return reason
-            self.new_ids.append(token.token_id)
-            yield token
 
     @contextmanager
     def _cache(self, recovery: DecodeRecovery) -> Iterator[Cache]:

@@ -36,7 +36,7 @@ def decode(
     context_ids: list[int],
     logits: Tensor,
     *,
-    first_index: int,
+    new_ids: list[int],
     max_new_tokens: int,
     read_limit: int | None,
     eos_ids: frozenset[int],
@@ -54,8 +54,8 @@ def decode(
         context_ids: ids of the tokens in the store; appended to in step with it, so that both
             agree at every yield.
         logits: the first new token's, `[V]`, fp32.
-        first_index: that token's place in the answer.
-        max_new_tokens: length of the whole answer at most, more than `first_index`.
+        new_ids: ids of the answer so far; appended to before each yield.
+        max_new_tokens: length of the whole answer at most, more than there is so far.
         read_limit: the tokens the store may come to hold; None for no limit.
         eos_ids: tokens that end the answer.
         sampler: how tokens are chosen.
@@ -70,7 +70,7 @@ def decode(
         Why the answer ended; None if it goes on, but its last token may not be read here.
     """
     step = seam.stepper(cache)
-    index, mark = first_index, sampler.mark()
+    mark = sampler.mark()
     try:
         chosen = [sampler.choose(logits)]
     except BaseException:
@@ -79,12 +79,13 @@ def decode(
     while True:
         for token_id in chosen:
             is_end = token_id in eos_ids
+            index = len(new_ids)
             is_last = is_end or index + 1 == max_new_tokens
             text = "" if is_end else detokenizer.push(token_id)
             if is_last:
                 text += detokenizer.flush()
+            new_ids.append(token_id)
             yield Token(token_id=token_id, text=text, index=index)
-            index += 1
             if is_last:
                 return "stop" if is_end else "length"
         position, last = len(context_ids), chosen[-1]
@@ -92,7 +93,7 @@ def decode(
             return None
         draft: list[int] = []
         # A draft of n tokens gives at most n + 1.
-        most = max_new_tokens - index - 1
+        most = max_new_tokens - len(new_ids) - 1
         if read_limit is not None:
             most = min(most, read_limit - position - 1)
         if lookup is not None and most > 0:

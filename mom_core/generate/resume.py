@@ -19,6 +19,7 @@ from mom_core.held_bytes import HeldBytes
 from mom_core.kv.state import LayerState
 from mom_core.kv.store import KVStore, LayerKV
 from mom_core.kv.transfer import HiddenStates
+from mom_core.snapshot.manifest import fraction_done
 
 
 @dataclass(slots=True)
@@ -48,8 +49,8 @@ class PartialReading:
         Args:
             layers: L.
         """
-        of_layer = (self.position - self.past) / len(self.token_ids)
-        return (self.layer + of_layer) / layers
+        done_tokens = self.position - self.past
+        return fraction_done(self.layer, layers, done_tokens, len(self.token_ids))
 
     def crop(self, store: KVStore, tokens: int) -> bool:
         """Makes it the reading of fewer tokens. The same causes have the same effects.

@@ -69,8 +69,30 @@ class Manifest:
 
     @property
     def size_bytes(self) -> int:
-        """Of all files."""
+        """Bytes of all files."""
         return sum(file.bytes for file in self.files.values())
+
+    @property
+    def fraction(self) -> float:
+        """The share of layers and tokens that is done, 0..1; 1.0 for a finished reading."""
+        at = self.progress
+        if at is None:
+            return 1.0
+        return fraction_done(
+            at.layer, len(self.layers), at.position - at.past, self.tokens - at.past
+        )
+
+
+def fraction_done(layer: int, layers: int, done_tokens: int, tokens: int) -> float:
+    """The share of a reading that is done, 0..1.
+
+    Args:
+        layer: the running layer, from 0.
+        layers: L.
+        done_tokens: tokens that this layer has done.
+        tokens: tokens to read.
+    """
+    return (layer + done_tokens / max(1, tokens)) / max(1, layers)
 
 
 def block_digests(token_ids: Sequence[int]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from tests.architecture.source import ROOT, Module, imports, modules, ours
 RANKS = {
     "mom_core.errors": 0,
     "mom_core.files": 0,
+    "mom_core.generators": 0,
     "mom_core.sizes": 1,
     "mom_core.config": 1,
     "mom_core.events": 1,

@@ -39,6 +39,7 @@ from app.documents.parts import (
 )
 from app.documents.secrets import holds_secret
 from mom_core.errors import DocumentError
+from mom_core.generators import draw
 
 _SHARED_FROM_UNITS = 256
 _CRASHES_IN_A_ROW_MAX = 10
@@ -97,13 +98,7 @@ def read(
     """
     reading = stream(path, name, options, limits, is_upload=is_upload, cache=cache)
     with contextlib.closing(reading):
-        while True:
-            try:
-                progress = next(reading)
-            except StopIteration as end:
-                document: Document = end.value
-                return document
-            on_progress(progress)
+        return draw(reading, on_progress)
 
 
 def stream(
