@@ -78,9 +78,9 @@ def layer_kinds(model: PreTrainedModel, layers: int) -> list[LayerKind]:
         else:
             kind = "chunked attention" if chunked else type(layer).__name__
             raise UnsupportedModel(
-                f"{name} has layers of a kind that mom-chat cannot run exactly ({kind}). It runs "
-                "layers with full attention, a sliding window, linear attention or a short "
-                "convolution."
+                f"{name} has layers of a kind that mom-chat cannot run exactly ({kind}). Layers "
+                "that it can run have full attention, a sliding window, linear attention or a "
+                "short convolution."
             )
     if len(kinds) != layers:
         raise UnsupportedModel(
