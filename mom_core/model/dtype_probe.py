@@ -1,8 +1,8 @@
-"""Which dtype is fastest on this CPU, found by trying.
+"""Which dtype is faster for a model on this CPU, from the machine's measured rates.
 
-CPUs differ too much to know: with AMX, bf16 multiplies matrices many times faster than fp32;
-with AVX2 alone it is tens of times slower. From this machine's rates in each dtype, measured by a
-short probe and kept, the time of a typical run is predicted.
+CPUs differ too much for a fixed rule. With AMX, bf16 multiplies matrices many times faster than
+fp32; with AVX2 alone, it is tens of times slower. `mom_core.hardware` measures the rates in each
+dtype once and stores them. Here they predict the time of a typical run.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from mom_core.hardware.rates import passed_bytes
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-# The typical run: a few pages read, an answer of a few paragraphs.
+# A typical run reads a few pages, and writes an answer of a few paragraphs.
 _READ_TOKENS = 4096
 _WRITTEN_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSize:
-    """What the prediction needs of a model.
+    """The sizes of a model that the prediction needs.
 
     Args:
-        parameters: weights that every token passes.
-        layers: L.
-        heads: H.
-        kv_heads: G.
-        head_dim: D.
-        hidden: E.
-        mlp: F.
+        parameters: number of weights that each token is multiplied with.
+        layers: number of layers, L.
+        heads: attention heads, H.
+        kv_heads: key-value heads, G.
+        head_dim: numbers per head, D.
+        hidden: hidden size, E.
+        mlp: width of the MLP, F.
     """
 
     parameters: int
@@ -47,7 +47,7 @@ class ModelSize:
 
     @classmethod
     def of(cls, config: PretrainedConfig) -> ModelSize:
-        """Estimated from a config; good to some ten percent, which is enough to choose."""
+        """An estimate from a config; it is right to about ten percent, enough to choose a dtype."""
         heads = config.num_attention_heads
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -66,13 +66,22 @@ class ModelSize:
 
 
 def fastest_cpu_dtype(size: ModelSize) -> torch.dtype:
-    """fp32 or bf16, whichever a typical run of such a model is predicted to be faster in."""
-    # Loaded in one dtype for the whole run, so it is the total that counts.
+    """The dtype, fp32 or bf16, that should be faster for a typical run of a model.
+
+    Args:
+        size: sizes of the model.
+    """
+    # A model keeps one dtype for the whole run, so the total time decides.
     return min((torch.float32, torch.bfloat16), key=lambda dtype: predicted_seconds(size, dtype))
 
 
 def predicted_seconds(size: ModelSize, dtype: torch.dtype) -> float:
-    """Seconds of a typical run in this dtype, from this machine's rates."""
+    """The seconds that a typical run should take on this CPU.
+
+    Args:
+        size: sizes of the model.
+        dtype: dtype of the weights.
+    """
     rates = rates_here(
         dtype,
         heads=size.heads,

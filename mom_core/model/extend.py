@@ -1,10 +1,10 @@
-"""A context window beyond the one a model was made for, on request: YaRN.
+"""Optional: a context window longer than the one a model was made for, by YaRN.
 
-YaRN stretches the slow rotary frequencies and leaves the fast ones, and sharpens attention a
-little. It is a change of the model: every prompt, short ones too, gets other answers, and how good
-they are at lengths the model was not trained for is not promised. So it is never on by itself.
+YaRN stretches the slow rotary frequencies, keeps the fast ones, and sharpens attention a little.
+It changes the model: every prompt, even a short one, gets different answers, and nothing is
+promised about their quality at lengths the model was not trained for. It is never on by default.
 
-Source: YaRN, arXiv:2309.00071, as transformers computes it; asked for by its `rope_parameters`.
+Source: YaRN, arXiv:2309.00071, as transformers computes it for its `rope_parameters`.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ from mom_core.model.seam.decoder import HFSeam
 
 
 def set_context_window(seam: HFSeam, name: str, config: EngineConfig) -> tuple[str, ...]:
-    """Makes a model read up to `config.context_tokens`, and says what that means.
+    """Extends a model's context window to `config.context_tokens`, if necessary.
 
     Args:
-        seam: the model; its rotary parameters and window may change.
-        name: the model's, for sentences.
-        config: says the window, and whether positions may be stretched.
+        seam: the model, whose rotary parameters and window may change.
+        name: name of the model, for messages.
+        config: settings: the window in tokens, and whether it may be extended.
 
     Returns:
-        Sentences to show; none where the model answers as it always does.
+        Sentences to show to the user; empty if the model is unchanged.
 
     Raises:
-        InvalidSetting: the window is longer than the model's, and must not or cannot be extended.
+        InvalidSetting: the window is longer than the model's, and may not or cannot be extended.
     """
     native, context_tokens = seam.context_window_tokens, config.context_tokens
     if context_tokens is None or context_tokens <= native:
         return ()
     wanted = (
-        f"A context of {context_tokens:,} tokens was asked for, and {name} was made for {native:,}."
+        f"A context of {context_tokens:,} tokens was asked for, but {name} was made for {native:,}."
     )
     if config.extend != "yarn":
         raise InvalidSetting(
-            f'{wanted} Ask for {native:,} or fewer, or for extend="yarn", which changes its '
-            "answers, or use a model with a longer context window."
+            f'{wanted} Ask for {native:,} or fewer, set extend="yarn", which changes its answers, '
+            "or use a model with a longer context window."
         )
     found = seam.rope_parameters()
     kind = found.get("rope_type")
     if kind != "default":
         why = (
-            "its kinds of layers rotate positions differently"
+            "its layers do not all rotate positions in the same way"
             if kind is None
             else f"its positions are already scaled ({kind})"
         )
         raise InvalidSetting(
-            f"{wanted} It cannot be extended by YaRN: {why}. Ask for {native:,} or fewer, or use "
-            "a model with a longer context window."
+            f"{wanted} YaRN cannot extend it: {why}. Ask for {native:,} or fewer, or use a model "
+            "with a longer context window."
         )
     factor = context_tokens / native
     seam.set_rope(
@@ -62,7 +62,7 @@ def set_context_window(seam: HFSeam, name: str, config: EngineConfig) -> tuple[s
         context_tokens,
     )
     return (
-        f"The context window of {name} is extended from {native:,} to {context_tokens:,} tokens by "
-        f"YaRN: positions are stretched {factor:.3g} times. Short prompts are answered otherwise "
-        "than without it, too, and the model was not made for such lengths.",
+        f"YaRN extends the context window of {name} from {native:,} to {context_tokens:,} tokens: "
+        f"positions are stretched {factor:.3g} times. This also changes the answers to short "
+        "prompts, and the model was not made for such lengths.",
     )

@@ -1,8 +1,8 @@
-"""What keys and values depend on: whether those of another time may be used with this model.
+"""A fingerprint of all that keys and values depend on, to check whether saved ones still fit.
 
-Every bit of the weights counts: of each tensor name, shape, dtype, a sample of its bytes, and the
-sum of all of them as numbers, which takes as long as memory takes to be read once. A change of one
-weight changes the sum; so do several, unless they happen to make up for each other.
+All weights count. For each tensor, the fingerprint includes name, shape, dtype, a sample of the
+bytes, and the sum of all bytes as integers, which takes one pass over memory. Changing one weight
+changes the sum. Changing several does too, unless the changes happen to cancel out.
 
 Source: ours.
 """
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Of the engine's own files and of what it computes: raised when either changes its meaning.
+# Increase when the meaning of the engine's files, or of what it computes, changes.
 FORMAT = 1
 _SAMPLE_BYTES = 4096
-# Of the configuration, what says where the model came from or how it is run, not what it is.
+# Parts of a configuration that say where the model came from or how it is run, not what it is.
 _NOT_THE_MODEL = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache")
 
 WHAT = {
@@ -43,13 +43,13 @@ def model_fingerprint(
     dtype: torch.dtype,
     rope: object,
 ) -> dict[str, str]:
-    """Digests of all that keys and values depend on, by the names in `WHAT`.
+    """Digests of everything that keys and values depend on, by the names in `WHAT`.
 
     Args:
-        model: with its weights, wherever they lie.
-        tokenizer: None where there is none.
-        dtype: for keys and values.
-        rope: what was changed about the rotary positions; anything JSON can hold.
+        model: the model, with its weights on any tier.
+        tokenizer: tokenizer of the model; None if there is none.
+        dtype: dtype of keys and values.
+        rope: changes to the rotary positions, as anything that JSON can represent.
     """
     config = {k: v for k, v in model.config.to_dict().items() if k not in _NOT_THE_MODEL}
     template = getattr(tokenizer, "chat_template", None)
@@ -65,7 +65,12 @@ def model_fingerprint(
 
 
 def difference(one: dict[str, str], other: dict[str, str]) -> str:
-    """What the other has that the one has not, in words; "" if they are the same."""
+    """In words, the first thing in which a fingerprint differs from another; "" if nothing does.
+
+    Args:
+        one: the fingerprint that is wanted.
+        other: the fingerprint that is compared with it.
+    """
     return next((words for name, words in WHAT.items() if one.get(name) != other.get(name)), "")
 
 
@@ -87,7 +92,7 @@ def _tokenizer_words(tokenizer: Any) -> str:
 @torch.no_grad()
 def _weights_digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
-    # Buffers that are not saved are made of the configuration, and some change from run to run.
+    # Unsaved buffers are left out: they follow from the configuration, and some vary between runs.
     for name, tensor in sorted(model.state_dict(keep_vars=True).items()):
         for part in _plain(tensor.detach()):
             flat = part.reshape(-1).view(torch.uint8)
@@ -100,7 +105,7 @@ def _weights_digest(model: nn.Module) -> str:
 
 
 def _plain(tensor: Tensor) -> list[Tensor]:
-    """A quantised tensor is a bundle of plain ones."""
+    """The plain tensors that a tensor consists of; a quantised one consists of several."""
     if hasattr(tensor, "__tensor_flatten__"):
         names, _ = tensor.__tensor_flatten__()
         return [part for name in names for part in _plain(getattr(tensor, name))]

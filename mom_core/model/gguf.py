@@ -1,4 +1,4 @@
-"""GGUF files, read whole or refused."""
+"""Loading models from GGUF files."""
 
 from __future__ import annotations
 
@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 
 
 def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model (fp32, dequantised, on the CPU) and tokenizer of a GGUF file."""
-    # The GGUF reader draws its bar on stderr whatever transformers' own setting.
+    """The model and tokenizer of a GGUF file; the model is dequantised to fp32, on the CPU.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ModelUnavailable: weights are missing.
+    """
+    # The GGUF reader ignores transformers' setting, and draws its progress bar on stderr.
     with quiet(), contextlib.redirect_stderr(io.StringIO()):
         model = require_whole(
             AutoModelForCausalLM.from_pretrained(
@@ -39,13 +46,17 @@ def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 @contextlib.contextmanager
 def gguf_errors_as_sentences(path: Path) -> Iterator[None]:
-    """Whatever goes wrong with a file, as a `MomError`."""
+    """Turns any error in reading a GGUF file into a `MomError`.
+
+    Args:
+        path: the file, for the message.
+    """
     try:
         yield
     except MomError:
         raise
     except Exception as error:
-        # Its readers trust the file: what is damaged comes as any error there is.
+        # GGUF readers trust the file, so a damaged one can raise any error.
         if full_memory(error) is not None:
             raise no_room(path.name) from error
         reason = "It ends too early." if isinstance(error, struct.error) else first_line(error)

@@ -1,6 +1,6 @@
-"""Loading a model: by name, hub id, folder or GGUF file, in the dtype that is fastest here.
+"""Loads a model by name, hub id, folder or GGUF file, in the dtype that is fastest here.
 
-Only safetensors and GGUF are read, and no code that comes with a model is run.
+It reads only safetensors and GGUF, and never runs code that comes with a model.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class LoadedModel:
     """A model ready for an engine.
 
     Args:
-        model: on its device, in its dtype.
-        tokenizer: the model's.
-        name: shown to people.
+        model: the model, on its device and in its dtype.
+        tokenizer: tokenizer of the model.
+        name: name shown to people.
     """
 
     model: PreTrainedModel
@@ -53,14 +53,14 @@ def load_model(
 
     Args:
         source: "smollm2-135m", an id on the model hub, a folder, or a `.gguf` file.
-        dtype: for the weights; None chooses: on a GPU the checkpoint's own (bf16 for fp32 ones),
-            on the CPU the faster of bf16 and fp32 by a short probe.
-        leaves_layers: whether the layers stay on the host, where they are read first in any
-            case: the engine that is made of the model decides where they belong.
+        dtype: dtype of the weights. None chooses: on a GPU the checkpoint's own (bf16 for fp32
+            checkpoints), on the CPU whichever of bf16 and fp32 a short probe finds faster.
+        leaves_layers: whether the layers stay on the host, where all weights are read first. The
+            engine then decides where the layers belong.
 
     Raises:
         ModelUnavailable: the files cannot be found, fetched or read.
-        UnsupportedModel: they are of a model this engine cannot run.
+        UnsupportedModel: the engine cannot run the model.
     """
     loaded = _read(source, dtype)
     device = _device()
@@ -74,14 +74,14 @@ def load_model(
 
 
 def _is_placed(model: PreTrainedModel, device: torch.device) -> bool:
-    """Whether transformers has put quantised weights on the device; some cannot be moved again."""
+    """Whether transformers has put quantised weights on the device, as some cannot be moved."""
     return getattr(model, "hf_quantizer", None) is not None and any(
         tensor.device.type == device.type for tensor in model.parameters()
     )
 
 
 def _read(source: str, dtype: torch.dtype | None) -> LoadedModel:
-    """The model on the CPU."""
+    """Loads the model onto the CPU."""
     if source == BUILTIN_NAME:
         return _from_folder(str(ensure_builtin()), BUILTIN_NAME, dtype)
     path = Path(source).expanduser()
@@ -102,18 +102,18 @@ def _read(source: str, dtype: torch.dtype | None) -> LoadedModel:
 
 
 def find_config(source: str) -> tuple[PretrainedConfig, str]:
-    """The config of a model whose weights need not be here; nothing is fetched.
+    """The config of a model, whose weights need not be on this machine; nothing is fetched.
 
     Args:
-        source: a short name of the catalogue or its id, a config.json, or what `load_model` takes
-            if it is on this machine.
+        source: a model's short name or id in the catalogue, a config.json file, or anything that
+            `load_model` takes, if it is on this machine.
 
     Returns:
         The config, and the model's name.
 
     Raises:
-        ModelUnavailable: there is no such config here.
-        UnsupportedModel: transformers cannot read it.
+        ModelUnavailable: there is no such config on this machine.
+        UnsupportedModel: transformers cannot read the config.
     """
     for entry in catalogue().values():
         if source in (entry.name, entry.id):
@@ -131,10 +131,10 @@ def find_config(source: str) -> tuple[PretrainedConfig, str]:
             return _read_config(str(path)), path.resolve().parent.name
         config = _read_config(source, local_files_only=True)
     except (OSError, HFValidationError) as error:
-        raise ModelUnavailable(f"There is no config of a model {source!r} here. {known}") from error
+        raise ModelUnavailable(f"There is no config for {source!r} here. {known}") from error
     except (ValueError, KeyError, ImportError) as error:
         raise UnsupportedModel(
-            f"The config of {source} is not one this program can read: {first_line(error)} {known}"
+            f"mom-chat cannot read the config of {source}: {first_line(error)} {known}"
         ) from error
     return config, path.resolve().name if path.is_dir() else source
 
@@ -148,8 +148,8 @@ def _check_config_file(path: Path) -> None:
         ) from error
     if not isinstance(settings, dict):
         raise UnsupportedModel(
-            f"The file {path} does not hold the settings of a model; give the config.json that "
-            "lies beside a model's weights."
+            f"The file {path} does not contain a model's settings. Give the config.json next to a "
+            "model's weights."
         )
 
 
@@ -157,10 +157,10 @@ def _read_config(where: str, **options: bool) -> PretrainedConfig:
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(where, **options)
     except ZeroDivisionError as error:
-        # Widths are divided by the number of heads.
+        # transformers divides widths by the number of heads.
         raise UnsupportedModel(
-            f"The config of {where} has a number that may not be 0, such as num_attention_heads. "
-            "Is the file complete?"
+            f"The config of {where} has a 0 where there must be none, for example in "
+            "num_attention_heads. Is the file complete?"
         ) from error
     return config
 
@@ -199,14 +199,13 @@ def _from_folder(where: str, name: str, dtype: torch.dtype | None) -> LoadedMode
         ) from error
     except (ValueError, KeyError, ImportError) as error:
         raise UnsupportedModel(
-            f"The model {name} is not one this program can run: {first_line(error)} "
-            "Models that AutoModelForCausalLM of transformers loads without remote code can be "
-            "used."
+            f"The model {name} cannot be run: {first_line(error)} mom-chat runs models that "
+            "AutoModelForCausalLM of transformers loads without remote code."
         ) from error
     except MomError:
         raise
     except Exception as error:
-        # Readers of weights and tokenizers have errors of their own.
+        # Readers of weights and tokenizers raise errors of other types.
         if full_memory(error) is not None:
             raise no_room(name) from error
         raise ModelUnavailable(

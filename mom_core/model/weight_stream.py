@@ -1,12 +1,12 @@
-"""Weights that do not fit the device: their home is the host, and each layer's come when it runs.
+"""Streams weights that do not fit on the device: each layer's are copied there when it runs.
 
-A layer's weights lie at home in one block, so that they come in one transfer, into one of two
-blocks on the device that take turns: while a layer computes, the next one's weights are on their
-way. Layer-streaming prefill needs each layer once for a whole prompt; decoding needs all for each
-token. A weight is on the device only while its layer runs; before and after, it is at home.
+At home, on the host or the disk, each layer's weights form one block, so that one transfer copies
+them. They are copied into one of two blocks on the device, which alternate: while a layer
+computes, the next layer's weights are copied. Prefill needs each layer once for a whole prompt,
+and decoding needs every layer for each token. A weight is on the device only while its layer runs.
 
-It has its own transfer, not accelerate's hooks: those bring a module's weights again for each
-call (each chunk of a prompt), when it begins, and wait for them.
+This does not use accelerate's hooks, because they copy a module's weights at the start of every
+call (for every chunk of a prompt), and wait for the copy.
 
 Source: ours.
 """
@@ -24,7 +24,7 @@ from mom_core.errors import UnsupportedModel
 from mom_core.kv.tiers import Tier
 from mom_core.kv.transfer import Lane
 
-# Kernels want weights to begin at such addresses.
+# Kernels need weights to start at multiples of this.
 _ALIGNED_BYTES = 256
 
 
@@ -33,9 +33,9 @@ class _Weight:
     """A parameter or buffer of a layer.
 
     Args:
-        tensor: the model's own; its `data` is put elsewhere and back.
-        found_on: the device it was on when streaming began.
-        start: where its bytes begin in the layer's block.
+        tensor: the model's own tensor, whose `data` is replaced while streaming.
+        found_on: device it was on before streaming.
+        start: offset, in bytes, in the layer's block.
     """
 
     tensor: Tensor
@@ -43,7 +43,7 @@ class _Weight:
     start: int
 
     def in_block(self, block: Tensor) -> Tensor:
-        """Its place in a block of the layer's bytes."""
+        """A view of the weight in a block of the layer's bytes."""
         place = block[self.start : self.start + self.tensor.nbytes]
         return place.view(self.tensor.dtype).view(self.tensor.shape)
 
@@ -53,9 +53,9 @@ class _Slot:
     """One of the two blocks on the device.
 
     Args:
-        block: uint8.
-        layer: whose weights are in it or on their way.
-        arrived: when they are there.
+        block: the block, of uint8.
+        layer: layer whose weights are in the block, or being copied; None if empty.
+        arrived: event after the copy; None without CUDA.
     """
 
     block: Tensor
@@ -64,16 +64,16 @@ class _Slot:
 
 
 class WeightStream:
-    """The weights of a model's layers, at home on the host or the disk.
+    """The weights of a model's layers, which live on the host or the disk.
 
     Args:
-        layers: decoder layers, run in this order.
-        device: where the model computes.
-        home: tier on which the weights live.
+        layers: decoder layers, in the order in which they run.
+        device: tier of the device where the model computes.
+        home: tier where the weights live.
 
     Raises:
-        UnsupportedModel: weights are of a kind that cannot be moved as plain bytes.
-        OutOfMemory: the home has no room; the model is as it was.
+        UnsupportedModel: weights cannot be moved as plain bytes.
+        OutOfMemory: the home has no room; the model is unchanged.
     """
 
     def __init__(self, layers: Sequence[nn.Module], device: Tier, home: Tier) -> None:
@@ -108,7 +108,7 @@ class WeightStream:
 
     @contextmanager
     def using(self, layer: int) -> Iterator[None]:
-        """The layer's weights are on the device inside; the next layer's begin to come."""
+        """Inside, a layer's weights are on the device, and the next layer's are being copied."""
         slot = self._slot_of(layer)
         self._up.compute_after(slot.arrived)
         self._slot_of((layer + 1) % len(self._homes), beside=slot)
@@ -121,7 +121,11 @@ class WeightStream:
                 weight.tensor.data = weight.in_block(self._homes[layer])
 
     def close(self, device: torch.device | None = None) -> None:
-        """Puts the weights into memory of their own, on a device or where they were found."""
+        """Ends streaming, and gives the weights their own memory again.
+
+        Args:
+            device: where the weights go; None for the devices they were on before.
+        """
         self._up.synchronize()
         for weights, block in zip(self._weights, self._homes, strict=False):
             for weight in weights:
@@ -130,11 +134,11 @@ class WeightStream:
         self._slots.clear()
 
     def _slot_of(self, layer: int, beside: _Slot | None = None) -> _Slot:
-        """The slot with the layer's weights, on their way at least.
+        """The slot with a layer's weights, whose copy may still be running.
 
         Args:
-            layer: whose.
-            beside: the slot that is in use.
+            layer: index of the layer.
+            beside: slot in use, which must not be overwritten; None if there is none.
         """
         for slot in self._slots:
             if slot.layer == layer:
@@ -146,7 +150,7 @@ class WeightStream:
         else:
             slot = next(slot for slot in self._slots if slot is not beside)
         home = self._homes[layer]
-        # What was computed with the weights that were in it comes first.
+        # Computation with the slot's previous weights must finish first.
         self._up.after_compute()
         with self._up.using():
             slot.block[: home.nbytes].copy_(home, non_blocking=self.home.is_pinned)
@@ -156,20 +160,20 @@ class WeightStream:
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Whether a weight is an ordinary tensor, not a quantised one."""
+    """Whether a weight is a plain tensor, and not a quantised one."""
     return type(tensor.data) is Tensor and type(tensor) in (Tensor, nn.Parameter)
 
 
 def _weights(layer: nn.Module) -> list[_Weight]:
     weights: list[_Weight] = []
     end = 0
-    # A tensor that two modules share is moved once, and both see it.
+    # A tensor that two modules share is moved only once.
     tensors = {id(t): t for t in [*layer.parameters(), *layer.buffers()]}
     for tensor in tensors.values():
         if not is_plain(tensor):
             raise UnsupportedModel(
                 f"The weights of {type(layer).__name__} are quantised ({type(tensor).__name__}), "
-                'and can only be kept on the device: use weights="device", or a smaller model.'
+                'and can only live on the device: use weights="device", or a smaller model.'
             )
         weights.append(_Weight(tensor, tensor.device, end))
         end += -(-tensor.nbytes // _ALIGNED_BYTES) * _ALIGNED_BYTES

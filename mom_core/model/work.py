@@ -1,8 +1,8 @@
-"""How much work each part of a prefill is: the measure behind progress and time left.
+"""The amount of work in each part of a prefill, from which progress and remaining time follow.
 
-Counted in floating-point operations of the linear layers and of attention. Attention grows with
-position, so the last chunk of a long prompt is many times the work of the first; a progress bar
-that counted tokens would stall at the end.
+Work is counted in floating-point operations of linear layers and attention. Attention grows with
+position, so the last chunk of a long prompt is many times the work of the first. A progress bar
+that counted tokens would seem to stall at the end.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mom_core.model.seam.decoder import HFSeam
 
-# The last layer stores keys and values and stops, for all tokens but the last.
+# In the last layer, all tokens but the last only store keys and values.
 _LAST_LAYER_LINEAR_SHARE = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerShape:
-    """What the work of one layer depends on.
+    """The sizes of one layer that its work depends on.
 
     Args:
-        linear_parameters: weights of the layer's linear parts.
-        attention_width: H x D.
-        window: W, None for full attention.
+        linear_parameters: number of weights in the layer's linear parts.
+        attention_width: width of attention, H x D; 0 for a recurrent layer.
+        window: window W; None for full attention.
     """
 
     linear_parameters: int
@@ -33,7 +33,7 @@ class LayerShape:
 
 
 def layer_shapes(seam: HFSeam) -> list[LayerShape]:
-    """The shape of every layer of a model."""
+    """The shapes of a model's layers, in order."""
     return [
         LayerShape(
             linear_parameters=sum(p.numel() for p in layer.parameters() if p.dim() > 1),
@@ -45,7 +45,14 @@ def layer_shapes(seam: HFSeam) -> list[LayerShape]:
 
 
 def chunk_flops(shape: LayerShape, start: int, end: int, *, is_last_layer: bool) -> float:
-    """Operations of one layer over the tokens from position `start` to `end` (exclusive)."""
+    """The operations of one layer on the tokens of a chunk.
+
+    Args:
+        shape: shape of the layer.
+        start: position of the first token.
+        end: position after the last token.
+        is_last_layer: whether it is the model's last layer.
+    """
     tokens = end - start
     linear = 2.0 * shape.linear_parameters * tokens
     if is_last_layer:
@@ -54,7 +61,7 @@ def chunk_flops(shape: LayerShape, start: int, end: int, *, is_last_layer: bool)
 
 
 def _keys_seen(start: int, end: int, window: int | None) -> float:
-    """Keys seen by all tokens of a run together: token p sees p + 1 of them, or W."""
+    """The keys seen by all tokens of a chunk, summed: token p sees p + 1 keys, or at most W."""
     if window is None or end <= window:
         return (start + 1 + end) * (end - start) / 2
     if start >= window:

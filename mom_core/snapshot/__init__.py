@@ -1,1 +1,1 @@
-"""Contexts on disk: safetensors written piece by piece under a manifest."""
+"""Snapshots: contexts saved on disk, as safetensors files that a manifest lists."""

@@ -1,4 +1,4 @@
-"""The manifest of a snapshot: what it holds, of which model, and its checksums."""
+"""The manifest of a snapshot: its contents, its model, and its checksums."""
 
 from __future__ import annotations
 
@@ -10,25 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from mom_core.errors import SnapshotUnusable
-from mom_core.snapshot.tensor_file import (
-    Written,
-)
+from mom_core.snapshot.tensor_file import Written
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-# Of so many token ids each there is a digest in the manifest, of them and all before them.
+# Token ids per block; each block has a digest of its ids and all earlier ones.
 BLOCK_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where an unfinished reading is.
+    """Where an unfinished reading stopped.
 
     Args:
-        past: tokens that every layer holds.
-        layer: that runs, 0..L-1.
-        position: tokens it has done, those before included.
-        hidden: file with the hidden states `[1, S, E]`.
+        past: number of tokens that every layer holds.
+        layer: index of the layer that was running, 0 to L-1.
+        position: number of tokens that this layer has done, including `past`.
+        hidden: name of the file with the hidden states `[1, S, E]`.
     """
 
     past: int
@@ -42,17 +40,17 @@ class Manifest:
     """What a snapshot holds.
 
     Args:
-        fingerprint: the model's, see `model.fingerprint`.
-        model: its name, for people.
-        tokens: T; for an unfinished reading, the length of the whole prompt.
-        created_at: ISO 8601, UTC.
-        blocks: digests of the token ids from the first to the end of each block.
-        tokens_file: with the ids.
-        logits_file: with the next token's; "" if they are not known.
-        layers: files of each layer, in order.
-        files: all of them by name.
-        progress: how far an unfinished reading is; None for a finished one.
-        extra: what the app keeps beside it.
+        fingerprint: fingerprint of the model; see `mom_core.model.fingerprint`.
+        model: name of the model, shown to people.
+        tokens: number of tokens, T; for an unfinished reading, that of the whole prompt.
+        created_at: time of writing, in ISO 8601 and UTC.
+        blocks: digests of the token ids, from the first to the end of each block.
+        tokens_file: name of the file with the token ids.
+        logits_file: name of the file with the next token's logits; "" if they are unknown.
+        layers: names of each layer's files, in order.
+        files: size and checksum of every file, by name.
+        progress: where an unfinished reading stopped; None for a finished one.
+        extra: further values that the app stores.
     """
 
     fingerprint: dict[str, str]
@@ -96,7 +94,7 @@ def fraction_done(layer: int, layers: int, done_tokens: int, tokens: int) -> flo
 
 
 def block_digests(token_ids: Sequence[int]) -> tuple[str, ...]:
-    """One for each whole block of ids, of it and all before it."""
+    """A digest for each full block of token ids, of this block and all earlier ones."""
     digest, found = hashlib.blake2b(digest_size=8), []
     for start in range(0, len(token_ids) - BLOCK_TOKENS + 1, BLOCK_TOKENS):
         block = token_ids[start : start + BLOCK_TOKENS]
@@ -106,10 +104,13 @@ def block_digests(token_ids: Sequence[int]) -> tuple[str, ...]:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What a folder holds.
+    """Reads and checks the manifest of a snapshot.
+
+    Args:
+        folder: folder of the snapshot.
 
     Raises:
-        SnapshotUnusable: there is none, it is damaged, or of another version.
+        SnapshotUnusable: the manifest is missing, damaged, or of another version.
     """
     path = folder / MANIFEST
     try:
@@ -150,7 +151,12 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def tokens_of_layer(manifest: Manifest, index: int) -> int:
-    """The tokens that a layer's files hold."""
+    """The number of tokens in a layer's files.
+
+    Args:
+        manifest: manifest of the snapshot.
+        index: index of the layer.
+    """
     progress = manifest.progress
     if progress is None or index < progress.layer:
         return manifest.tokens
@@ -158,7 +164,7 @@ def tokens_of_layer(manifest: Manifest, index: int) -> int:
 
 
 def sealed(manifest: Manifest) -> bytes:
-    """The manifest as JSON, with a checksum of itself."""
+    """The manifest as JSON, with its own checksum."""
     content = {"version": FORMAT, **asdict(manifest)}
     return json.dumps({"checksum": _seal(content), "manifest": content}).encode()
 
@@ -168,8 +174,13 @@ def _seal(content: dict[str, Any]) -> str:
 
 
 def damaged(folder: Path, name: str) -> SnapshotUnusable:
-    """The sentence for a file that is not what it should be."""
+    """The error for a damaged file.
+
+    Args:
+        folder: folder of the snapshot.
+        name: name of the file.
+    """
     return SnapshotUnusable(
         f"{name} of the prepared document in {folder} is damaged, so it is not used. Forget it; "
-        "the document is read again when it is asked about."
+        "the document will be read again when you ask about it."
     )

@@ -1,4 +1,4 @@
-"""Opens a snapshot: files are checked and mapped, not copied."""
+"""Opens a snapshot: checks its files and maps them, without copying."""
 
 from __future__ import annotations
 
@@ -14,25 +14,21 @@ from torch import Tensor
 
 from mom_core.kv.state import Parts
 from mom_core.kv.store import KVStore, LayerKV
-from mom_core.snapshot.manifest import (
-    Manifest,
-    damaged,
-    tokens_of_layer,
-)
-from mom_core.snapshot.tensor_file import (
-    Written,
-    checksum_of,
-    mapped_tensors,
-)
+from mom_core.snapshot.manifest import Manifest, damaged, tokens_of_layer
+from mom_core.snapshot.tensor_file import Written, checksum_of, mapped_tensors
 
 _CHECKING_THREADS = 4
 
 
 def read_token_ids(folder: Path, manifest: Manifest) -> list[int]:
-    """The ids of all tokens, checked.
+    """The ids of all tokens, read from a file whose checksum is verified.
+
+    Args:
+        folder: folder of the snapshot.
+        manifest: manifest of the snapshot.
 
     Raises:
-        SnapshotUnusable: their file is damaged.
+        SnapshotUnusable: the file is damaged.
     """
     name = manifest.tokens_file
     try:
@@ -45,16 +41,20 @@ def read_token_ids(folder: Path, manifest: Manifest) -> list[int]:
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """Compares every file with the manifest, byte by byte.
+    """Checks size and checksum of every file.
+
+    Args:
+        folder: folder of the snapshot.
+        manifest: manifest of the snapshot.
 
     Raises:
-        SnapshotUnusable: one is missing or differs.
+        SnapshotUnusable: a file is missing, or differs from the manifest.
     """
 
     def fault(item: tuple[str, Written]) -> str:
         name, written = item
         try:
-            # A size is known at once; a damaged name must not lead elsewhere.
+            # The size is checked first, as it is quick. A name must not lead out of the folder.
             is_right = (
                 Path(name).name == name
                 and (folder / name).stat().st_size == written.bytes
@@ -72,12 +72,13 @@ def check_files(folder: Path, manifest: Manifest) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a snapshot gave beside keys, values and states.
+    """What a snapshot contains besides keys, values and states.
 
     Args:
         token_ids: ids of all tokens.
-        logits: the next token's, fp32; None if not known.
-        hidden: hidden states of an unfinished reading, `[1, S, E]`, a view of a file.
+        logits: the next token's logits `[V]`, in fp32; None if unknown.
+        hidden: hidden states `[1, S, E]` of an unfinished reading, as a view of a file; None for
+            a finished one.
     """
 
     token_ids: list[int]
@@ -86,12 +87,12 @@ class Opened:
 
 
 def open_snapshot(folder: Path, manifest: Manifest, store: KVStore, device: torch.device) -> Opened:
-    """Puts a snapshot into an empty store: keys and values as views of its files.
+    """Loads a snapshot into an empty store, whose keys and values become views of the files.
 
     Args:
-        folder: the snapshot.
-        manifest: as `read_manifest` gave it.
-        store: an empty one of the same model.
+        folder: folder of the snapshot.
+        manifest: manifest of the snapshot, from `read_manifest`.
+        store: empty store for the same model.
         device: where the model computes.
 
     Raises:
@@ -106,7 +107,7 @@ def open_snapshot(folder: Path, manifest: Manifest, store: KVStore, device: torc
             for name in names:
                 tensors, metadata = mapped_tensors(folder / name)
                 if isinstance(layer, LayerKV):
-                    # Layers that are still to run go on in the same segment, as they would have.
+                    # A layer still to run gets a copy, so that it continues in the same segment.
                     is_done = manifest.progress is None or index < manifest.progress.layer
                     (layer.hold if is_done else layer.append)(tensors["keys"], tensors["values"])
                 else:
@@ -130,6 +131,6 @@ def _as_parts(tensors: dict[str, Tensor], scalars: list[list[Any]]) -> dict[int,
     for at, name, index, is_tensor, value in scalars:
         values = kept.setdefault(at, {}).setdefault(name, {})
         if index is not None:
-            # Small, and wanted for as long as the context lives.
+            # A small copy, since it lives as long as the context.
             values[index] = tensors[f"{at}.{name}.{index}"].clone() if is_tensor else value
     return kept

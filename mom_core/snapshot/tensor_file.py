@@ -1,10 +1,12 @@
-"""Tensors in safetensors files: written piece by piece without a copy of the whole, read as views.
+"""Tensors in safetensors files: written in pieces, without a copy of the whole, and read as views.
 
-The library's own writer wants every tensor whole and contiguous in memory, and keys and values of
-one layer are gigabytes in several segments. The header is padded, so that data begins on a page.
-Files are private (0600), flushed to the disk, and their checksum is made on the way.
+The library's own writer needs every tensor whole and contiguous in memory, but the keys and values
+of one layer are gigabytes in several segments. The header is padded so that the data starts on a
+page. Files are private (mode 0600) and flushed to the disk, and their checksum is computed during
+writing.
 
-Source: ours; the format is that of https://github.com/huggingface/safetensors, which reads it.
+Source: ours; the format is that of https://github.com/huggingface/safetensors, whose library reads
+the files.
 """
 
 from __future__ import annotations
@@ -37,16 +39,16 @@ _PIECE_BYTES = 1 << 22
 
 
 class Stopped(Exception):
-    """The writing was told to stop."""
+    """Writing was stopped on request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piecewise:
-    """A tensor whose elements come in pieces, in their order.
+    """A tensor whose elements are given in pieces.
 
     Args:
-        shape: the whole model's numbers.
-        pieces: views on any device, one after the other the elements of the whole.
+        shape: shape of the whole tensor.
+        pieces: views, on any device, that together contain all elements in order.
     """
 
     shape: tuple[int, ...]
@@ -55,11 +57,11 @@ class Piecewise:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A file as it must be found again.
+    """Size and checksum of a file that was written.
 
     Args:
-        bytes: its size.
-        checksum: XXH3-128 of all of it, hexadecimal.
+        bytes: size of the file.
+        checksum: XXH3-128 of the whole file, in hexadecimal.
     """
 
     bytes: int
@@ -67,7 +69,7 @@ class Written:
 
 
 def along_tokens(segments: Sequence[Tensor]) -> Piecewise:
-    """Keys or values `[1, G, N, D]` of segments as one tensor `[1, G, T, D]`."""
+    """Keys or values `[1, G, N, D]` of several segments, as one tensor `[1, G, T, D]`."""
     first = segments[0]
     tokens = sum(int(segment.shape[2]) for segment in segments)
     heads = range(first.shape[1])
@@ -81,16 +83,17 @@ def write_tensors(
     metadata: Mapping[str, str] | None = None,
     stop: threading.Event | None = None,
 ) -> Written:
-    """Writes a new file and flushes it to the disk.
+    """Writes a new file, and flushes it to the disk.
 
     Args:
-        path: must not exist; it stays half written if an error ends the writing.
-        tensors: by name.
-        metadata: strings beside them.
-        stop: once set, the writing ends with `Stopped`.
+        path: the file, which must not exist. After an error, a part of it remains.
+        tensors: tensors by name.
+        metadata: strings to store with the tensors, by name.
+        stop: event that stops writing once it is set; None to always finish.
 
     Raises:
-        OSError: the disk is full, or nothing can be written there.
+        OSError: the disk is full, or the folder is not writable.
+        Stopped: `stop` was set.
     """
     whole = {
         name: tensor if isinstance(tensor, Piecewise) else Piecewise(tuple(tensor.shape), [tensor])
@@ -138,10 +141,10 @@ def _bytes_of(tensors: Mapping[str, Piecewise]) -> Iterator[memoryview]:
 
 
 def checksum_of(path: Path) -> Written:
-    """Size and checksum of a file as it is.
+    """The actual size and checksum of a file.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     digest, size_bytes = xxhash.xxh3_128(), 0
     buffer = memoryview(bytearray(_PIECE_BYTES))
@@ -153,13 +156,19 @@ def checksum_of(path: Path) -> Written:
 
 
 def mapped_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file as views of it, mapped into memory, and its metadata.
+    """The tensors of a file, as views of the file mapped into memory, and its metadata.
 
-    A write to them would stay in memory; nothing ever reaches the file.
+    Writing to the tensors would change only memory, never the file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Tensors by name, and strings by name.
 
     Raises:
-        OSError: it cannot be read.
-        safetensors.SafetensorError: it is not such a file.
+        OSError: the file cannot be read.
+        safetensors.SafetensorError: it is not a safetensors file.
     """
     with safe_open(path, framework="pt", device="cpu") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -1,17 +1,19 @@
-"""Contexts on disk: saved while they are in use, found again whole or not at all.
+"""Writes snapshots: contexts saved on disk while they are in use, each complete or absent.
 
-A snapshot is a folder: `manifest.json`, the token ids, for every layer one file or more of keys
-and values (each the tokens that came after those of the one before) or of kept recurrent states,
-and the next token's logits. The manifest names every file with its size and checksum, and has one
-of itself; it is written last, aside and renamed, after all it names has reached the disk. What it
-does not name does not exist. So whatever ends a process, the folder is what it was or what it was
-to be.
+A snapshot is a folder. It contains `manifest.json`, the token ids, the next token's logits, and
+files for every layer: keys and values (each file continues the tokens of the one before it), or the
+kept copies of a recurrent state.
 
-An unfinished reading is kept in the same way, with the hidden states between two layers
-(`Progress`): layers before it have all tokens, those after it have none of the new ones.
+The manifest lists every file with its size and checksum, and has a checksum of its own. It is
+written last, after all files have reached the disk, and replaced atomically. Files that it does not
+list do not count. However a process ends, the folder therefore holds either the old snapshot or the
+new one.
 
-Opening checks all checksums, which takes no longer than bringing the bytes from the disk, as the
-first token would; then files are mapped, and keys and values are views of them.
+An unfinished reading is saved in the same way, together with the hidden states between two layers
+(`Progress`). Earlier layers then have all tokens, and later layers have none of the new ones.
+
+Opening verifies all checksums. This takes no longer than reading the files from the disk, which the
+first token needs anyway. The files are then mapped, and keys and values are views of them.
 
 Source: ours.
 """
@@ -40,23 +42,18 @@ from mom_core.snapshot.manifest import (
     sealed,
     tokens_of_layer,
 )
-from mom_core.snapshot.tensor_file import (
-    Piecewise,
-    Written,
-    along_tokens,
-    write_tensors,
-)
+from mom_core.snapshot.tensor_file import Piecewise, Written, along_tokens, write_tensors
 
 
 class SnapshotWriter:
-    """Writes one snapshot, layer by layer, or continues one.
+    """Writes a snapshot layer by layer, or extends an existing one.
 
     Args:
-        folder: made (0700) if it is not there; nobody else writes in it.
-        stop: once set, writing ends with `tensor_file.Stopped`.
+        folder: folder of the snapshot, created (mode 0700) if missing; nobody else may write to it.
+        stop: event that ends writing with `tensor_file.Stopped` once it is set; None for none.
 
     Raises:
-        OSError: nothing can be written there.
+        OSError: the folder is not writable.
     """
 
     def __init__(self, folder: Path, stop: threading.Event | None = None) -> None:
@@ -70,7 +67,11 @@ class SnapshotWriter:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def go_on(self, manifest: Manifest) -> None:
-        """Takes on what the folder holds already."""
+        """Continues from what the folder already contains.
+
+        Args:
+            manifest: manifest of the folder.
+        """
         self._files = dict(manifest.files)
         self._tokens = (manifest.tokens_file, manifest.blocks, manifest.tokens)
         for index, files in enumerate(manifest.layers):
@@ -84,7 +85,12 @@ class SnapshotWriter:
         self._tokens = (name, block_digests(token_ids), len(token_ids))
 
     def put_layer(self, index: int, layer: LayerKV | LayerState) -> None:
-        """Writes what a layer has more than was written of it; it must not change meanwhile."""
+        """Writes what is new in a layer since it was last written.
+
+        Args:
+            index: index of the layer.
+            layer: the layer's KV or state, which must not change during writing.
+        """
         if isinstance(layer, LayerState):
             tensors, scalars = _described(layer.kept_parts)
             words = {"kept": json.dumps(scalars), "tokens": str(layer.tokens)}
@@ -104,11 +110,18 @@ class SnapshotWriter:
             self._ends[index] = layer.tokens
 
     def put_logits(self, logits: Tensor | None) -> None:
-        """Writes the next token's."""
+        """Writes the next token's logits `[V]`; None if they are unknown."""
         self._logits = "" if logits is None else self._write("logits", {"logits": logits})
 
     def put_hidden(self, pieces: Sequence[Tensor]) -> str:
-        """Writes the hidden states `[1, N, E]` of all pieces; returns the file's name."""
+        """Writes the hidden states of an unfinished reading.
+
+        Args:
+            pieces: hidden states `[1, N, E]`, in order.
+
+        Returns:
+            The file's name, for `Progress`.
+        """
         shape = (1, sum(piece.shape[1] for piece in pieces), int(pieces[0].shape[2]))
         return self._write("hidden", {"hidden": Piecewise(shape, pieces)})
 
@@ -121,14 +134,14 @@ class SnapshotWriter:
         progress: Progress | None = None,
         extra: dict[str, Any] | None = None,
     ) -> Manifest:
-        """Makes what was written the snapshot, atomically.
+        """Makes everything written so far the snapshot, atomically.
 
         Args:
-            fingerprint: the model's.
-            model: its name.
-            layers: L.
-            progress: how far an unfinished reading is.
-            extra: what the app keeps beside it.
+            fingerprint: fingerprint of the model.
+            model: name of the model.
+            layers: number of layers, L.
+            progress: where an unfinished reading stopped; None for a finished one.
+            extra: further values that the app stores.
         """
         in_order = tuple(tuple(self._layers.get(index, ())) for index in range(layers))
         tokens_file, blocks, tokens = self._tokens
@@ -158,14 +171,14 @@ class SnapshotWriter:
     def _write(
         self, name: str, tensors: dict[str, Any], metadata: dict[str, str] | None = None
     ) -> str:
-        # A new name each time: what the manifest names now stays as it is.
+        # Each file gets a new name, so that files in the current manifest stay unchanged.
         name = f"{name}-{uuid.uuid4().hex[:8]}.safetensors"
         self._files[name] = write_tensors(self.folder / name, tensors, metadata, self._stop)
         return name
 
 
 def _described(kept: dict[int, Parts]) -> tuple[dict[str, Tensor], list[list[Any]]]:
-    """Tensors by name, and everything else of the kept states, as JSON can hold it."""
+    """The tensors of kept states by name, and everything else about them in JSON form."""
     tensors: dict[str, Tensor] = {}
     scalars: list[list[Any]] = []
     for at, parts in kept.items():

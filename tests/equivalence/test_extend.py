@@ -57,9 +57,9 @@ def test_yarn_is_what_transformers_makes_of_it(family: str) -> None:
 def test_the_warning_says_what_changes() -> None:
     (warning,) = Engine(make_model("llama"), config=EXTENDED, name="tiny").warnings
     assert warning == (
-        "The context window of tiny is extended from 512 to 1,280 tokens by YaRN: positions are "
-        "stretched 2.5 times. Short prompts are answered otherwise than without it, too, and the "
-        "model was not made for such lengths."
+        "YaRN extends the context window of tiny from 512 to 1,280 tokens: positions are "
+        "stretched 2.5 times. This also changes the answers to short prompts, and the model was "
+        "not made for such lengths."
     )
     assert Engine(make_model("llama")).warnings == ()
 
@@ -84,7 +84,7 @@ def test_a_longer_window_is_never_taken_by_itself() -> None:
 @pytest.mark.parametrize(
     ("family", "why"),
     [
-        ("gemma3", "its kinds of layers rotate positions differently"),
+        ("gemma3", "its layers do not all rotate positions in the same way"),
         ("phi3-longrope", "its positions are already scaled (longrope)"),
     ],
 )

@@ -98,10 +98,10 @@ def test_a_model_that_breaks_when_run_in_parts_is_refused() -> None:
 
 
 def test_a_window_that_only_the_mask_knows_of_is_refused() -> None:
-    """PhiMoE's window is longer than the made-up prompt, and its attention is not told of it."""
+    """PhiMoE's window is longer than the made-up prompt, and its attention does not get it."""
     config = transformers.PhimoeConfig(**_TINY, sliding_window=64, num_local_experts=2)
     model = transformers.PhimoeForCausalLM(config).eval()
-    words = "a window of 64 tokens by its configuration, and asks the attention 'mom' for no window"
+    words = "has a window of 64 tokens, but it asks the attention 'mom' for no window"
     with pytest.raises(UnsupportedModel, match=words):
         Engine(model)
     with pytest.raises(UnsupportedModel, match=words), memory_saving(model):

@@ -137,8 +137,9 @@ def test_a_stretched_window_comes_with_its_warning(tmp_path: Path) -> None:
     window = ["--context-tokens", "16384", "--extend", "yarn"]
     result = mom("ask", str(path), "-q", "Colour?", "--max-new-tokens", "2", *window)
     assert result.returncode == 0, result.stderr
-    assert "extended from 8,192 to 16,384 tokens by YaRN" in result.stderr
-    assert "Short prompts are answered otherwise" in result.stderr
+    assert "YaRN extends the context window" in result.stderr
+    assert "from 8,192 to 16,384 tokens: positions are stretched" in result.stderr
+    assert "This also changes the answers to short prompts" in result.stderr
 
 
 @pytest.mark.builtin

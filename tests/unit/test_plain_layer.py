@@ -23,7 +23,7 @@ def needs_a_compiler() -> None:
 
 
 def recognised(engine: Engine) -> list[bool]:
-    return [row is not None for row in engine.seam._current_rows()]
+    return [row is not None for row in engine.seam.plain_layers()]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -111,9 +111,9 @@ def test_without_sizes_it_is_what_is_free(monkeypatch: pytest.MonkeyPatch) -> No
         ('{"model_type": "llama", "num', r"config\.json is not valid JSON: .*line 1"),
         (
             '{"model_type": "llama", "num_attention_heads": 0}',
-            "may not be 0, such as num_attention_heads",
+            "has a 0 where there must be none, for example in num_attention_heads",
         ),
-        ("[]", r"config\.json does not hold the settings of a model"),
+        ("[]", r"config\.json does not contain a model's settings"),
     ],
 )
 def test_a_config_that_is_broken_gets_a_sentence(tmp_path: Path, text: str, words: str) -> None:
@@ -129,7 +129,10 @@ def test_a_config_that_is_broken_gets_a_sentence(tmp_path: Path, text: str, word
         ([], "Nothing to plan for"),
         (["pyproject.toml", "--tokens", "5"], "not both"),
         (["--tokens", "5", "--device-memory", "much"], "is not a size of memory"),
-        (["--tokens", "5", "--model", "no-such-model"], "There is no config of a model"),
+        (
+            ["--tokens", "5", "--model", "no-such-model"],
+            "There is no config for 'no-such-model' here",
+        ),
         (["nothing.pdf"], "nothing.pdf was not found"),
     ],
 )

@@ -1,7 +1,7 @@
-"""The recommended models, as data: one JSON file each, with the config the model is published with.
+"""The recommended models: one JSON file each, which includes the model's published config.
 
-What depends on the config (window, layers, bytes of KV) is computed from it and not written down
-a second time. Files are read when asked for; torch is not needed.
+Whatever follows from the config (window, layers, bytes of KV) is computed from it, not stored.
+Files are read on demand, and torch is not needed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class CatalogueEntry:
     """A recommended model.
 
     Args:
-        name: short, for the command line.
-        id: on the model hub.
-        licence: the weights' licence.
-        good_for: what to choose it for, in a few words.
-        config: as transformers reads it; of the text model where there is also one that sees.
+        name: short name for the command line.
+        id: id on the model hub.
+        licence: licence of the weights.
+        good_for: what the model is good for, in a few words.
+        config: config as transformers reads it; only the text part of a model that also sees.
     """
 
     name: str
@@ -33,17 +33,17 @@ class CatalogueEntry:
 
     @property
     def window_tokens(self) -> int:
-        """The longest sequence the config gives."""
+        """The longest sequence in tokens, according to the config."""
         return int(self.config["max_position_embeddings"])
 
     @property
     def layers(self) -> int:
-        """L."""
+        """The number of layers, L."""
         return int(self.config["num_hidden_layers"])
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Of a token in all layers that keep keys and values, in half precision."""
+        """The bytes of one token's keys and values in all layers, in half precision."""
         config = self.config
         kinds = config.get("layer_types") or ["full_attention"] * self.layers
         head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]

@@ -1,4 +1,4 @@
-"""Our attention, registered with transformers."""
+"""Our attention, registered with transformers under the name "mom"."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
-    PretrainedConfig,
-)
-from transformers.cache_utils import (
     DynamicCache,
+    PretrainedConfig,
 )
 from transformers.masking_utils import and_masks, causal_mask_function, sliding_window_overlay
 
@@ -32,11 +30,14 @@ PADDED = (
 
 
 def refuse_padding(attention_mask: Tensor | None, input_ids: Tensor | None = None) -> None:
-    """The attention 'mom' sees all tokens before; a mask that hides some must not be ignored.
+    """Refuses a mask that hides tokens, which our attention would ignore.
+
+    Args:
+        attention_mask: mask `[1, T]`, non-zero where a token counts; None for no mask.
+        input_ids: token ids `[B, C]`; None if unknown.
 
     Raises:
-        UnsupportedModel: the mask hides a token or is not one of tokens, or there are several
-            sequences.
+        UnsupportedModel: the mask hides a token or is of another shape, or B is not 1.
     """
     is_batch = input_ids is not None and input_ids.shape[0] != 1
     is_masked = attention_mask is not None and (
@@ -56,29 +57,41 @@ def no_mask(
     attention_mask: Tensor | None = None,
     **kwargs: Any,
 ) -> None:
-    """In place of transformers' masks: none is made, and none that matters is lost.
+    """Builds no mask, after checking that none beyond causal order and a window is needed.
+
+    It replaces transformers' functions that build masks.
+
+    Args:
+        *args: further positional arguments from transformers; ignored.
+        q_length: number of queries.
+        kv_length: number of keys.
+        q_offset: position of the first query.
+        kv_offset: position of the first key.
+        mask_function: transformers' function that decides which keys a query sees.
+        attention_mask: mask `[1, T]`, non-zero where a token counts; None for no mask.
+        **kwargs: further keyword arguments from transformers; ignored.
 
     Raises:
-        UnsupportedModel: a mask would hide or show more than causality and a window do, or the
-            keys reach beyond the queries.
+        UnsupportedModel: a mask would differ from causal order and a window, or the keys reach
+            beyond the queries.
     """
     refuse_padding(attention_mask)
     if not _is_causal_or_window(mask_function):
         raise UnsupportedModel(
-            "The attention 'mom' sees all tokens before, or those of a window. This call wants "
-            "another mask (packed sequences, images, or one of its own): pass one plain text."
+            "The attention 'mom' sees all earlier tokens, or those in a window. This call wants "
+            "another mask (packed sequences, images, or a custom one): pass one plain text."
         )
     if int(kv_offset) + kv_length != int(q_offset) + q_length:
         raise UnsupportedModel(
-            "The attention 'mom' got a cache with room for tokens to come (a static cache). Use "
+            "The attention 'mom' got a cache with room for future tokens (a static cache). Use "
             "transformers' dynamic cache, or none."
         )
 
 
 def _is_causal_or_window(mask: Callable[..., Any]) -> bool:
-    """Whether a mask function of transformers is its causal one, maybe with a sliding window.
+    """Whether a mask function of transformers is the causal one, with or without a window.
 
-    They are closures, recognised by their code.
+    Such functions are closures, recognised by their code.
     """
     if mask is causal_mask_function:
         return True
@@ -104,36 +117,36 @@ def mom_attention(
     s_aux: Tensor | None = None,
     **kwargs: object,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface on top of `segment_attention`.
+    """`segment_attention` behind the interface of transformers' attention functions.
 
     Args:
-        module: the attention module of a layer.
-        query: `[1, H, Q, D]`.
-        key: `[1, G, K, D]`; from `SegmentCacheLayer.update`, or plain keys of all tokens.
-        value: `[1, G, K, D]`.
-        attention_mask: must be None: every query sees what causality and the window allow.
-        scaling: factor on the scores; None is `D ** -0.5`.
-        sliding_window: W, None for none.
-        softcap: see `segment_attention`.
-        s_aux: `[H]` attention sinks.
-        **kwargs: what else transformers passes (positions, dropout, ...); not needed.
+        module: attention module of a layer.
+        query: queries `[1, H, Q, D]`.
+        key: keys `[1, G, K, D]`: those of `SegmentCacheLayer.update`, or plain keys of all tokens.
+        value: values `[1, G, K, D]`.
+        attention_mask: must be None; a query sees what causal order and the window allow.
+        scaling: factor on the scores; None for `D ** -0.5`.
+        sliding_window: window W; None for no window.
+        softcap: limit on the scores, as for `segment_attention`.
+        s_aux: attention sinks `[H]`.
+        **kwargs: further arguments from transformers (positions, dropout, ...); ignored.
 
     Returns:
-        `[1, Q, H, D]` and None in place of the weights.
+        The output `[1, Q, H, D]`, and None in place of attention weights.
 
     Raises:
-        UnsupportedModel: a mask or a batch was given, or attention that is not causal.
+        UnsupportedModel: a mask or a batch was passed, or the attention is not causal.
     """
     if attention_mask is not None or query.shape[0] != 1:
         raise UnsupportedModel(PADDED)
     if not getattr(module, "is_causal", True):
-        raise UnsupportedModel("The attention 'mom' is causal, and this layer's is not.")
+        raise UnsupportedModel("The attention 'mom' is causal, but this layer's is not.")
     expected = _expected_window(module)
     if expected is not _UNKNOWN and expected != sliding_window:
         raise UnsupportedModel(
-            f"A layer of {type(module).__name__} is to have {_window_words(expected)} by its "
-            f"configuration, and asks the attention 'mom' for {_window_words(sliding_window)}. "
-            "This model cannot be run exactly."
+            f"By its configuration, a layer ({type(module).__name__}) has "
+            f"{_window_words(expected)}, but it asks the attention 'mom' for "
+            f"{_window_words(sliding_window)}. This model cannot be run exactly."
         )
     layer: KVSink | None = getattr(key, "mom_layer", None)
     segments = [Segment(0, key, value)] if layer is None else layer.segments()
@@ -150,7 +163,7 @@ def mom_attention(
 
 
 class _Unknown:
-    """A module that does not say which layer it is of, or has no configuration."""
+    """The type of `_UNKNOWN`: a module does not say which layer it belongs to."""
 
 
 _UNKNOWN = _Unknown()
@@ -158,9 +171,9 @@ _EXPECTED_WINDOWS: WeakKeyDictionary[nn.Module, int | _Unknown | None] = WeakKey
 
 
 def _expected_window(module: nn.Module) -> int | _Unknown | None:
-    """The window that transformers' masks would give this attention module.
+    """The window that transformers' mask for this attention module would have.
 
-    Some families pass it only to the mask, and not to the attention.
+    Some families pass the window only to the mask, not to the attention function.
     """
     if module not in _EXPECTED_WINDOWS:
         config, index = getattr(module, "config", None), getattr(module, "layer_idx", None)
@@ -180,7 +193,16 @@ def _window_words(window: int | _Unknown | None) -> str:
 def probe_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **asked: Any
 ) -> tuple[Tensor, None]:
-    """`mom_attention` that notes on the layer's `ProbeKV` what it was asked for."""
+    """`mom_attention`, which also records its arguments on the layer's `ProbeKV`.
+
+    Args:
+        module: attention module of a layer.
+        query: queries `[1, H, Q, D]`.
+        key: keys `[1, G, K, D]` from `SegmentCacheLayer.update`.
+        value: values `[1, G, K, D]`.
+        *args: further positional arguments of `mom_attention`.
+        **asked: further keyword arguments of `mom_attention`.
+    """
     scale = asked.get("scaling")
     key.mom_layer.arguments = AttentionArguments(  # type: ignore[attr-defined]
         query.shape[-1] ** -0.5 if scale is None else scale,

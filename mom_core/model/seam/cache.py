@@ -1,13 +1,11 @@
-"""Our keys, values and states as a cache of transformers."""
+"""Our keys, values and states in the form of a transformers cache."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from torch import Tensor
-from transformers import (
-    PretrainedConfig,
-)
+from transformers import PretrainedConfig
 from transformers.cache_utils import (
     Cache,
     CacheLayerMixin,
@@ -23,7 +21,7 @@ from mom_core.model.seam.patches import attention_name
 
 
 def is_empty_cache(cache: object) -> bool:
-    """Whether there is no cache yet, or only one that transformers made and nothing is in."""
+    """Whether a cache is None, or one that transformers created and that is still empty."""
     if cache is None:
         return True
     if not isinstance(cache, DynamicCache):
@@ -36,14 +34,19 @@ def is_empty_cache(cache: object) -> bool:
 
 
 class KVStored(Exception):
-    """Raised by a cache layer told to stop once it has stored keys and values."""
+    """Raised by a cache layer that should stop the model once it has stored keys and values."""
 
 
 class SegmentCacheLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
-    """A transformers cache layer that keeps its keys and values in segments.
+    """A transformers cache layer that stores its keys and values in segments.
 
-    `update` hands the new keys on with their layer attached; the attention function finds all
+    `update` returns the new keys with this layer attached. The attention function finds all
     segments there, so nothing is concatenated.
+
+    Args:
+        kv: where the layer's keys and values are stored.
+        config: configuration of a model that somebody else calls; the layer then refuses to be
+            used without our attention. None skips the check.
     """
 
     is_croppable = True
@@ -56,22 +59,28 @@ class SegmentCacheLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
         self._config = config
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing to do: the store takes its shape from the first tokens."""
+        """Does nothing: the store takes its shape from the first tokens."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Stores keys and values `[1, G, N, D]`; returns the keys with their layer attached.
+        """Stores keys and values, and returns the keys with this layer attached.
+
+        Args:
+            key_states: keys of new tokens, `[1, G, N, D]`.
+            value_states: their values, `[1, G, N, D]`.
+            *args: further positional arguments from transformers; ignored.
+            **kwargs: further keyword arguments from transformers; ignored.
 
         Raises:
-            KVStored: the layer was told to stop once it has stored them.
-            UnsupportedModel: the model's attention is not ours: it would see the new keys alone.
+            KVStored: `stop_once_stored` is set.
+            UnsupportedModel: the model's attention is not ours, and would see only the new keys.
         """
         config = self._config
         if config is not None and attention_name(config) != ATTENTION_NAME:
             raise UnsupportedModel(
-                "A cache made inside memory_saving was used outside. It can only be used inside "
-                "such a block: go on inside one, or begin with a new cache."
+                "A cache made inside memory_saving was used outside. It only works inside such a "
+                "block: continue inside one, or start with a new cache."
             )
         self.kv.append(key_states, value_states)
         if self.stop_once_stored:
@@ -80,39 +89,44 @@ class SegmentCacheLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
         return key_states, value_states
 
     def get_seq_length(self) -> int:
-        """Tokens stored."""
+        """The number of tokens stored."""
         return self.kv.tokens
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length and offset of the keys a mask would cover."""
+        """The length and offset of the keys that a mask would cover.
+
+        Args:
+            query_length: number of new tokens.
+        """
         return self.kv.tokens + query_length, 0
 
     def get_max_length(self) -> int:
-        """No limit of its own."""
+        """-1: the layer has no limit of its own."""
         return -1
 
     def crop(self, tokens_to_remove: int | Tensor) -> None:
-        """Takes back the last tokens, as transformers' assisted generation does.
+        """Drops the last tokens, as transformers' assisted generation requires.
 
         Args:
-            tokens_to_remove: their number, negative; 0 leaves all. Some versions give a tensor.
+            tokens_to_remove: number of tokens to drop, negated; 0 drops none. Some versions of
+                transformers pass a tensor.
         """
         number = abs(int(tokens_to_remove))
         if number:
             self._crop_to(self.kv.tokens - number)
 
     def reset(self) -> None:
-        """Forgets all tokens."""
+        """Drops all tokens."""
         self._crop_to(0)
 
     def offload(self) -> None:
-        """Nothing to do: keys and values live on their tier."""
+        """Does nothing: keys and values stay on their tier."""
 
     def prefetch(self) -> None:
-        """Nothing to do: keys and values are attended to where they are."""
+        """Does nothing: attention reads keys and values where they are."""
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """There is one sequence only.
+        """Refuses: there is only one sequence.
 
         Raises:
             UnsupportedModel: always.
@@ -121,16 +135,21 @@ class SegmentCacheLayer(CacheLayerMixin):  # type: ignore[misc, unused-ignore]
 
     def _crop_to(self, tokens: int) -> None:
         if not isinstance(self.kv, CroppableKV):
-            raise UnsupportedModel("The keys and values of this cache cannot be taken back.")
+            raise UnsupportedModel("Tokens cannot be dropped from this cache.")
         self.kv.crop(tokens)
 
     def get_max_cache_shape(self) -> int:
-        """The same, under the name transformers 5.17 knows."""
+        """`get_max_length`, by the name that transformers 5.17 uses."""
         return -1
 
 
 class StateCacheLayer(LinearAttentionLayer):  # type: ignore[misc, unused-ignore]
-    """A transformers cache layer for a recurrent or convolution state that a `LayerState` holds."""
+    """A transformers cache layer whose recurrent or convolution state is held by a `LayerState`.
+
+    Args:
+        state: holds the state.
+        number_of_states: number of states in the layer.
+    """
 
     PARTS = (
         "conv_states",
@@ -152,12 +171,12 @@ class StateCacheLayer(LinearAttentionLayer):  # type: ignore[misc, unused-ignore
 def segment_cache(
     layers: Sequence[KVSink | LayerState], config: PretrainedConfig | None = None
 ) -> Cache:
-    """A transformers cache over these layers' KV and states.
+    """A transformers cache of these layers' KV and states.
 
     Args:
-        layers: one for each decoder layer.
-        config: the model's, where somebody else calls it: then use without our attention is
-            refused.
+        layers: the KV or state of each decoder layer.
+        config: configuration of a model that somebody else calls; the cache then refuses to be
+            used without our attention. None skips the check.
     """
     return Cache(
         layers=[

@@ -1,4 +1,4 @@
-"""A model without its weights, where tensors cost nothing."""
+"""A model without weights."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ if TYPE_CHECKING:
 
 
 def model_without_weights(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """A model for a configuration, inside a mode or on a device where tensors cost nothing."""
+    """A model with uninitialised weights, for use where tensors take no memory.
+
+    Args:
+        config: the model's configuration.
+        dtype: dtype of the weights.
+    """
     from transformers import AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
     with no_init_weights():
         model = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
-    # Without initialisation nothing is tied yet.
+    # Skipping the initialisation also skips tying weights.
     model.tie_weights()
     return model

@@ -1,12 +1,10 @@
-"""What each layer of a model keeps, and what it is made of."""
+"""What each layer of a model stores of earlier tokens, and how wide it is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 from transformers.cache_utils import (
     DynamicCache,
     DynamicLayer,
@@ -19,14 +17,14 @@ from mom_core.errors import UnsupportedModel
 
 @dataclass(frozen=True, slots=True)
 class LayerWidths:
-    """What a layer with attention is made of, as far as its working memory depends on it.
+    """The parts of a layer with attention that its working memory depends on.
 
     Args:
-        mlp: F; of experts, all that one token passes.
-        mlp_copies: how many `[C, F]` are alive at once.
-        has_gated_query: the query projection also gives a gate of the query's width.
-        has_head_norm: queries and keys are normed by head.
-        rotary_share: the share of D that is rotated.
+        mlp: width of the MLP, F; for experts, the sum over all that one token passes.
+        mlp_copies: number of tensors `[C, F]` alive at once.
+        has_gated_query: whether the query projection also yields a gate of the query's width.
+        has_head_norm: whether queries and keys are normalised per head.
+        rotary_share: share of the head dimension D that is rotated, 0 to 1.
     """
 
     mlp: int
@@ -38,11 +36,11 @@ class LayerWidths:
 
 @dataclass(frozen=True, slots=True)
 class LayerKind:
-    """What a layer keeps of the tokens before.
+    """What a layer stores of earlier tokens.
 
     Args:
-        is_recurrent: a state; else keys and values.
-        window: W of sliding-window attention, None for full attention.
+        is_recurrent: whether it stores a state instead of keys and values.
+        window: window W of sliding-window attention; None for full attention.
     """
 
     is_recurrent: bool
@@ -50,18 +48,22 @@ class LayerKind:
 
 
 def layer_kinds(model: PreTrainedModel, layers: int) -> list[LayerKind]:
-    """Of every layer, by the cache that transformers itself would make for this configuration.
+    """The kind of every layer, from the cache that transformers would create for the model.
+
+    Args:
+        model: the model.
+        layers: number of decoder layers, L.
 
     Raises:
-        UnsupportedModel: a layer keeps something else, or not for itself.
+        UnsupportedModel: a layer stores something else, or shares what it stores.
     """
     config = model.config.get_text_config(decoder=True)
     name = type(model).__name__
     shared = getattr(config, "num_kv_shared_layers", 0) or 0
     if shared:
         raise UnsupportedModel(
-            f"{name} has {shared} layers that use the keys and values of other layers. "
-            "mom-chat reads layer by layer, each with its own, and cannot run it exactly."
+            f"{name} has {shared} layers that use the keys and values of other layers. mom-chat "
+            "runs one layer at a time, each with its own, and cannot run this model exactly."
         )
     chunked = "chunked_attention" in (getattr(config, "layer_types", None) or ())
     made = DynamicCache(config=config).layers
@@ -77,12 +79,12 @@ def layer_kinds(model: PreTrainedModel, layers: int) -> list[LayerKind]:
             kind = "chunked attention" if chunked else type(layer).__name__
             raise UnsupportedModel(
                 f"{name} has layers of a kind that mom-chat cannot run exactly ({kind}). Layers "
-                "with full attention, a sliding window, linear attention or a short convolution "
-                "can be used."
+                "that it can run have full attention, a sliding window, linear attention or a "
+                "short convolution."
             )
     if len(kinds) != layers:
         raise UnsupportedModel(
-            f"{name} has {layers} layers, and transformers makes a cache of {len(kinds)} for it. "
-            "It cannot be run layer by layer."
+            f"{name} has {layers} layers, but transformers creates a cache of {len(kinds)} layers "
+            "for it. mom-chat cannot run it layer by layer."
         )
     return kinds

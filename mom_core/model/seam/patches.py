@@ -1,4 +1,4 @@
-"""Temporary changes to a transformers model, and the way back."""
+"""Temporary changes to a transformers model, which are undone afterwards."""
 
 from __future__ import annotations
 
@@ -11,26 +11,36 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-# A module, and the forward that stands in for its own.
+# A module, and the `forward` that replaces its own.
 Forward = tuple[nn.Module, Callable[..., Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class LayerCall:
-    """What transformers calls one layer with, for one chunk, besides the hidden states."""
+    """The arguments with which transformers calls one layer for one chunk.
+
+    Args:
+        args: positional arguments after the hidden states.
+        kwargs: keyword arguments.
+    """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
 
 class StandIn(nn.Module):
-    """Takes a layer's place in the list; knows the layer's attributes, runs `respond`."""
+    """Replaces a layer in the list of layers: it has the layer's attributes, but runs `respond`.
+
+    Args:
+        layer: the layer it replaces.
+        respond: function of the hidden states `[1, C, E]` and the call, which returns the output.
+    """
 
     def __init__(
         self, layer: nn.Module, respond: Callable[[Tensor, LayerCall], Tensor | tuple[Tensor]]
     ) -> None:
         super().__init__()
-        # Not a submodule: the stand-in must not adopt the layer.
+        # Bypass nn.Module, so that the layer does not become a submodule.
         object.__setattr__(self, "_layer", layer)
         self._respond = respond
 
@@ -41,12 +51,17 @@ class StandIn(nn.Module):
             return getattr(object.__getattribute__(self, "_layer"), name)
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Records the call, or answers it, in the layer's place."""
+        """Passes the call to `respond`."""
         return self._respond(hidden_states, LayerCall(args, kwargs))
 
 
 def move_all_but_layers(model: PreTrainedModel, device: torch.device) -> None:
-    """Embeddings, norm, head and tables go to the device; the layers stay where they are."""
+    """Moves embeddings, norm, head and tables to a device; the layers stay where they are.
+
+    Args:
+        model: the model.
+        device: where the rest of it goes.
+    """
     with replaced_layers(model.get_decoder(), ()):
         model.to(device)
 
@@ -97,9 +112,20 @@ def rope_of_whole(
     *args: Any,
     **kwargs: Any,
 ) -> tuple[Tensor, ...]:
-    """Rotary tables of a chunk as they are when the whole sequence is run at once.
+    """The rotary tables of a chunk, as they would be if the whole sequence ran at once.
 
-    LongRoPE looks at the last position it is given, so it is given the last of all.
+    LongRoPE depends on the last position it sees, so the last position of all is appended.
+
+    Args:
+        forward: the rotary module's own `forward`.
+        last_position: last position of the whole sequence.
+        x: tensor that sets the tables' dtype and device.
+        position_ids: positions of the chunk, `[1, C]`.
+        *args: further positional arguments of `forward`.
+        **kwargs: further keyword arguments of `forward`.
+
+    Returns:
+        The tables of the chunk, `[1, C, D]` each.
     """
     last = torch.full_like(position_ids[..., :1], last_position)
     tables = forward(x, torch.cat([position_ids, last], dim=-1), *args, **kwargs)
@@ -108,7 +134,12 @@ def rope_of_whole(
 
 @contextmanager
 def replaced_forwards(replacements: Sequence[Forward]) -> Iterator[None]:
-    """Modules with another forward; put back afterwards, also one that was somebody's own."""
+    """Inside, modules run another `forward`.
+
+    Args:
+        replacements: modules with their `forward`. One that somebody else had replaced is
+            restored, too.
+    """
     before = [(module, module.__dict__.get("forward")) for module, _ in replacements]
     for module, forward in replacements:
         module.__dict__["forward"] = forward

@@ -1,4 +1,4 @@
-"""Plain transformers' answer, for comparison."""
+"""The logits of plain transformers, for comparison."""
 
 from __future__ import annotations
 

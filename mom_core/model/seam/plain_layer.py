@@ -1,10 +1,11 @@
-"""Decoder layers of the plain shape, run for a few tokens by our kernel on the CPU.
+"""Plain decoder layers, run by our kernel on the CPU for a few tokens at a time.
 
-Most families share one layer: RMSNorm, q/k/v, rotary position, attention, o, RMSNorm, a gated
-SiLU MLP. torch runs it for a token as some forty operations, which cost more than reading the
-weights. `as_plain_layer` recognises such a layer by its parts, not by its family, and then compares
-the kernel with the layer itself on random input: whatever a family does differently (another
-rotary order, a multiplier, a norm that adds one) shows there, and that layer is left to torch.
+Most families share one layer: RMSNorm, q/k/v, rotary position, attention, o, RMSNorm, and a gated
+SiLU MLP. For a single token, torch runs it as some forty operations, which cost more than reading
+the weights. `as_plain_layer` recognises such a layer by its parts, not by its family. It then
+compares the kernel with the layer itself on random input. Whatever a family does differently
+(another rotary order, a multiplier, a norm that adds one) shows up there, and such a layer is left
+to torch.
 
 Source: ours.
 """
@@ -30,13 +31,20 @@ _HEAD_NORMS = {"q_norm", "k_norm"}
 _MLP_PARTS = {"gate_proj", "up_proj", "down_proj"}
 _PROBE_TOKENS = 5
 _PROBE_ROWS = 3
-# Of the difference between kernel and layer, relative to what the layer adds to its input.
+# Allowed difference between kernel and layer, relative to what the layer adds to its input.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 
 
 @dataclass(slots=True)
 class AttentionArguments:
-    """What a layer asks of attention besides query, keys and values."""
+    """What a layer passes to attention besides query, keys and values.
+
+    Args:
+        scale: factor on the scores.
+        window: window W; None for no window.
+        softcap: limit on the scores; None for no limit.
+        sinks: attention sinks `[H]`; None for no sinks.
+    """
 
     scale: float
     window: int | None
@@ -45,21 +53,21 @@ class AttentionArguments:
 
 
 class ProbeKV(LayerKV):
-    """Keys and values that also note what attention over them was asked for."""
+    """Keys and values that also record the arguments of the last attention to them."""
 
     arguments: AttentionArguments | None = None
 
 
-# Runs a decoder layer itself: hidden `[1, 1, E]`, keyword arguments, keys and values.
+# Runs a decoder layer itself, given hidden states `[1, R, E]`, keyword arguments and its KV.
 LayerRunner = Callable[[Tensor, dict[str, Any], LayerKV], Tensor]
 
 
 class PlainLayer:
-    """One decoder layer for a few tokens.
+    """A decoder layer that our kernel runs for a few tokens.
 
     Args:
-        kernel: its parts around attention.
-        arguments: how it attends.
+        kernel: the layer's parts before and after attention.
+        arguments: the layer's arguments to attention.
     """
 
     def __init__(self, kernel: LayerKernel, arguments: AttentionArguments) -> None:
@@ -67,7 +75,13 @@ class PlainLayer:
         self._arguments = arguments
 
     def takes(self, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether this call is one for a few tokens, without a mask."""
+        """Whether the kernel can run a call: few tokens, and no mask.
+
+        Args:
+            hidden: hidden states `[1, R, E]`.
+            args: further positional arguments of the call.
+            kwargs: keyword arguments of the call.
+        """
         positions = kwargs.get("position_embeddings")
         return (
             not args
@@ -84,12 +98,12 @@ class PlainLayer:
         )
 
     def run(self, hidden: Tensor, positions: tuple[Tensor, Tensor], kv: KVSink) -> Tensor:
-        """The layer's output `[1, R, E]`; the tokens' keys and values are appended to `kv`.
+        """The layer's output `[1, R, E]`.
 
         Args:
-            hidden: `[1, R, E]`.
-            positions: cos and sin of the rotary positions, `[1, R, D]` each.
-            kv: the layer's keys and values so far.
+            hidden: hidden states `[1, R, E]`.
+            positions: cosines and sines of the rotary positions, `[1, R, D]` each.
+            kv: the layer's KV so far, to which the new tokens' KV is appended.
         """
         hidden = hidden.contiguous()
         cos, sin = positions
@@ -111,13 +125,15 @@ class PlainLayer:
 def as_plain_layer(
     layer: nn.Module, kernels: Kernels, run_layer: LayerRunner, last_position: int
 ) -> PlainLayer | None:
-    """The layer for one token by kernel, or None where it is not of the plain shape.
+    """The layer, run by our kernel; None if the layer is not plain.
 
     Args:
-        layer: a decoder layer of transformers, on the CPU.
-        kernels: the compiled kernels.
-        run_layer: runs the layer itself, for comparison; on `ProbeKV` it notes how it attends.
-        last_position: the last of the context window, to see whether the layer looks at it.
+        layer: decoder layer of transformers, on the CPU.
+        kernels: compiled kernels.
+        run_layer: runs the layer itself, for comparison; with a `ProbeKV` it records the layer's
+            arguments to attention.
+        last_position: last position of the context window; a layer that depends on the position
+            itself differs there.
     """
     found = _weights(layer)
     if found is None:
@@ -129,7 +145,7 @@ def as_plain_layer(
 
 
 def layer_identity(layer: nn.Module) -> tuple[object, ...]:
-    """Changes when a module, hook or weight of the layer is replaced, or a weight moves."""
+    """A value that changes when a module, hook or weight is replaced, or when a weight moves."""
     return tuple(
         (
             id(module),
@@ -141,7 +157,7 @@ def layer_identity(layer: nn.Module) -> tuple[object, ...]:
 
 
 def _weights(layer: nn.Module) -> tuple[LayerWeights, LayerNumbers] | None:
-    """The layer's parts, if it has those of the plain shape and no others."""
+    """The layer's weights and sizes, if it has exactly the parts of a plain layer."""
     parts = dict(layer.named_children())
     if set(parts) != _PARTS:
         return None
@@ -204,7 +220,7 @@ def _weights(layer: nn.Module) -> tuple[LayerWeights, LayerNumbers] | None:
 
 
 def _is_hooked(module: nn.Module) -> bool:
-    """Whether somebody wants to see this module called (hooks, offloading, adapters)."""
+    """Whether somebody relies on calls of this module: hooks, offloading, adapters."""
     return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
 
 
@@ -216,7 +232,7 @@ def _is_silu(activation: object) -> bool:
 
 
 def _epsilon(norm: nn.Module) -> float | None:
-    """Of an RMSNorm `x / rms(x) * weight` over one vector; None for any other module."""
+    """The epsilon of an RMSNorm `x / rms(x) * weight`; None for any other module."""
     epsilon = getattr(norm, "variance_epsilon", None)
     if not isinstance(epsilon, float) or [name for name, _ in norm.named_parameters()] != [
         "weight"
@@ -245,7 +261,7 @@ def _is_plain(weights: LayerWeights, head_dim: int) -> bool:
         and heads_width % head_dim == 0
         and kv_width % head_dim == 0
         and all(
-            # Quantised weights are tensors of a type of their own, with another memory behind.
+            # Quantised weights are of another tensor type, with another memory layout.
             type(w) is Tensor and w.dtype is dtype and w.device.type == "cpu" and w.is_contiguous()
             for w in weights
             if w is not None
@@ -260,7 +276,11 @@ def _is_plain(weights: LayerWeights, head_dim: int) -> bool:
 def _compare(
     kernel: LayerKernel, numbers: LayerNumbers, run_layer: LayerRunner, last_position: int
 ) -> AttentionArguments | None:
-    """Kernel against layer on random input; how the layer attends, or None if they differ."""
+    """Compares kernel and layer on random input.
+
+    Returns:
+        The layer's arguments to attention; None if kernel and layer differ.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
@@ -278,7 +298,7 @@ def _compare(
     positions = (angles.cos().to(kernel.dtype), angles.sin().to(kernel.dtype))
     kwargs = {
         "position_embeddings": positions,
-        # Far from the rotation's angles: a layer that also looks at the position itself differs.
+        # Unrelated to the angles, so that a layer that uses the position itself differs.
         "position_ids": torch.arange(last_position + 1 - _PROBE_ROWS, last_position + 1)[None],
         "cache_position": torch.arange(last_position + 1 - _PROBE_ROWS, last_position + 1),
         "attention_mask": None,
@@ -287,7 +307,7 @@ def _compare(
     try:
         truth = run_layer(hidden, kwargs, real)
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError):
-        # A layer that wants to be called otherwise is not of the plain shape.
+        # A layer that needs other arguments is not plain.
         return None
     arguments = real.arguments
     if arguments is None or real.tokens != _PROBE_TOKENS + _PROBE_ROWS:
@@ -299,7 +319,7 @@ def _compare(
         pairs += [(theirs.keys[:, :, _PROBE_TOKENS:], mine.keys[:, :, _PROBE_TOKENS:])]
         pairs += [(theirs.values[:, :, _PROBE_TOKENS:], mine.values[:, :, _PROBE_TOKENS:])]
     for theirs_, mine_ in pairs:
-        # What a bf16 sum hides of a small addend is no difference.
+        # What rounding in a bf16 sum hides of a small addend does not count.
         hidden_by_rounding = float(torch.finfo(kernel.dtype).eps) * float(hidden.float().norm())
         allowed = tolerance * float(theirs_.float().norm()) + hidden_by_rounding
         if not float((theirs_.float() - mine_.float()).norm()) <= allowed:
