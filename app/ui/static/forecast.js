@@ -1,4 +1,4 @@
-/* The forecast card: what the next question costs, and whether the last forecast came true. */
+/* The forecast card: what the next question will cost, and how accurate the last forecast was. */
 import { $, clockIn, element, on, setText } from "./core.js";
 import { duration } from "./chart.js";
 import * as words from "./wording.js";

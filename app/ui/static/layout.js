@@ -1,4 +1,4 @@
-/* Which parts of the page are shown: tabs beside the chat, and one part at a time on phones. */
+/* Shows and hides parts of the page: tabs beside the chat, and one part at a time on phones. */
 import { $, button, element, on, send } from "./core.js";
 import * as words from "./wording.js";
 
@@ -18,7 +18,7 @@ const tab = (name) => {
   if (name === "memory" || name === "settings") aside(name);
 };
 
-// The catalogue takes the server some seconds, so it is asked for when it is first looked at.
+// The catalogue takes the server a few seconds, so the page requests it when it is first opened.
 let isAsked = false;
 const models = async () => {
   if (isAsked) return;
@@ -67,6 +67,6 @@ export const start = () => {
     tab("settings");
   };
   on("tab", tab);
-  // On wide screens everything but the settings is in sight.
+  // A wide screen shows everything except the settings.
   matchMedia("(min-width: 701px)").addEventListener("change", () => tab("chat"));
 };

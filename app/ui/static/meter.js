@@ -1,4 +1,4 @@
-/* The context window by what takes it: documents, conversation, room for the answer. */
+/* How the context window is used: documents, conversation, room for the answer. */
 import { $, element, on, setText } from "./core.js";
 import * as words from "./wording.js";
 
@@ -7,7 +7,7 @@ const paint = ({ parts, level }) => {
     used = parts.reduce((sum, [, percent]) => sum + percent, 0);
   meter.hidden = false;
   meter.dataset.level = level;
-  // More than the window is shown as a full one, each part with its share.
+  // If it is over 100 %, show a full bar and scale each part.
   const scale = used > 100 ? 100 / used : 1;
   for (const [name, percent] of parts)
     $(`.track .${name}`, meter).style.width = `${percent * scale}%`;

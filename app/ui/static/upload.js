@@ -1,4 +1,4 @@
-/* Files on their way in: dropped anywhere on the page (folders with their paths), chosen, or pasted. */
+/* Uploads files that are dropped anywhere on the page (folders with their paths), chosen or pasted. */
 import { $, say } from "./core.js";
 
 const SKIPPED = new Set([
@@ -30,7 +30,7 @@ const reason = (status, text) => {
   try {
     detail = JSON.parse(text).detail;
   } catch {
-    /* not ours */
+    /* The answer is not from our routes. */
   }
   const fault = new Error(
     typeof detail === "string" && detail ? detail : `The upload was refused (${status}).`,
@@ -51,7 +51,7 @@ const uploadNow = async (batches, faults) => {
     const id = number();
     try {
       for (const item of batch) {
-        // One file that cannot be taken does not stop the rest of its folder.
+        // One refused file does not stop the rest of its folder.
         try {
           await put(id, item, (loaded) =>
             say(`Uploading: ${Math.round((100 * (done + loaded)) / total)} %`, false),
@@ -72,7 +72,7 @@ const uploadNow = async (batches, faults) => {
 };
 const walk = async (entry, prefix, out, faults) => {
   if (entry.isFile) {
-    // One file that cannot be read does not stop the rest of its folder.
+    // One unreadable file does not stop the rest of its folder.
     try {
       out.push({
         file: await new Promise((ok, no) => entry.file(ok, no)),
@@ -82,7 +82,7 @@ const walk = async (entry, prefix, out, faults) => {
       faults.push(`${prefix}${entry.name} could not be read from the disk.`);
     }
   } else if (prefix && SKIPPED.has(entry.name)) {
-    // Named, so that it is listed as left out, but not sent.
+    // Send its name only, so that the server lists it as left out.
     out.push({ file: new File([], "…"), path: `${prefix}${entry.name}/…` });
   } else {
     const reader = entry.createReader();
@@ -110,7 +110,7 @@ addEventListener(
     if (!e.dataTransfer.files.length) return;
     e.preventDefault();
     e.stopPropagation();
-    // Both lists are emptied at the first await.
+    // Copy both lists: the browser empties them at the first await.
     const entries = [...e.dataTransfer.items].map((i) => i.webkitGetAsEntry?.()).filter(Boolean);
     const files = [...e.dataTransfer.files];
     const batches = [],
@@ -133,7 +133,7 @@ addEventListener(
   },
   true,
 );
-// A long paste is a document, not a question.
+// A long pasted text becomes a document, not a question.
 let pasted = 0;
 document.addEventListener(
   "paste",
