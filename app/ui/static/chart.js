@@ -29,8 +29,6 @@ export const step = (most, count) => {
   return base * [1, 2, 5, 10].find((n) => n * base >= raw);
 };
 
-export const total = (list) => list.reduce((sum, value) => sum + value, 0);
-
 /* Creates a chart. Later draws only update its paths. */
 export const chart = (key, title) => {
   const root = svg("svg", { class: "chart", role: "img", tabindex: 0, "data-key": key });

@@ -1,5 +1,17 @@
 /* The conversation in this tab: the running answer, progress, buttons and scroll position. */
-import { $, button, clockIn, element, emit, on, send, setText } from "./core.js";
+import {
+  $,
+  button,
+  clockIn,
+  consume,
+  element,
+  emit,
+  on,
+  root,
+  send,
+  setText,
+  typeInto,
+} from "./core.js";
 import { chatId } from "./chats.js";
 import { liveMarkdown } from "./markdown.js";
 import { view } from "./viewer.js";
@@ -11,11 +23,7 @@ let state = null,
   stuck = true;
 
 const box = () => $("#question textarea");
-const setQuestion = (text) => {
-  const area = box();
-  area.value = text;
-  area.dispatchEvent(new Event("input", { bubbles: true }));
-};
+const setQuestion = (text) => typeInto(box(), text);
 
 const paint = (now) => {
   state = now;
@@ -52,7 +60,7 @@ const paintButtons = () => {
   $("#stop").disabled = !busy;
   pause.hidden = !(busy && (state.run.phase === "reading" || state.run.is_paused));
   setText(pause, state.run.is_paused ? words.RESUME : words.PAUSE);
-  document.documentElement.dataset.state = phase();
+  root.dataset.state = phase();
 };
 
 // While a long document is read, people want to know when to come back and where it is now.
@@ -242,8 +250,7 @@ document.addEventListener(
     const link = e.target.closest?.("#history a[href]");
     const match = link && LINK.exec(link.getAttribute("href"));
     if (!match) return;
-    e.preventDefault();
-    e.stopPropagation();
+    consume(e);
     const turn = Number(match[2]);
     if (match[1] === "cite") openCitation(turn, Number(match[3]));
     else if (match[1] === "edit") edit(turn);
@@ -272,8 +279,7 @@ document.addEventListener(
   "keydown",
   (e) => {
     if (e.key === "Enter" && !e.shiftKey && !e.isComposing && e.target === box()) {
-      e.preventDefault();
-      e.stopPropagation();
+      consume(e);
       ask();
     }
     if (e.key === "/" && !isTyping(e.target) && !e.ctrlKey && !e.metaKey) {
@@ -285,7 +291,7 @@ document.addEventListener(
       e.key === "Escape" &&
       !e.defaultPrevented &&
       !document.querySelector("dialog[open]") &&
-      document.documentElement.dataset.viewing !== "true"
+      root.dataset.viewing !== "true"
     ) {
       if (editing !== null) endEditing();
       else if (state?.run.is_busy) control("stop");
@@ -328,7 +334,7 @@ export const start = () => {
     if (state) paintProgress();
   });
   on("offline", (is) => {
-    document.documentElement.dataset.offline = is;
+    root.dataset.offline = is;
     if (is) setText($("#progress .line"), words.OFFLINE);
     else if (state) paintProgress();
   });

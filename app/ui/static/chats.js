@@ -1,9 +1,8 @@
 /* The list of conversations, and which one this tab shows. */
-import { $, attach, button, edit, element, on, send } from "./core.js";
+import { $, attach, button, edit, element, on, root, send } from "./core.js";
 import * as words from "./wording.js";
 
 const KEY = "mom.chat";
-const root = document.documentElement;
 // Each tab keeps its own conversation; a new tab opens the one shown last.
 const stored = () => sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? "";
 const keep = (id) => {

@@ -1,7 +1,11 @@
 /* Shared by all panels: small DOM helpers, requests to our routes, and the stream of updates.
    Text from outside is always set as text, never as HTML. */
 
+export const root = document.documentElement;
+
 export const $ = (selector, from = document) => from.querySelector(selector);
+
+export const sum = (numbers) => numbers.reduce((all, one) => all + one, 0);
 
 export const setText = (node, text) => {
   if (node && node.textContent !== text) node.textContent = text;
@@ -25,6 +29,37 @@ export const button = (text, act, label) => {
   return node;
 };
 
+/* Fills a field as if a person had typed there, so that Gradio notices. */
+export const typeInto = (field, text) => {
+  field.value = text;
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+};
+
+/* Places a part of a stacked bar; `left` and `width` are percentages. */
+export const placePart = (part, left, width) => {
+  part.style.left = `${left}%`;
+  part.style.width = `${width}%`;
+};
+
+/* Keeps an event from the browser and from all other handlers further down. */
+export const consume = (e) => {
+  e.preventDefault();
+  e.stopPropagation();
+};
+
+/* Wraps `act` so that it runs at most once per frame, however often it is called. */
+export const oncePerFrame = (act) => {
+  let isDue = false;
+  return () => {
+    if (isDue) return;
+    isDue = true;
+    requestAnimationFrame(() => {
+      isDue = false;
+      act();
+    });
+  };
+};
+
 /* Replaces a name with a text field. On leaving it, `done` gets the new name, or "" if unchanged. */
 export const edit = (place, name, label, most, done) => {
   const input = element("input");
@@ -42,8 +77,7 @@ export const edit = (place, name, label, most, done) => {
       end(true);
     }
     if (e.key === "Escape") {
-      e.preventDefault();
-      e.stopPropagation();
+      consume(e);
       end(false);
     }
   };

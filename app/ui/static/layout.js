@@ -1,8 +1,7 @@
 /* Shows and hides parts of the page: tabs beside the chat, and one part at a time on phones. */
-import { $, button, element, on, send } from "./core.js";
+import { $, button, element, on, root, send, typeInto } from "./core.js";
 import * as words from "./wording.js";
 
-const root = document.documentElement;
 const aside = (name) => {
   root.dataset.aside = name;
   for (const tab of document.querySelectorAll("#aside-tabs [data-aside]"))
@@ -37,8 +36,7 @@ const models = async () => {
       const use = button(
         words.USE,
         () => {
-          input().value = model.source;
-          input().dispatchEvent(new Event("input", { bubbles: true }));
+          typeInto(input(), model.source);
           input().focus();
         },
         `${words.USE} ${model.name}`,

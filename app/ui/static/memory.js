@@ -1,5 +1,5 @@
 /* The gauges: memory in use on GPU and machine, by kind, with peaks and totals. */
-import { $, on, setText } from "./core.js";
+import { $, on, placePart, setText } from "./core.js";
 
 const paint = (memory) => {
   for (const key of ["device", "host"]) {
@@ -18,8 +18,7 @@ const paint = (memory) => {
     let left = 0;
     for (const [kind, percent, size] of gauge.parts) {
       const part = $(`.${kind}`, bar);
-      part.style.left = `${left}%`;
-      part.style.width = `${percent}%`;
+      placePart(part, left, percent);
       left += percent;
       const row = $(`.kinds .${kind}`, box);
       row.hidden = false;

@@ -1,10 +1,10 @@
 /* How the context window is used: documents, conversation, room for the answer. */
-import { $, element, on, setText } from "./core.js";
+import { $, element, on, setText, sum } from "./core.js";
 import * as words from "./wording.js";
 
 const paint = ({ parts, level }) => {
   const meter = $("#meter"),
-    used = parts.reduce((sum, [, percent]) => sum + percent, 0);
+    used = sum(parts.map(([, percent]) => percent));
   meter.hidden = false;
   meter.dataset.level = level;
   // If it is over 100 %, show a full bar and scale each part.

@@ -1,19 +1,7 @@
 /* Memory during a run: one stacked area chart each for GPU and machine, drawn from the stream. Areas
    differ in pattern and label as well as colour; hover or use the arrow keys for values. */
-import {
-  BOTTOM,
-  chart,
-  duration,
-  KINDS,
-  LEFT,
-  RIGHT,
-  size,
-  step,
-  svg,
-  TOP,
-  total,
-} from "./chart.js";
-import { $, element, on, setText } from "./core.js";
+import { BOTTOM, chart, duration, KINDS, LEFT, RIGHT, size, step, svg, TOP } from "./chart.js";
+import { $, element, on, setText, sum } from "./core.js";
 import { csv, download, png } from "./timeline_export.js";
 import * as words from "./wording.js";
 
@@ -34,10 +22,10 @@ const PHASES = { waiting: "", reading: words.READING, answering: words.ANSWERING
 const isDrawn = (kind) => !undrawn.has(kind);
 /* Memory of programs in one reading that is not drawn. */
 const beside = (list) =>
-  KINDS.reduce(
-    (sum, kind, n) => sum + (BESIDE.includes(kind) && !isDrawn(kind) ? (list[n] ?? 0) : 0),
-    0,
-  );
+  sum(KINDS.map((kind, n) => (BESIDE.includes(kind) && !isDrawn(kind) ? (list[n] ?? 0) : 0)));
+/* The number of the reading whose time has the least `distance`. */
+const nearest = (distance) =>
+  points.reduce((best, [time], n) => (distance(time) < distance(points[best][0]) ? n : best), 0);
 /* Puts each kind's name inside its area if it fits, so that the chart is readable without colour. */
 const inside = (one, stacks, drawn) =>
   KINDS.flatMap((kind, index) => {
@@ -45,18 +33,13 @@ const inside = (one, stacks, drawn) =>
       text = words.KINDS[kind],
       half = 3 * text.length + 6;
     const high = (n) => y(stacks[n][index]) - y(stacks[n][index + 1]);
-    const nearest = (at) =>
-      points.reduce(
-        (best, _, n) =>
-          Math.abs(x(points[n][0]) - at) < Math.abs(x(points[best][0]) - at) ? n : best,
-        0,
-      );
+    const nearestTo = (at) => nearest((time) => Math.abs(x(time) - at));
     const thickest = points.reduce((best, _, n) => (high(n) > high(best) ? n : best), 0);
     // On the left, where lines have no names; if the area is too thin there, where it is thickest.
-    const first = nearest(LEFT + (right - LEFT) / 4),
+    const first = nearestTo(LEFT + (right - LEFT) / 4),
       at = x(points[high(first) > 17 ? first : thickest][0]);
     const place = Math.min(right - half, Math.max(LEFT + half, at)),
-      n = nearest(place);
+      n = nearestTo(place);
     if (!drawn[index] || !(high(n) > 17)) return [];
     return [
       svg(
@@ -252,7 +235,7 @@ const showTip = (one) => {
   KINDS.forEach((kind, n) => {
     if (list[n] !== undefined) rows.push([words.KINDS[kind], size(list[n])]);
   });
-  rows.push([words.ALL, size(total(list))]);
+  rows.push([words.ALL, size(sum(list))]);
   if (point[5]) rows.push([words.DISK, size(point[5])]);
   one.tip.replaceChildren(
     ...rows.map(([name, value]) => {
@@ -315,12 +298,7 @@ const begin = (news) => {
     one.root.addEventListener("pointermove", (e) => {
       if (!points.length) return;
       const t = ((e.offsetX - LEFT) / Math.max(1, one.scale.right - LEFT)) * one.scale.end;
-      look(
-        points.reduce(
-          (best, point, n) => (Math.abs(point[0] - t) < Math.abs(points[best][0] - t) ? n : best),
-          0,
-        ),
-      );
+      look(nearest((time) => Math.abs(time - t)));
     });
     one.root.addEventListener("pointerleave", () => look(null));
     one.root.addEventListener("blur", () => look(null));

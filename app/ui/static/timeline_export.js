@@ -1,6 +1,6 @@
 /* Exports the timeline: its readings as CSV, its charts as a PNG. */
-import { $, element } from "./core.js";
-import { KINDS, LEFT, NS, total } from "./chart.js";
+import { $, element, sum } from "./core.js";
+import { KINDS, LEFT, NS } from "./chart.js";
 import * as words from "./wording.js";
 
 export const download = (name, blob) => {
@@ -48,7 +48,7 @@ export const png = async (charts, kinds) => {
   const canvas = element("canvas"),
     context = canvas.getContext("2d");
   canvas.width = scale * width;
-  canvas.height = scale * (total(heights) + legend);
+  canvas.height = scale * (sum(heights) + legend);
   context.scale(scale, scale);
   const style = getComputedStyle($("#timeline .card"));
   context.fillStyle = style.backgroundColor;

@@ -1,6 +1,6 @@
 /* The token map: one strip per document, with a cell per page or file, as wide as its share of tokens.
    It is drawn on a canvas because a manual has thousands of pages. */
-import { $, element, on, setText } from "./core.js";
+import { $, element, on, oncePerFrame, setText, sum } from "./core.js";
 import { find } from "./parts.js";
 import { view } from "./viewer.js";
 import * as words from "./wording.js";
@@ -8,10 +8,8 @@ import * as words from "./wording.js";
 let strips = [],
   rows = [],
   run = null,
-  cited = new Set(),
-  dirty = false;
+  cited = new Set();
 const key = (id, cell) => `${id} ${cell}`;
-const sum = (list) => list.reduce((all, one) => all + one, 0);
 
 // A strip keeps its node while its number of cells stays the same, so that keyboard focus stays.
 const build = (news) => {
@@ -122,15 +120,7 @@ const announce = (one) => {
   one.canvas.setAttribute("aria-valuetext", describe(one, one.cell));
 };
 
-const later = () => {
-  if (!dirty) {
-    dirty = true;
-    requestAnimationFrame(() => {
-      dirty = false;
-      rows.forEach(draw);
-    });
-  }
-};
+const later = oncePerFrame(() => rows.forEach(draw));
 
 const draw = (one) => {
   const { canvas, strip } = one,

@@ -1,6 +1,6 @@
 /* The tree of parts: documents, chapters or folders, pages or files, each with its tokens and a tick.
    Only visible rows are in the page, so that 50,000 files cost no more than fifty. */
-import { $, element, on, setText } from "./core.js";
+import { $, consume, element, on, oncePerFrame, setText } from "./core.js";
 import { inOrder, tick } from "./parts.js";
 import { view } from "./viewer.js";
 import * as words from "./wording.js";
@@ -264,21 +264,11 @@ export const start = () => {
     }
   });
   on("parts", build);
-  let isDue = false;
-  box.addEventListener("scroll", () => {
-    if (!isDue) {
-      isDue = true;
-      requestAnimationFrame(() => {
-        isDue = false;
-        draw();
-      });
-    }
-  });
+  box.addEventListener("scroll", oncePerFrame(draw));
   box.addEventListener("keydown", (e) => {
     const one = visible[focused];
     if (!one || !KEYS[e.key] || e.ctrlKey || e.metaKey || e.altKey) return;
-    e.preventDefault();
-    e.stopPropagation();
+    consume(e);
     KEYS[e.key](one);
   });
   box.addEventListener("click", (e) => {

@@ -1,5 +1,5 @@
 /* Uploads files that are dropped anywhere on the page (folders with their paths), chosen or pasted. */
-import { $, say } from "./core.js";
+import { $, consume, root, say, sum } from "./core.js";
 
 const SKIPPED = new Set([
   ".git",
@@ -44,7 +44,7 @@ const upload = (batches, faults = []) => {
   return queue;
 };
 const uploadNow = async (batches, faults) => {
-  const total = batches.flat().reduce((sum, item) => sum + item.file.size, 0) || 1;
+  const total = sum(batches.flat().map((item) => item.file.size)) || 1;
   let done = 0;
   say("Uploading …", false);
   for (const batch of batches) {
@@ -93,7 +93,7 @@ const walk = async (entry, prefix, out, faults) => {
     }
   }
 };
-const dragging = (is) => document.documentElement.classList.toggle("dragging", is);
+const dragging = (is) => root.classList.toggle("dragging", is);
 addEventListener("dragover", (e) => {
   if ([...e.dataTransfer.types].includes("Files")) {
     e.preventDefault();
@@ -108,8 +108,7 @@ addEventListener(
   async (e) => {
     dragging(false);
     if (!e.dataTransfer.files.length) return;
-    e.preventDefault();
-    e.stopPropagation();
+    consume(e);
     // Copy both lists: the browser empties them at the first await.
     const entries = [...e.dataTransfer.items].map((i) => i.webkitGetAsEntry?.()).filter(Boolean);
     const files = [...e.dataTransfer.files];
@@ -140,8 +139,7 @@ document.addEventListener(
   (e) => {
     const text = e.clipboardData?.getData("text/plain") ?? "";
     if (text.length <= 4000 || !e.target.matches?.("#question textarea")) return;
-    e.preventDefault();
-    e.stopPropagation();
+    consume(e);
     const name = `Pasted text ${++pasted}.txt`;
     upload([[{ file: new File([text], name), path: name }]]);
   },

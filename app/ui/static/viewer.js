@@ -1,10 +1,9 @@
 /* The viewer beside the chat: a page as printed or a file with line numbers, the quoted passage marked,
    and the exact text that the model sees. */
-import { $, element, emit, on, send, setText } from "./core.js";
+import { $, element, emit, on, root, send, setText } from "./core.js";
 import { find, tick } from "./parts.js";
 import * as words from "./wording.js";
 
-const root = document.documentElement;
 let at = { id: "", number: 0, quote: "" },
   part = null,
   shows = "page",
