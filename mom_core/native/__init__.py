@@ -1,9 +1,9 @@
-"""Kernels in C for the CPU, compiled on this machine when there is a compiler.
+"""C kernels for the CPU, compiled on this machine if it has a compiler.
 
-The `*_rows.c` are for decoding, `attend_chunk.c` for the attention of prefill in bf16.
+Decoding uses the `*_rows.c` files; prefill in bf16 uses `attend_chunk.c` for attention.
 
-They only make it faster: without a compiler, after a failed compilation or a failed check
-against torch, `kernels()` is None and torch's own kernels are used.
+The kernels only add speed. Without a compiler, or if the compilation or the check against torch
+fails, `kernels()` is None and torch's own kernels are used.
 
 Source: ours.
 """
@@ -25,7 +25,7 @@ _is_off: ContextVar[bool] = ContextVar("native kernels are off", default=False)
 
 @contextlib.contextmanager
 def without_kernels() -> Iterator[None]:
-    """Inside, torch does everything itself: the kernels read addresses, fake tensors have none."""
+    """Turns the kernels off inside the block: they read addresses, and fake tensors have none."""
     before = _is_off.set(True)
     try:
         yield
@@ -34,13 +34,13 @@ def without_kernels() -> Iterator[None]:
 
 
 def kernels() -> Kernels | None:
-    """The kernels, compiled when first asked for; None where they cannot be had."""
+    """The kernels, compiled on first use; None if they are off or unavailable."""
     return None if _is_off.get() else built_kernels()
 
 
 @functools.cache
 def built_kernels() -> Kernels | None:
-    """`kernels` for the whole process, on or off."""
+    """The kernels of this process, even while they are off; None if they are unavailable."""
     try:
         built = Kernels(compiled_library())
         return built if agrees_with_torch(built) else None

@@ -1,35 +1,33 @@
-/* Attention of a chunk of queries over many keys, bf16, on CPUs that multiply pairs of bf16
- * (AVX512_BF16). torch's flash kernel for the CPU reaches the rate of fp32 in bf16 too; at 8,000
- * tokens attention is four fifths of a small model's prefill (docs/log.md). Scores, softmax and
- * sums are fp32; the weights are rounded to bf16 before they meet the values, as in torch's kernel.
+/* Attention of a chunk of queries over many keys in bf16, for CPUs that multiply pairs of bf16
+ * (AVX512_BF16). In bf16, torch's flash kernel for the CPU is no faster than in fp32; at 8,000
+ * tokens attention takes four fifths of a small model's prefill (docs/log.md). Scores, softmax and
+ * sums are fp32; weights are rounded to bf16 before they multiply the values, as in torch's kernel.
  *
- * A task is one KV head and a block of queries of all heads of its group. Keys and values come in
- * blocks of BLOCK_KEYS, packed once a task so that one instruction takes 16 keys (or 16 dims) times
- * a pair, and stay in the innermost cache while all rows of the task pass, six at a time.
+ * A task is one KV head with a block of queries from every head of its group. It reads keys and
+ * values in blocks of BLOCK_KEYS and packs each block once, so that one instruction multiplies 16
+ * keys (or 16 dims) by a pair. The block stays in the L1 cache while all rows of the task use it,
+ * six at a time.
  */
-#include <stdint.h>
+#include "vectors.h"
 
 #if defined(__AVX512BF16__) && defined(__AVX512F__) && defined(__AVX512BW__)
 #include <immintrin.h>
-#include <math.h>
 #include <omp.h>
-#include <string.h>
 
 #define ROWS 6
 #define VECTORS 4
 #define PANEL (16 * VECTORS)
 #define BLOCK_KEYS 128
-#define INLINE static inline __attribute__((always_inline))
-/* Below this power of two a weight is nothing in fp32. */
+/* Below this power of two a weight is zero in fp32. */
 #define LOWEST_POWER -200.0f
 
-/* One thread's room; all sizes in the comment of mom_attend_chunk. */
+/* One thread's buffers; `divide` has their sizes. */
 typedef struct {
     uint16_t *queries, *keys, *values, *weights;
     float *scores, *out, *sums, *tops;
 } room_t;
 
-/* What all rows of a call share. */
+/* The arguments of a call that all its rows share. */
 typedef struct {
     int64_t keys, dim, offset, window;
     float scale, softcap;
@@ -54,7 +52,7 @@ static room_t divide(char *work, int64_t rows, int64_t dim, int64_t *bytes) {
                      (float *)at[4],    (float *)at[5],    (float *)at[6],    (float *)at[7] };
 }
 
-/* 2^x for x <= 0 to about 1e-7 relative; 0 for what is far below. */
+/* 2^x for x <= 0, relative error about 1e-7; 0 for very low x. */
 INLINE __m512 exp2_nonpositive(__m512 x) {
     x = _mm512_max_ps(x, _mm512_set1_ps(LOWEST_POWER));
     __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -69,7 +67,7 @@ INLINE __m512 exp2_nonpositive(__m512 x) {
     return _mm512_scalef_ps(p, whole);
 }
 
-/* acc[r][v] += sum over pairs of a[r] (row-major) times b (packed: [pairs][vectors][16 pairs]). */
+/* acc[r][v] += the sum over pairs of a[r] (row-major) * b (packed as [pairs][vectors][16][2]). */
 INLINE void multiply(const int vectors, int64_t pairs, const uint16_t *a, int64_t a_stride,
                      const uint16_t *b, __m512 acc[ROWS][VECTORS]) {
     for (int64_t s = 0; s < pairs; s++) {
@@ -89,7 +87,7 @@ INLINE void multiply(const int vectors, int64_t pairs, const uint16_t *a, int64_
     }
 }
 
-/* Rows and columns of 16 x 16 four-byte elements change places. */
+/* Transposes a 16 x 16 matrix of four-byte elements. */
 INLINE void transpose(__m512i x[16]) {
     __m512i y[16];
 #pragma GCC unroll 8
@@ -120,7 +118,7 @@ INLINE void transpose(__m512i x[16]) {
     }
 }
 
-/* [count, dim] -> panels of [dim / 2][PANEL keys][2]; keys beyond `count` are 0. */
+/* Packs [count, dim] into panels of [dim / 2][PANEL keys][2]; keys beyond `count` become 0. */
 static void pack_keys(const uint16_t *keys, int64_t count, int64_t dim, uint16_t *packed) {
     for (int64_t first = 0; first < BLOCK_KEYS; first += 16) {
         uint16_t *panel = packed + first / PANEL * PANEL * dim;
@@ -140,7 +138,7 @@ static void pack_keys(const uint16_t *keys, int64_t count, int64_t dim, uint16_t
     }
 }
 
-/* [count, dim] -> panels of [BLOCK_KEYS / 2][PANEL dims][2]; keys beyond `count` are 0. */
+/* Packs [count, dim] into panels of [BLOCK_KEYS / 2][PANEL dims][2]; a missing odd key is 0. */
 static void pack_values(const uint16_t *values, int64_t count, int64_t dim, uint16_t *packed) {
     const __m512i interleave = _mm512_set_epi16(
         47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4, 35,
@@ -159,7 +157,7 @@ static void pack_values(const uint16_t *values, int64_t count, int64_t dim, uint
     }
 }
 
-/* The scores of six rows with one block of keys, as powers of two; -inf where a row does not see. */
+/* The scores of six rows with one block of keys, times log2(e), so that weights are 2^score. */
 INLINE void score(const call_t *call, const uint16_t *queries, const uint16_t *keys, int64_t panels,
                   float *scores) {
     const float log2e = 1.44269504088896f;
@@ -171,7 +169,7 @@ INLINE void score(const call_t *call, const uint16_t *queries, const uint16_t *k
             for (int v = 0; v < VECTORS; v++) acc[r][v] = _mm512_setzero_ps();
         multiply(VECTORS, call->dim / 2, queries, call->dim, keys + p * PANEL * call->dim, acc);
         if (call->softcap > 0.0f) {
-            /* cap * tanh(x / cap), tanh by 2^-|2 x log2 e|. */
+            /* cap * tanh(x / cap), with tanh computed from 2^-|2 x log2(e)|. */
             const __m512 in = _mm512_set1_ps(call->scale / call->softcap * 2.0f * log2e);
             const __m512 cap = _mm512_set1_ps(call->softcap * log2e), one = _mm512_set1_ps(1.0f);
             for (int r = 0; r < ROWS; r++)
@@ -196,7 +194,7 @@ INLINE void score(const call_t *call, const uint16_t *queries, const uint16_t *k
     }
 }
 
-/* Row r sees keys from lows[r] to highs[r] (exclusive) of the block. */
+/* Sets scores to -inf outside the keys that row r sees: lows[r] <= key < highs[r]. */
 INLINE void hide(float *scores, int64_t width, const int64_t *lows, const int64_t *highs) {
     const __m512 hidden = _mm512_set1_ps(-INFINITY);
     const __m512i lanes =
@@ -212,7 +210,7 @@ INLINE void hide(float *scores, int64_t width, const int64_t *lows, const int64_
     }
 }
 
-/* Scores into bf16 weights; what was summed before shrinks to the new highest score. */
+/* Turns scores into bf16 weights, and rescales earlier sums to the new highest score. */
 INLINE void weigh(const room_t *room, int64_t row, int64_t width, int64_t dim) {
     for (int r = 0; r < ROWS; r++) {
         float *scores = room->scores + r * BLOCK_KEYS;
@@ -260,10 +258,10 @@ INLINE void add_panel(const int vectors, const room_t *room, int64_t row, int64_
         for (int v = 0; v < vectors; v++) _mm512_storeu_ps(out + r * dim + v * 16, acc[r][v]);
 }
 
-/* out += weights x values for six rows. */
+/* out += weights * values for six rows. */
 INLINE void add_values(const room_t *room, int64_t row, int64_t pairs, int64_t dim) {
     for (int64_t panel = 0; panel < dim; panel += PANEL) {
-        /* The number of vectors must be known to the compiler to stay in registers. */
+        /* The sums stay in registers only if the number of vectors is a constant. */
         switch (dim - panel) {
         case 16: add_panel(1, room, row, panel, pairs, dim); break;
         case 32: add_panel(2, room, row, panel, pairs, dim); break;
@@ -276,8 +274,8 @@ INLINE void add_values(const room_t *room, int64_t row, int64_t pairs, int64_t d
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* All rows of a task against all keys they see. Rows are those of `heads` heads one after another,
- * `padded` each, the first of them query `first`. */
+/* Attention of all rows of a task over all keys they see. The rows are `heads` heads one after
+ * another, each padded to `padded` rows, starting at query `first`. */
 static void attend_task(const call_t *call, const room_t *room, const uint16_t *keys,
                         const uint16_t *values, int64_t first, int64_t queries, int64_t padded,
                         int64_t heads) {
@@ -311,7 +309,7 @@ static void attend_task(const call_t *call, const room_t *room, const uint16_t *
     }
 }
 
-/* Rows of queries in one task for each head: enough tasks for all threads, few packings. */
+/* Rows per head in a task: small enough to keep all threads busy, large enough to pack rarely. */
 static int64_t block_rows(int64_t queries, int64_t group, int64_t kv_heads, int64_t threads) {
     int64_t rows = 96;
     while (rows > ROWS && (rows * group > 512 || (queries + rows - 1) / rows * kv_heads < 4 * threads))
@@ -319,18 +317,18 @@ static int64_t block_rows(int64_t queries, int64_t group, int64_t kv_heads, int6
     return (rows + ROWS - 1) / ROWS * ROWS;
 }
 
-/* Bytes of `work` that mom_attend_chunk needs. */
+/* Size of `work` for mom_attend_chunk, in bytes. */
 int64_t mom_chunk_work_bytes(int64_t queries, int64_t heads, int64_t kv_heads, int64_t dim) {
     int64_t bytes, threads = omp_get_max_threads(), group = heads / kv_heads;
     divide(0, block_rows(queries, group, kv_heads, threads) * group, dim, &bytes);
     return threads * bytes + 64;
 }
 
-/* Query i, at position offset + i among the keys, sees the keys up to its own position and, with a
- * window, no more than that many. q [heads, queries, dim], k and v [kv_heads, keys, dim], bf16, with
- * strides in elements between heads (and rows of q); out [queries, heads, dim] fp32 or bf16; lse
- * [heads, queries] fp32. softcap and window are 0 for none. dim is a multiple of 16, offset may
- * be beyond the keys. */
+/* Query i has position offset + i among the keys and sees the keys up to that position; with a
+ * window, only the last `window` of them. q [heads, queries, dim], k and v [kv_heads, keys, dim] are
+ * bf16, with strides in elements between heads (and between rows of q); out [queries, heads, dim]
+ * is fp32 or bf16; lse [heads, queries] is fp32. softcap and window are 0 for none. dim is a
+ * multiple of 16; offset may lie beyond the keys. */
 void mom_attend_chunk(const uint16_t *q, const uint16_t *k, const uint16_t *v, int64_t q_head_stride,
                       int64_t q_row_stride, int64_t k_stride, int64_t v_stride, int64_t queries,
                       int64_t keys, int64_t heads, int64_t kv_heads, int64_t dim, int64_t offset,
@@ -348,7 +346,7 @@ void mom_attend_chunk(const uint16_t *q, const uint16_t *k, const uint16_t *v, i
         const room_t room = divide(start + omp_get_thread_num() * bytes, block * group, dim, 0);
 #pragma omp for schedule(dynamic)
         for (int64_t t = 0; t < tasks; t++) {
-            /* Causal order makes the last blocks the longest: they come first. */
+            /* Causal attention makes the last blocks the longest, so they start first. */
             int64_t g = t % kv_heads, first = (blocks - 1 - t / kv_heads) * block;
             int64_t count = least(block, queries - first), padded = (count + ROWS - 1) / ROWS * ROWS;
             for (int64_t h = 0; h < group; h++)

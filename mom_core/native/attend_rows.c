@@ -1,11 +1,11 @@
-/* Attention of a few query rows over many keys, at the speed that memory can be read. */
+/* Attention of a few query rows over many keys, as fast as memory can be read. */
 #include "vectors.h"
 
 #define BLOCK_KEYS 64
 #define GROUP_ROWS 4
 #define MAX_GROUPS 8
 
-/* Sums of four vectors at once: lane i of every quarter holds part of the sum of vector i. */
+/* Sums four vectors at once: lane i of each quarter holds part of vector i's sum. */
 INLINE f32 sums_of_four(f32 a, f32 b, f32 c, f32 d) {
 #if LANES == 16
     const i32 even = { 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30 };
@@ -21,8 +21,7 @@ INLINE f32 sums_of_four(f32 a, f32 b, f32 c, f32 d) {
     return SHUFFLE(ab, cd, low) + SHUFFLE(ab, cd, high);
 }
 
-/* The quarters of such vectors added up, as many vectors as there are quarters: lane 4 j + i is
- * sum i of vector j. */
+/* Adds up the quarters of QUARTERS such vectors: lane 4 j + i becomes sum i of vector j. */
 #define QUARTERS (LANES / 4)
 INLINE f32 sums_of_quarters(const f32 *parts) {
 #if LANES == 16
@@ -39,8 +38,8 @@ INLINE f32 sums_of_quarters(const f32 *parts) {
 #endif
 }
 
-/* scores[r][k] = dot(q[r], key[k]) for one block of keys, LANES keys at a time: adding up the
- * lanes of a vector costs more than its products, so that many vectors are added up together. */
+/* scores[r][k] = dot(q[r], key[k]) for one block of keys. Summing the lanes of a vector costs more
+ * than computing its products, so the vectors of LANES keys are summed together. */
 INLINE void score_block(const int rows, const int is_bf16, const float *q, const char *keys,
                         int count, int dim, float scores[][BLOCK_KEYS]) {
     const int size = is_bf16 ? 2 : 4;
@@ -77,7 +76,7 @@ INLINE void score_block(const int rows, const int is_bf16, const float *q, const
     }
 }
 
-/* out[r] = shrink[r] * out[r] + sum over k of weights[r][k] * value[k]. */
+/* out[r] = shrink[r] * out[r] + the sum over k of weights[r][k] * value[k]. */
 INLINE void add_values(const int rows, const int is_bf16, const float *shrink, const char *values,
                        int count, int dim, float weights[][BLOCK_KEYS], float *out) {
     const int size = is_bf16 ? 2 : 4;
@@ -94,7 +93,7 @@ INLINE void add_values(const int rows, const int is_bf16, const float *shrink, c
     }
 }
 
-/* Turns scores into weights exp(score - top); returns how much what was summed before shrinks. */
+/* Turns scores into weights exp(score - top); returns the factor for all earlier sums. */
 INLINE float weigh(float *scores, int count, float *top, float *total) {
     float new_top = *top;
     for (int k = 0; k < count; k++) new_top = scores[k] > new_top ? scores[k] : new_top;
@@ -123,7 +122,7 @@ INLINE void attend_group(const int rows, const int is_bf16, const float *q, cons
     add_values(rows, is_bf16, shrink, values, count, dim, scores, out);
 }
 
-/* One task: all rows of a KV head against `count` keys, the softmax kept running. */
+/* One task: all rows of a KV head against `tokens` keys, with a running softmax. */
 INLINE void attend_task(const int is_bf16, const float *q, const char *keys, const char *values,
                         int64_t tokens, int rows, int dim, float *out, float *lse) {
     const int size = is_bf16 ? 2 : 4;
@@ -136,7 +135,7 @@ INLINE void attend_task(const int is_bf16, const float *q, const char *keys, con
         for (int r = 0; r < rows; r += GROUP_ROWS) {
             const float *group_q = q + r * dim;
             float *group_out = out + r * dim;
-            /* The number of rows must be known to the compiler to stay in registers. */
+            /* The sums stay in registers only if the number of rows is a constant. */
             switch (rows - r) {
             case 1: attend_group(1, is_bf16, group_q, k, v, count, dim, top + r, total + r, group_out); break;
             case 2: attend_group(2, is_bf16, group_q, k, v, count, dim, top + r, total + r, group_out); break;
@@ -151,7 +150,7 @@ INLINE void attend_task(const int is_bf16, const float *q, const char *keys, con
     }
 }
 
-/* The partial results of one head's pieces, merged by their log-sum-exp into the first. */
+/* Merges the partial results of one head's pieces by their log-sum-exp into `out` and `lse`. */
 static void merge_pieces(float *parts, float *part_lse, int pieces, int rows, int dim, float *out,
                          float *lse) {
     for (int r = 0; r < rows; r++) {
@@ -170,11 +169,11 @@ static void merge_pieces(float *parts, float *part_lse, int pieces, int rows, in
     }
 }
 
-/* Heads x pieces of the keys are shared out over the threads, then merged. q [heads, rows, dim]
- * fp32, already scaled; keys and values [heads, tokens, dim], bf16 or fp32, with `stride` elements
- * between heads; work holds heads * pieces * rows * (dim + 1) floats; out [heads, rows, dim],
- * lse [heads, rows]. dim is a multiple of LANES, rows at most GROUP_ROWS * MAX_GROUPS,
- * pieces <= tokens. */
+/* Each head's keys are cut into pieces; the threads share the pieces, whose results are merged.
+ * q [heads, rows, dim] is fp32, already scaled; keys and values [heads, tokens, dim] are bf16 or
+ * fp32, with strides in elements between heads; out [heads, rows, dim] and lse [heads, rows] are
+ * fp32. work is scratch of heads * pieces * rows * (dim + 1) floats. dim is a multiple of LANES,
+ * rows is at most GROUP_ROWS * MAX_GROUPS, and pieces <= tokens. */
 void mom_attend_rows(const float *q, const char *keys, const char *values, int64_t key_stride,
                      int64_t value_stride, int64_t tokens, int heads, int rows, int dim, int pieces,
                      int is_bf16, float *work, float *out, float *lse) {

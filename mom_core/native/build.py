@@ -14,11 +14,9 @@ import torch
 
 from mom_core.files import cache_folder
 
-_SOURCES = tuple(
-    Path(__file__).with_name(f"{name}.c")
-    for name in ("linear_rows", "attend_rows", "layer_rows", "attend_chunk")
-)
-_HEADERS = tuple(Path(__file__).with_name(name) for name in ("vectors.h", "multiply_rows.h"))
+_FOLDER = Path(__file__).parent
+_SOURCES = tuple(sorted(_FOLDER.glob("*.c")))
+_HEADERS = tuple(sorted(_FOLDER.glob("*.h")))
 _FLAGS = (
     "-O3",
     "-march=native",
@@ -33,11 +31,11 @@ _COMPILE_SECONDS = 120
 
 
 def compiled_library() -> Path:
-    """The compiled library in the person's cache folder.
+    """The compiled library in the user's cache folder; compiles it if it is missing or out of date.
 
     Raises:
-        OSError: there is no compiler, or no place to write.
-        subprocess.SubprocessError: the compilation failed.
+        OSError: no compiler was found, or the folder cannot be written.
+        subprocess.SubprocessError: the compilation failed or took too long.
     """
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None:
@@ -62,10 +60,10 @@ def compiled_library() -> Path:
             objects = [str(Path(work) / f"{source.stem}.o") for source in _SOURCES]
             for source, target in zip(_SOURCES, objects, strict=True):
                 _run([compiler, *_FLAGS, "-c", str(source), "-o", target])
-            # Torch's own OpenMP, so that there is one pool of threads and not two.
+            # Link torch's own OpenMP, so that there is one pool of threads and not two.
             threads = "-fopenmp" if omp is None else str(omp)
             _run([compiler, "-shared", *objects, threads, "-lm", "-o", str(made)])
-            # Another process must never see half a file.
+            # Replace atomically: another process must never load half a file.
             staged = library.with_suffix(f".{os.getpid()}")
             shutil.copy(made, staged)
             staged.replace(library)
@@ -77,13 +75,13 @@ def _run(command: list[str]) -> None:
 
 
 def _torch_openmp() -> Path | None:
-    """The OpenMP library that torch brought along, None where it uses the system's."""
+    """The OpenMP library bundled with torch, or None if torch uses the system's."""
     folder = Path(torch.__file__).parent / "lib"
     return next(iter(sorted(folder.glob("libgomp*.so*"))), None)
 
 
 def _cpu() -> str:
-    """What this CPU can do: a cache folder may be shared between machines."""
+    """This CPU's features, part of the key because machines may share a cache folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

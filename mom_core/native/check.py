@@ -12,7 +12,13 @@ from mom_core.native.library import DTYPES, Kernels
 
 
 def agrees_with_torch(built: Kernels) -> bool:
-    """A wrong kernel is worse than a slow one: every start compares once."""
+    """Whether linear layers and attention agree with torch.
+
+    Every start checks this once, because a wrong kernel is worse than a slow one.
+
+    Args:
+        built: the compiled kernels.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:

@@ -1,8 +1,8 @@
-/* A whole decoder layer for a few rows, in the two parts around attention. */
+/* A decoder layer for a few rows, in two parts: before attention and after it. */
 #include "multiply_rows.h"
 
-/* What one decoder layer of the plain shape is made of: weights in one dtype, null where there is
- * none. The same fields, in the same order, as `_Layer` in library.py. */
+/* A decoder layer of the plain shape: its weights, all in one dtype, null where it has none.
+ * The fields and their order match `_Layer` in library.py. */
 typedef struct {
     const char *norm_in, *q, *q_bias, *k, *k_bias, *v, *v_bias, *q_norm, *k_norm, *o, *o_bias,
         *norm_mid, *gate, *gate_bias, *up, *up_bias, *down, *down_bias;
@@ -10,7 +10,7 @@ typedef struct {
     double norm_in_eps, q_norm_eps, k_norm_eps, norm_mid_eps;
 } mom_layer;
 
-/* y = x / rms(x) * weight; y may be x. */
+/* y = x / rms(x) * weight, in place if y is x. */
 INLINE void rms_norm(const int is_bf16, const float *x, const char *weight, double eps,
                      int64_t width, float *y) {
     float squares = 0.0f;
@@ -19,8 +19,8 @@ INLINE void rms_norm(const int is_bf16, const float *x, const char *weight, doub
     for (int64_t i = 0; i < width; i++) y[i] = x[i] * inverse * scalar(weight, i, is_bf16);
 }
 
-/* Norms (where there are any) and turns heads [R, n, D], and writes them out as [n, R, D] in the
- * layer's dtype. */
+/* Applies the norm (if any) and rotary positions to heads [R, n, D], and writes them as [n, R, D]
+ * in the layer's dtype. */
 INLINE void finish_heads(const int is_bf16, float *x, int rows, int64_t heads, int64_t dim,
                          const char *norm, double eps, const char *cos, const char *sin,
                          char *out) {
@@ -29,7 +29,7 @@ INLINE void finish_heads(const int is_bf16, float *x, int rows, int64_t heads, i
         float *head = x + n * dim;
         int64_t r = n / heads, h = n % heads, at = r * dim;
         if (norm) rms_norm(is_bf16, head, norm, eps, dim, head);
-        /* Rotary position: the two halves of a head turn against each other. */
+        /* Rotary position: element i and element i + half form a pair that is rotated. */
         for (int64_t i = 0; i < half; i++) {
             float a = head[i], b = head[i + half];
             head[i] = a * scalar(cos, at + i, is_bf16) - b * scalar(sin, at + i, is_bf16);
@@ -103,8 +103,8 @@ INLINE void layer_after(const int is_bf16, const mom_layer *l, int rows, const c
     }
 }
 
-/* The layer up to attention, for R rows: hidden [R, E]; cos, sin [R, D]; q [H, R, D]; k, v
- * [G, R, D], all in the layer's dtype; work holds R (E + (H + 2 G) D) floats. */
+/* The layer up to attention, for R rows. hidden [R, E]; cos, sin [R, D]; q [H, R, D]; k, v
+ * [G, R, D]; all in the layer's dtype. work is scratch of R (E + (H + 2 G) D) floats. */
 void mom_layer_before(const mom_layer *l, int rows, const char *hidden, const char *cos,
                       const char *sin, char *q, char *k, char *v, float *work) {
     if (l->is_bf16)
@@ -113,8 +113,8 @@ void mom_layer_before(const mom_layer *l, int rows, const char *hidden, const ch
         layer_before(0, l, rows, hidden, cos, sin, q, k, v, work);
 }
 
-/* The layer from attention on: attended [H, R, D]; out [R, E]; work holds R (2 E + 2 F + H D)
- * floats. */
+/* The layer after attention. attended [H, R, D]; out [R, E]; work is scratch of
+ * R (2 E + 2 F + H D) floats. */
 void mom_layer_after(const mom_layer *l, int rows, const char *hidden, const char *attended,
                      char *out, float *work) {
     if (l->is_bf16)

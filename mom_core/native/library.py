@@ -1,4 +1,4 @@
-"""The kernels as Python calls them."""
+"""Python bindings of the compiled kernels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 DTYPES = (torch.bfloat16, torch.float32)
-# Tokens of a step of decoding: one, and a draft.
+# Tokens in one decoding step: one, plus a draft.
 FEW_ROWS = 8
 _LANES = 16
 _ROWS_MAX = 32
@@ -19,10 +19,10 @@ _CHUNK_DIM_MAX = 512
 
 
 class LayerWeights(NamedTuple):
-    """What a decoder layer of the plain shape is made of; None where it has no such part.
+    """The weights of a decoder layer of the plain shape; None for a part it lacks.
 
-    Weights are `[out, in]`, biases and norms `[n]`; all in one dtype (bf16 or fp32), contiguous,
-    on the CPU. The order is that of `mom_layer` in layer_rows.c.
+    Weights are `[out, in]`, biases and norms `[n]`; all are contiguous, on the CPU and in one dtype
+    (bf16 or fp32). The order matches `mom_layer` in layer_rows.c.
     """
 
     norm_in: Tensor
@@ -46,7 +46,7 @@ class LayerWeights(NamedTuple):
 
 
 class LayerNumbers(NamedTuple):
-    """Widths E, F, heads H, G, D, and the epsilons of the norms of such a layer."""
+    """Sizes E, F, H, G, D of a plain layer, in this order, and the epsilons of its norms."""
 
     hidden: int
     mlp: int
@@ -69,15 +69,15 @@ class _Layer(ctypes.Structure):
 
 
 class LayerKernel:
-    """One decoder layer of the plain shape, for a few rows, in the two parts around attention.
+    """One decoder layer of the plain shape for a few rows: the parts before and after attention.
 
     RMSNorm, q/k/v, RMSNorm of the heads (if any), rotary position | attention | o, residual,
-    RMSNorm, gate/up/SiLU/down, residual. Between its ends everything is fp32.
+    RMSNorm, gate/up/SiLU/down, residual. Everything between input and output is fp32.
 
     Args:
-        kernels: the library.
-        weights: kept alive, and read where they are: nothing is copied.
-        numbers: sizes and epsilons.
+        kernels: the compiled kernels.
+        weights: the layer's weights, kept alive and read in place, without a copy.
+        numbers: the layer's sizes and epsilons.
     """
 
     def __init__(self, kernels: Kernels, weights: LayerWeights, numbers: LayerNumbers) -> None:
@@ -97,12 +97,15 @@ class LayerKernel:
         self._work_width = 2 * hidden + 2 * mlp + (heads + 2 * kv_heads) * head_dim
 
     def before(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query `[1, H, R, D]`, keys and values `[1, G, R, D]`.
+        """The part before attention: queries, keys and values with rotary positions.
 
         Args:
-            hidden: `[1, R, E]`, contiguous, in the layer's dtype.
-            cos: `[1, R, D]`, the same.
-            sin: `[1, R, D]`, the same.
+            hidden: hidden states `[1, R, E]`, contiguous, in the layer's dtype.
+            cos: rotary cosines `[1, R, D]`, contiguous, in the layer's dtype.
+            sin: rotary sines `[1, R, D]`, contiguous, in the layer's dtype.
+
+        Returns:
+            Queries `[1, H, R, D]`, keys and values `[1, G, R, D]`, in the layer's dtype.
         """
         rows = hidden.shape[1]
         query = torch.empty(1, self._heads, rows, self.head_dim, dtype=self.dtype)
@@ -123,11 +126,14 @@ class LayerKernel:
         return query, keys, values
 
     def after(self, hidden: Tensor, attended: Tensor) -> Tensor:
-        """The layer's output `[1, R, E]`.
+        """The part after attention: the layer's output.
 
         Args:
-            hidden: as given to `before`.
-            attended: `[1, H, R, D]`, contiguous, in the layer's dtype.
+            hidden: the hidden states given to `before`.
+            attended: output of attention `[1, H, R, D]`, contiguous, in the layer's dtype.
+
+        Returns:
+            Hidden states `[1, R, E]` in the layer's dtype.
         """
         output = torch.empty_like(hidden)
         work = torch.empty(hidden.shape[1] * self._work_width, dtype=torch.float32)
@@ -143,7 +149,7 @@ class LayerKernel:
 
 
 def needs_gradients(*tensors: Tensor) -> bool:
-    """Whether what is computed from these must have gradients; the kernels give none."""
+    """Whether a result computed from these tensors needs gradients; the kernels give none."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
@@ -182,10 +188,10 @@ class Kernels:
         self.layer_after.restype = None
 
     def takes_linear(self, rows: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-        """Whether `linear_rows` can do this product."""
+        """Whether `linear_rows` can compute this product."""
         return (
             not needs_gradients(rows, weight)
-            # Quantised weights are tensors of a type of their own, with another memory behind.
+            # Quantised weights are tensor subclasses with another memory layout.
             and type(weight) in (Tensor, torch.nn.Parameter)
             and rows.shape[-1] == weight.shape[1]
             and 0 < rows.numel() <= FEW_ROWS * weight.shape[1]
@@ -200,12 +206,12 @@ class Kernels:
         """`rows @ weight.T + bias` for a few rows, summed in fp32.
 
         Args:
-            rows: `[..., I]`, at most `FEW_ROWS` rows, bf16 or fp32.
-            weight: `[O, I]`, same dtype.
-            bias: `[O]`, same dtype, or None.
+            rows: inputs `[..., I]`, at most `FEW_ROWS` rows, bf16 or fp32.
+            weight: weights `[O, I]`, same dtype.
+            bias: biases `[O]`, same dtype, or None.
 
         Returns:
-            `[..., O]`, same dtype.
+            Outputs `[..., O]`, same dtype.
         """
         outputs, inputs = weight.shape
         rows = rows.contiguous()
@@ -226,7 +232,7 @@ class Kernels:
         return result
 
     def takes_attention(self, query: Tensor, keys: Tensor, values: Tensor) -> bool:
-        """Whether `attend_rows` can do this attention."""
+        """Whether `attend_rows` can compute this attention."""
         head_dim = query.shape[3]
         return (
             not needs_gradients(query, keys, values)
@@ -245,9 +251,9 @@ class Kernels:
         """Attention of a few query rows over many keys, without a mask.
 
         Args:
-            query: `[1, G, R, D]`.
-            keys: `[1, G, K, D]`, bf16 or fp32.
-            values: `[1, G, K, D]`, same dtype.
+            query: queries `[1, G, R, D]`, any floating dtype.
+            keys: keys `[1, G, K, D]`, bf16 or fp32.
+            values: values `[1, G, K, D]`, same dtype as the keys.
             scale: factor on the scores.
 
         Returns:
@@ -280,11 +286,11 @@ class Kernels:
 
     @property
     def has_chunk_attention(self) -> bool:
-        """Whether this CPU multiplies pairs of bf16, as `attend_chunk` needs."""
+        """Whether this CPU has the bf16 instructions that `attend_chunk` needs."""
         return self._has_chunk
 
     def takes_chunk(self, query: Tensor, keys: Tensor, values: Tensor) -> bool:
-        """Whether `attend_chunk` can do this attention."""
+        """Whether `attend_chunk` can compute this attention."""
         head_dim = query.shape[3]
         return (
             self._has_chunk
@@ -316,27 +322,27 @@ class Kernels:
         softcap: float | None,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
-        """Causal attention of a chunk over one run of keys; scores and sums are fp32.
+        """Causal attention of a chunk over consecutive keys; scores and sums are fp32.
 
         Args:
-            query: `[1, H, Q, D]`, bf16.
-            keys: `[1, G, K, D]`, bf16.
-            values: `[1, G, K, D]`, bf16.
-            offset: position of the first query among the keys; it may lie beyond them.
+            query: queries `[1, H, Q, D]`, bf16.
+            keys: keys `[1, G, K, D]`, bf16.
+            values: values `[1, G, K, D]`, bf16.
+            offset: the first query's position among the keys; may lie beyond them.
             scale: factor on the scores.
-            window: W, a query sees itself and the W - 1 keys before; None sees all before it.
-            softcap: scores become `softcap * tanh(score / softcap)`; None leaves them.
-            dtype: for the output, fp32 or bf16.
+            window: keys that a query sees, its own included; None for all keys up to its own.
+            softcap: turns scores into `softcap * tanh(score / softcap)`; None keeps them.
+            dtype: the output's dtype, fp32 or bf16.
 
         Returns:
-            Output `[1, H, Q, D]` and log-sum-exp `[1, H, Q]`, fp32; a query that sees no key has
-            output 0 and log-sum-exp -inf.
+            Output `[1, H, Q, D]` in `dtype` and log-sum-exp `[1, H, Q]` in fp32. A query that sees
+            no key has output 0 and log-sum-exp -inf.
         """
         _, heads, queries, head_dim = query.shape
         kv_heads, tokens = keys.shape[1], keys.shape[2]
         work_bytes = self._chunk_work_bytes(queries, heads, kv_heads, head_dim)
         work = torch.empty(work_bytes, dtype=torch.uint8)
-        # Heads side by side for each token, as the projection after attention wants them.
+        # Each token's heads lie side by side, as the projection after attention needs them.
         output = torch.empty(1, queries, heads, head_dim, dtype=dtype)
         lse = torch.empty(1, heads, queries, dtype=torch.float32)
         self._chunk(

@@ -1,10 +1,10 @@
-"""Linear layers with bf16 weights on the CPU, by the fastest way there is here.
+"""Linear layers with bf16 weights on the CPU, by the fastest method on this machine.
 
-A few rows go through our kernel, which reads the weights faster than torch does. Many rows are
-torch's, but for CPUs that multiply bf16 slowly: with AVX2 alone, forty times slower than fp32.
-bf16 weights are worth having there, too: half the memory, and twice the speed of answering, which
-is bound by reading them. So for a chunk they are widened, a few megabytes at a time, and
-multiplied in fp32: at the rate of fp32, with the same products and sums as bf16 with fp32 sums.
+Our kernel handles a few rows, because it reads the weights faster than torch does. torch handles
+many rows, except on CPUs that multiply bf16 slowly: with AVX2 alone, bf16 is forty times slower
+than fp32. bf16 weights still pay off there. They take half the memory, and answering, which is
+limited by reading them, is twice as fast. So for a chunk we widen them to fp32, a few megabytes at
+a time. That runs at fp32 speed, with the same products and sums as bf16 with fp32 sums.
 
 Source: ours.
 """
@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from mom_core.native import kernels
 from mom_core.native.library import FEW_ROWS
 
-# Widened weights held at a time.
+# Widened weights held at once.
 _PART_BYTES = 16 << 20
 _PROBE_ROWS, _PROBE_WIDTH = 64, 1024
-# Two ways that are about as fast are not worth a change of the way.
+# Switch methods only for a clear gain.
 _CLEARLY = 1.5
 
 
@@ -32,32 +32,32 @@ def bf16_linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`rows @ weight.T + bias` on the CPU; sums are fp32.
 
     Args:
-        rows: `[..., I]`, bf16.
-        weight: `[O, I]`, bf16.
-        bias: `[O]`, bf16, or None.
+        rows: inputs `[..., I]`, bf16.
+        weight: weights `[O, I]`, bf16.
+        bias: biases `[O]`, bf16, or None.
 
     Returns:
-        `[..., O]`, bf16.
+        Outputs `[..., O]`, bf16.
     """
     ours = kernels()
     if ours is not None and ours.takes_linear(rows, weight, bias):
         return ours.linear_rows(rows, weight, bias)
-    # For a few rows reading the weights is the work, and widening would double it.
+    # With a few rows, most time goes into reading the weights, and widening would double it.
     if rows.numel() > FEW_ROWS * rows.shape[-1] and is_wide_faster():
         return wide_linear(rows, weight, bias)
     return nn.functional.linear(rows, weight, bias)
 
 
 def wide_linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`rows @ weight.T + bias`, multiplied and summed in fp32.
+    """`rows @ weight.T + bias` with weights widened to fp32, multiplied and summed in fp32.
 
     Args:
-        rows: `[..., I]`, bf16.
-        weight: `[O, I]`, bf16.
-        bias: `[O]`, bf16, or None.
+        rows: inputs `[..., I]`, bf16.
+        weight: weights `[O, I]`, bf16.
+        bias: biases `[O]`, bf16, or None.
 
     Returns:
-        `[..., O]`, bf16.
+        Outputs `[..., O]`, bf16.
     """
     outputs, inputs = weight.shape
     wide = rows.float()
@@ -72,7 +72,7 @@ def wide_linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @functools.cache
 def is_wide_faster() -> bool:
-    """Whether this CPU multiplies bf16 matrices clearly faster by way of fp32."""
+    """Whether this CPU multiplies bf16 matrices clearly faster after widening them to fp32."""
     rows = torch.ones(_PROBE_ROWS, _PROBE_WIDTH, dtype=torch.bfloat16)
     weight = torch.ones(_PROBE_WIDTH, _PROBE_WIDTH, dtype=torch.bfloat16)
 

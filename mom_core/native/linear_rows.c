@@ -1,8 +1,8 @@
-/* A linear module for a few rows. */
+/* A linear layer for a few rows. */
 #include "multiply_rows.h"
 
-/* y[r, o] = dot(w[o, :], x[r, :]) + bias[o]; w [outputs, inputs], bias may be null; all in one
- * dtype. x and y may not overlap; wide holds rows * (inputs + outputs) floats. */
+/* y[r, o] = dot(w[o, :], x[r, :]) + bias[o], all in one dtype. w is [outputs, inputs]; bias may be
+ * null; x and y must not overlap; wide is scratch of rows * (inputs + outputs) floats. */
 void mom_linear_rows(const char *w, const char *bias, const char *x, char *y, int rows,
                      int64_t outputs, int64_t inputs, int is_bf16, float *wide) {
     float *sums = wide + rows * inputs;

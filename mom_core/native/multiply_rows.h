@@ -1,4 +1,4 @@
-/* Products of a matrix with a few rows, at the speed that memory can be read. */
+/* Products of a matrix with a few rows, as fast as memory can be read. */
 #pragma once
 #include <omp.h>
 
@@ -6,8 +6,8 @@
 
 #define TILE_ROWS 4
 
-/* dots[r][k] = dot(w[k, :], x[r, :]) for four rows (or one) of the matrix, whose loads are then
- * under way together, and up to four rows of x. */
+/* dots[r][k] = dot(w[k, :], x[r, :]) for `count` rows of the matrix (four or one, so that their
+ * loads overlap) and up to four rows of x. */
 INLINE void dot_tile(const int count, const int rows, const int is_bf16, const char *w,
                      const float *x, int64_t inputs, float dots[][4]) {
     const int size = is_bf16 ? 2 : 4;
@@ -30,14 +30,14 @@ INLINE void dot_tile(const int count, const int rows, const int is_bf16, const c
     }
 }
 
-/* The same for any number of rows of x; y has `outputs` elements a row. */
+/* As dot_tile, for any number of rows of x; a row of y has `outputs` elements. */
 INLINE void dot_rows(const int count, const int is_bf16, const char *w, const float *x, int rows,
                      int64_t inputs, float *y, int64_t outputs) {
     float dots[TILE_ROWS][4];
     for (int r = 0; r < rows;) {
         const float *part = x + r * inputs;
         int taken = rows - r >= 4 ? 4 : rows - r >= 2 ? 2 : 1;
-        /* The number of rows must be known to the compiler to stay in registers. */
+        /* The sums stay in registers only if the number of rows is a constant. */
         if (taken == 4)
             dot_tile(count, 4, is_bf16, w, part, inputs, dots);
         else if (taken == 2)
@@ -49,7 +49,7 @@ INLINE void dot_rows(const int count, const int is_bf16, const char *w, const fl
     }
 }
 
-/* y[r, o] = dot(w[o, :], x[r, :]) + bias[o] for the outputs from `from` to `to`; bias may be null. */
+/* y[r, o] = dot(w[o, :], x[r, :]) + bias[o] for from <= o < to; bias may be null. */
 INLINE void multiply_rows(const int is_bf16, const char *w, const char *bias, const float *x,
                           float *y, int rows, int64_t outputs, int64_t from, int64_t to,
                           int64_t inputs) {
@@ -64,7 +64,7 @@ INLINE void multiply_rows(const int is_bf16, const char *w, const char *bias, co
             for (o = from; o < to; o++) y[r * outputs + o] += scalar(bias, o, is_bf16);
 }
 
-/* This thread's share of `rows`, in fours. */
+/* This thread's share of `rows`, in groups of four. */
 INLINE void share_of(int64_t rows, int64_t *from, int64_t *to) {
     int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num(), fours = (rows + 3) / 4;
     *from = 4 * (fours * thread / threads);

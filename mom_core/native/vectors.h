@@ -1,22 +1,23 @@
-/* Vectors as wide as the CPU's registers, for the kernels that serve a few rows.
+/* Vectors as wide as the CPU's registers: loads, conversions, sums and exp.
  *
- * torch's kernels for these shapes reach half the memory bandwidth or less (docs/log.md). All sums
- * are fp32. bf16 is the upper half of an fp32, so widening it is a shift. Vectors are an extension
- * of GCC and clang: no intrinsics, any CPU.
+ * The kernels for a few rows use them, because torch's kernels for these shapes reach at most half
+ * the memory bandwidth (docs/log.md). All sums are fp32. bf16 is the upper half of an fp32, so
+ * widening it is a shift. The vectors are an extension of GCC and clang, not intrinsics, so they
+ * work on any CPU.
  */
 #pragma once
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-/* As wide as the CPU's registers: a wider vector is cut up, and its shuffles go lane by lane. */
+/* A vector wider than a register is split, and its shuffles then run lane by lane. */
 #if defined(__AVX512F__)
 #define LANES 16
 #else
 #define LANES 8
 #endif
-/* Bytes fetched ahead of use. The hardware's own prefetch stops at every page, and short rows and
- * blocks never let it get going; the distance hardly matters (docs/log.md). */
+/* Bytes to prefetch ahead. The hardware prefetcher stops at every page, and short rows and blocks
+ * never give it time to start; the exact distance hardly matters (docs/log.md). */
 #define AHEAD 4096
 #if defined(__clang__)
 #define SHUFFLE(a, b, lanes) shuffle(a, b, lanes)
@@ -31,7 +32,7 @@ typedef uint32_t u32 __attribute__((vector_size(4 * LANES)));
 typedef uint16_t u16 __attribute__((vector_size(2 * LANES)));
 
 #if defined(__clang__)
-/* clang's own shuffle wants its lanes as constants; it sees through this all the same. */
+/* clang's own shuffle needs constant lanes; it optimises this loop into one anyway. */
 INLINE f32 shuffle(f32 a, f32 b, i32 lanes) {
     f32 x;
     for (int i = 0; i < LANES; i++) x[i] = lanes[i] < LANES ? a[lanes[i]] : b[lanes[i] - LANES];
@@ -58,7 +59,7 @@ INLINE float widen(uint16_t x) {
     return u.value;
 }
 
-/* Round to nearest even, as torch does; NaN stays NaN. */
+/* Rounds to nearest even, as torch does; NaN stays NaN. */
 INLINE uint16_t narrow(float x) {
     union { float value; uint32_t bits; } u = { x };
     if ((u.bits & 0x7fffffffu) > 0x7f800000u) return 0x7fc0;
@@ -82,7 +83,7 @@ INLINE float sum_of(f32 x) {
     return sum;
 }
 
-/* exp for x <= 0 to about 2e-7 relative: 2^n times a polynomial. */
+/* exp(x) for x <= 0, relative error about 2e-7: 2^n times a polynomial. */
 INLINE f32 exp_nonpositive(f32 x) {
     const f32 lowest = (f32){ 0 } - 87.0f;
     i32 is_low = x < lowest;

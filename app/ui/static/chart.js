@@ -1,4 +1,4 @@
-/* The parts of a chart of memory: its kinds, its SVG nodes, and how sizes and times are written. */
+/* Building blocks of the memory chart: kinds of memory, SVG nodes, and formats of sizes and times. */
 import { element } from "./core.js";
 
 export const NS = "http://www.w3.org/2000/svg",
@@ -21,7 +21,7 @@ export const duration = (value) => {
     ? `${value < 9.95 ? value.toFixed(1) : whole} s`
     : `${Math.floor(whole / 60)} min ${whole % 60} s`;
 };
-// Below a GiB steps of powers of two, above of 1, 2 or 5 times a power of ten: few and round lines.
+// Grid steps are round: powers of two below a GiB; 1, 2 or 5 times a power of ten above it.
 export const step = (most, count) => {
   const raw = most / count;
   if (raw < 1024) return 2 ** Math.ceil(Math.log2(raw));
@@ -29,13 +29,11 @@ export const step = (most, count) => {
   return base * [1, 2, 5, 10].find((n) => n * base >= raw);
 };
 
-export const total = (list) => list.reduce((sum, value) => sum + value, 0);
-
-/* One chart is made once and only its paths are set again. */
+/* Creates a chart. Later draws only update its paths. */
 export const chart = (key, title) => {
   const root = svg("svg", { class: "chart", role: "img", tabindex: 0, "data-key": key });
   const defs = svg("defs");
-  // Readable without colour: each kind has a hatching of its own.
+  // Each kind has its own hatching, so that the chart is readable without colour.
   const hatch = {
     kv: "M0 6L6 0",
     hidden: "M0 0L6 6",

@@ -1,5 +1,17 @@
-/* The conversation that this tab shows: the running answer, progress, buttons, the reader's place. */
-import { $, button, clockIn, element, emit, on, send, setText } from "./core.js";
+/* The conversation in this tab: the running answer, progress, buttons and scroll position. */
+import {
+  $,
+  button,
+  clockIn,
+  consume,
+  element,
+  emit,
+  on,
+  root,
+  send,
+  setText,
+  typeInto,
+} from "./core.js";
 import { chatId } from "./chats.js";
 import { liveMarkdown } from "./markdown.js";
 import { view } from "./viewer.js";
@@ -11,11 +23,7 @@ let state = null,
   stuck = true;
 
 const box = () => $("#question textarea");
-const setQuestion = (text) => {
-  const area = box();
-  area.value = text;
-  area.dispatchEvent(new Event("input", { bubbles: true }));
-};
+const setQuestion = (text) => typeInto(box(), text);
 
 const paint = (now) => {
   state = now;
@@ -52,10 +60,10 @@ const paintButtons = () => {
   $("#stop").disabled = !busy;
   pause.hidden = !(busy && (state.run.phase === "reading" || state.run.is_paused));
   setText(pause, state.run.is_paused ? words.RESUME : words.PAUSE);
-  document.documentElement.dataset.state = phase();
+  root.dataset.state = phase();
 };
 
-// Of a long reading people want to know when to come back, and what it is at.
+// While a long document is read, people want to know when to come back and where it is now.
 let work = null;
 const until = (run) =>
   run.is_busy && run.phase === "reading" && work?.left > 10
@@ -76,7 +84,7 @@ const paintProgress = () => {
       (run.is_answered && !run.is_busy ? "" : run.status + until(run)),
   );
   setText($(".note", progress), editing === null ? said : words.editing(editing + 1));
-  // A live region that changes ten times a second is noise: the beginning and end are enough.
+  // A live region that changes ten times a second is noise, so announce only start and end.
   const now = !run.is_busy
     ? run.error || (run.id ? words.DONE : "")
     : run.phase === "answering"
@@ -88,7 +96,7 @@ const paintProgress = () => {
   }
 };
 
-// The running answer grows at its end only; the finished one is in the conversation above.
+// The running answer only grows at its end; finished answers are in the conversation above.
 const answer = { run: "", length: 0, markdown: null };
 const paintLive = () => {
   if (!state) return;
@@ -97,7 +105,7 @@ const paintLive = () => {
     failed = $("#live .failed");
   const run = state.run,
     hasFailed = !run.is_busy && !!run.error && !!run.question;
-  // Until the conversation above has drawn it.
+  // Show it here only until the conversation above has drawn it.
   const isAbove = document.querySelectorAll("#history [data-testid=bot]").length > run.turn;
   const shows =
     !isAbove &&
@@ -155,13 +163,13 @@ const citations = (list) => {
   );
 };
 
-// What a person does.
+// User actions.
 
 let editing = null,
   said = "",
   sent = null,
   givenBack = "";
-const tell = (text) => {
+const report = (text) => {
   said = text ?? "";
   $("#progress .note").classList.toggle("bad", !!said);
   if (state) paintProgress();
@@ -171,11 +179,11 @@ const request = async (method, path, data) => {
   const body = await send(method, path, data, (text) => {
     fault.text = text;
   });
-  tell(fault.text);
+  report(fault.text);
   return fault.text ? undefined : body;
 };
 
-/* A question that was stopped before its first word is put back into its box. */
+/* Puts a question back into its box if its run was stopped before the first word. */
 const giveBack = (run) => {
   if (run.is_busy || !run.is_unanswered || givenBack === run.id) return;
   givenBack = run.id;
@@ -189,7 +197,7 @@ const ask = async () => {
   const question = box().value;
   if (!state || state.run.is_busy || state.model.error) return;
   const data = editing === null ? { question } : { question, turn: editing };
-  // Emptied at once, so that Enter twice asks once; put back if it is refused.
+  // Empty the box at once, so that pressing Enter twice asks once; refill it after a refusal.
   setQuestion("");
   stuck = true;
   if ((await request("POST", `./chats/${chatId()}/ask`, data)) === undefined) setQuestion(question);
@@ -231,10 +239,10 @@ const copy = async (turn, link) => {
 const openCitation = async (turn, number) => {
   const one = await request("GET", `./chats/${chatId()}/turns/${turn}/citations/${number}`);
   if (one?.place) view(...one.place, one.quote);
-  else if (one) tell(words.NOT_THERE);
+  else if (one) report(words.NOT_THERE);
 };
 
-// Links in finished answers are ours, known by their addresses (see app/ui/views/messages.py).
+// We make the links in finished answers; their addresses say what to do (app/ui/views/messages.py).
 const LINK = /^#(cite|edit|copy|again)-(\d+)(?:-(\d+))?$/;
 document.addEventListener(
   "click",
@@ -242,8 +250,7 @@ document.addEventListener(
     const link = e.target.closest?.("#history a[href]");
     const match = link && LINK.exec(link.getAttribute("href"));
     if (!match) return;
-    e.preventDefault();
-    e.stopPropagation();
+    consume(e);
     const turn = Number(match[2]);
     if (match[1] === "cite") openCitation(turn, Number(match[3]));
     else if (match[1] === "edit") edit(turn);
@@ -253,7 +260,7 @@ document.addEventListener(
   true,
 );
 
-// The reader's place: at the end the page follows the answer, elsewhere it stays put.
+// Follow the answer if the reader is at the end; otherwise do not scroll.
 const keep = () => {
   const log = $("#chat");
   if (stuck) log.scrollTop = log.scrollHeight;
@@ -272,8 +279,7 @@ document.addEventListener(
   "keydown",
   (e) => {
     if (e.key === "Enter" && !e.shiftKey && !e.isComposing && e.target === box()) {
-      e.preventDefault();
-      e.stopPropagation();
+      consume(e);
       ask();
     }
     if (e.key === "/" && !isTyping(e.target) && !e.ctrlKey && !e.metaKey) {
@@ -285,7 +291,7 @@ document.addEventListener(
       e.key === "Escape" &&
       !e.defaultPrevented &&
       !document.querySelector("dialog[open]") &&
-      document.documentElement.dataset.viewing !== "true"
+      root.dataset.viewing !== "true"
     ) {
       if (editing !== null) endEditing();
       else if (state?.run.is_busy) control("stop");
@@ -328,7 +334,7 @@ export const start = () => {
     if (state) paintProgress();
   });
   on("offline", (is) => {
-    document.documentElement.dataset.offline = is;
+    root.dataset.offline = is;
     if (is) setText($("#progress .line"), words.OFFLINE);
     else if (state) paintProgress();
   });

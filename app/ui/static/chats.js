@@ -1,10 +1,9 @@
-/* The list of conversations, and which of them this tab shows. */
-import { $, attach, button, edit, element, on, send } from "./core.js";
+/* The list of conversations, and which one this tab shows. */
+import { $, attach, button, edit, element, on, root, send } from "./core.js";
 import * as words from "./wording.js";
 
 const KEY = "mom.chat";
-const root = document.documentElement;
-// A tab keeps its own; a new tab begins with the one that was looked at last.
+// Each tab keeps its own conversation; a new tab opens the one shown last.
 const stored = () => sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? "";
 const keep = (id) => {
   sessionStorage.setItem(KEY, id);
@@ -19,7 +18,7 @@ export const open = (id) => {
 
 let painted = "";
 const paint = (state) => {
-  // The server says which it is: the one asked for may be gone.
+  // The server decides which one to show, because the requested one may be gone.
   if (state.chat !== root.dataset.chat) {
     root.dataset.chat = state.chat;
     keep(state.chat);

@@ -1,8 +1,12 @@
-/* What all panels share: small DOM helpers, requests to our routes, and the one stream of updates.
-   Text from outside is only ever set as text, never as HTML. */
+/* Shared by all panels: small DOM helpers, requests to our routes, and the stream of updates.
+   Text from outside is always set as text, never as HTML. */
 import * as words from "./wording.js";
 
+export const root = document.documentElement;
+
 export const $ = (selector, from = document) => from.querySelector(selector);
+
+export const sum = (numbers) => numbers.reduce((all, one) => all + one, 0);
 
 export const setText = (node, text) => {
   if (node && node.textContent !== text) node.textContent = text;
@@ -26,7 +30,38 @@ export const button = (text, act, label) => {
   return node;
 };
 
-/* A field in the place of a name. `done` hears the new one when it is left, "" if all stays as it was. */
+/* Fills a field as if a person had typed there, so that Gradio notices. */
+export const typeInto = (field, text) => {
+  field.value = text;
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+};
+
+/* Places a part of a stacked bar; `left` and `width` are percentages. */
+export const placePart = (part, left, width) => {
+  part.style.left = `${left}%`;
+  part.style.width = `${width}%`;
+};
+
+/* Keeps an event from the browser and from all other handlers further down. */
+export const consume = (e) => {
+  e.preventDefault();
+  e.stopPropagation();
+};
+
+/* Wraps `act` so that it runs at most once per frame, however often it is called. */
+export const oncePerFrame = (act) => {
+  let isDue = false;
+  return () => {
+    if (isDue) return;
+    isDue = true;
+    requestAnimationFrame(() => {
+      isDue = false;
+      act();
+    });
+  };
+};
+
+/* Replaces a name with a text field. On leaving it, `done` gets the new name, or "" if unchanged. */
 export const edit = (place, name, label, most, done) => {
   const input = element("input");
   input.value = name;
@@ -43,8 +78,7 @@ export const edit = (place, name, label, most, done) => {
       end(true);
     }
     if (e.key === "Escape") {
-      e.preventDefault();
-      e.stopPropagation();
+      consume(e);
       end(false);
     }
   };
@@ -54,19 +88,20 @@ export const edit = (place, name, label, most, done) => {
   input.select();
 };
 
-/* The time of day so many seconds from now. */
+/* The time of day `seconds` from now. */
 const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hour12: false });
 export const clockIn = (seconds) => clock.format(Date.now() + 1000 * seconds);
 
-/* A line beside the place for dropping: what was refused, and why. */
+/* Shows a message under the drop area: what was refused, and why. */
 export const say = (text, bad = !!text) => {
   const node = $("#drop .upload");
   setText(node, text);
   node?.classList.toggle("bad", bad);
 };
 
-/* One request. Refusals are told; null is their answer, and that of an empty one. */
-export const send = async (method, path, data, tell = say) => {
+/* Sends one request and returns its JSON; null if it was refused or the answer is empty. `report`
+   gets the reason for a refusal. */
+export const send = async (method, path, data, report = say) => {
   const answer = await fetch(
     path,
     data === undefined
@@ -74,41 +109,41 @@ export const send = async (method, path, data, tell = say) => {
       : { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(data) },
   ).catch(() => null);
   if (!answer) {
-    tell(words.NO_ANSWER);
+    report(words.NO_ANSWER);
     return null;
   }
   if (answer.status === 204) {
-    tell("");
+    report("");
     return null;
   }
   const body = await answer.json().catch(() => ({}));
   if (!answer.ok) {
-    tell(typeof body.detail === "string" ? body.detail : words.refused(answer.status));
+    report(typeof body.detail === "string" ? body.detail : words.refused(answer.status));
     return null;
   }
   return body;
 };
 
-/* The stream. `on(kind, act)` hears every update of that kind, and the last one at once.
-   Browsers allow six connections to a server: a hidden tab gives its own back. */
-const hearers = new Map(),
+/* The stream. `on(kind, act)` calls `act` with the latest update of that kind, if there is one, and
+   with every later one. Browsers allow six connections per server, so a hidden tab closes its own. */
+const listeners = new Map(),
   last = new Map();
 export const on = (kind, act) => {
-  if (!hearers.has(kind)) {
-    hearers.set(kind, []);
+  if (!listeners.has(kind)) {
+    listeners.set(kind, []);
     listen(kind);
   }
-  hearers.get(kind).push(act);
+  listeners.get(kind).push(act);
   if (last.has(kind)) act(last.get(kind));
 };
 export const emit = (kind, data) => {
   last.set(kind, data);
-  for (const act of hearers.get(kind) ?? []) act(data);
+  for (const act of listeners.get(kind) ?? []) act(data);
 };
 
 let stream = null,
   address = () => "./events";
-// Of the state only what changed is sent: a run that goes on does not send the documents again.
+// The server sends only the parts of the state that changed: a run does not resend the documents.
 const merged = (old, news) => {
   const all = { ...old };
   for (const [key, value] of Object.entries(news))
@@ -123,12 +158,12 @@ export const attach = (url) => {
   stream = null;
   if (document.hidden) return;
   stream = new EventSource(address());
-  for (const kind of hearers.keys()) listen(kind);
+  for (const kind of listeners.keys()) listen(kind);
   stream.onerror = () => emit("offline", true);
   stream.onopen = () => emit("offline", false);
 };
 document.addEventListener("visibilitychange", () => attach());
-// A waiting run loses its place in line when its tab has been gone for five minutes.
+// A run loses its place in the queue when its tab is gone for five minutes; a hidden tab is not gone.
 setInterval(() => {
   const chat = last.get("state")?.chat;
   if (document.hidden && chat)

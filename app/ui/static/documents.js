@@ -1,4 +1,4 @@
-/* The list of documents: how far each is, how it is read, what was left out, and their order. */
+/* The list of documents: their order, and each one's progress, options and omitted parts. */
 import { $, button, element, on, send, setText } from "./core.js";
 import { put, start as startDragging } from "./reorder.js";
 import { currentId } from "./tree.js";
@@ -42,7 +42,7 @@ const extractors = (row) => {
   select.onchange = () => options(row.id, { extractor: select.value });
   return select;
 };
-// What is unfolded stays so when a document is read anew.
+// Sections that are open stay open when a document is reread.
 const unfolded = new Set();
 const folded = (row, name, title, ...inside) => {
   const details = element("details", name),
@@ -56,7 +56,7 @@ const folded = (row, name, title, ...inside) => {
   return details;
 };
 
-// The end of a name tells more than its middle.
+// The end of a name says more than its middle, so it stays visible.
 const END = 12;
 export const shortened = (name) => {
   const box = element("b", "name");
@@ -191,7 +191,7 @@ const card = (row, rows) => {
   return item;
 };
 
-// A card is made anew only when its own document changed: what a person types elsewhere stays.
+// A card is rebuilt only when its own document changes, so that text typed in another card stays.
 const cards = new Map();
 let painted = "";
 const paint = (documents) => {

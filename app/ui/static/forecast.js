@@ -1,5 +1,5 @@
-/* The forecast card: what the next question costs, and whether the last forecast came true. */
-import { $, clockIn, element, on, setText } from "./core.js";
+/* The forecast card: what the next question will cost, and how accurate the last forecast was. */
+import { $, clockIn, element, on, placePart, setText } from "./core.js";
 import { duration } from "./chart.js";
 import * as words from "./wording.js";
 
@@ -11,8 +11,7 @@ const bar = (one) => {
   let left = 0;
   for (const [kind, percent] of one.parts) {
     const part = element("i", kind);
-    part.style.left = `${left}%`;
-    part.style.width = `${percent}%`;
+    placePart(part, left, percent);
     left += percent;
     track.append(part);
   }

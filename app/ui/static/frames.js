@@ -1,6 +1,6 @@
-/* Lets a page at rest rest. Gradio's loading mark (6.31) counts time in every frame and goes on when
-   it is long gone, so that the page wakes sixty times a second for nothing. Frames asked for from
-   inside a frame, hundreds in a row, come once a second from then on; an animation is long over. */
+/* Lets an idle page rest. Gradio's loading spinner (6.31) counts time in every frame and goes on after
+   it disappears, so the page wakes sixty times a second for nothing. After hundreds of frames in a
+   row, each requested by the one before, later ones run once a second; by then no animation is left. */
 (() => {
   const FRAMES_IN_A_ROW = 300,
     SLOW_MS = 1000;

@@ -1,8 +1,7 @@
-/* Which parts of the page are shown: tabs beside the chat, and one part at a time on phones. */
-import { $, button, element, on, send } from "./core.js";
+/* Shows and hides parts of the page: tabs beside the chat, and one part at a time on phones. */
+import { $, button, element, on, root, send, typeInto } from "./core.js";
 import * as words from "./wording.js";
 
-const root = document.documentElement;
 const aside = (name) => {
   root.dataset.aside = name;
   for (const tab of document.querySelectorAll("#aside-tabs [data-aside]"))
@@ -18,7 +17,7 @@ const tab = (name) => {
   if (name === "memory" || name === "settings") aside(name);
 };
 
-// The catalogue takes the server some seconds, so it is asked for when it is first looked at.
+// The catalogue takes the server a few seconds, so the page requests it when it is first opened.
 let isAsked = false;
 const models = async () => {
   if (isAsked) return;
@@ -37,8 +36,7 @@ const models = async () => {
       const use = button(
         words.USE,
         () => {
-          input().value = model.source;
-          input().dispatchEvent(new Event("input", { bubbles: true }));
+          typeInto(input(), model.source);
           input().focus();
         },
         `${words.USE} ${model.name}`,
@@ -67,6 +65,6 @@ export const start = () => {
     tab("settings");
   };
   on("tab", tab);
-  // On wide screens everything but the settings is in sight.
+  // A wide screen shows everything except the settings.
   matchMedia("(min-width: 701px)").addEventListener("change", () => tab("chat"));
 };

@@ -1,19 +1,19 @@
-/* Prepared documents: what was read and kept, their names, and how much of the disk they may take. */
+/* The library of prepared documents: their names, their size, and the limit on disk space. */
 import { $, button, edit, element, send, setText } from "./core.js";
 import * as words from "./wording.js";
 
 let limit = "";
-const tell = (text) => setText($("#library .answer"), text);
+const report = (text) => setText($("#library .answer"), text);
 
 const show = async () => {
-  const told = await send("GET", "./library", undefined, tell);
-  if (!told) return;
-  setText($("#library .text"), told.text);
+  const library = await send("GET", "./library", undefined, report);
+  if (!library) return;
+  setText($("#library .text"), library.text);
   const quota = $("#library .quota");
-  quota.hidden = told.limit === null;
-  limit = $("input", quota).value = told.limit ?? "";
+  quota.hidden = library.limit === null;
+  limit = $("input", quota).value = library.limit ?? "";
   $("#library .list").replaceChildren(
-    ...told.entries.map((entry) => {
+    ...library.entries.map((entry) => {
       const item = element("li"),
         text = element("div"),
         name = element("b", "", entry.name);
@@ -24,7 +24,7 @@ const show = async () => {
         button(
           words.FORGET,
           async () => {
-            await send("DELETE", `./library/${entry.id}`, undefined, tell);
+            await send("DELETE", `./library/${entry.id}`, undefined, report);
             show();
           },
           words.forget(entry.name),
@@ -37,16 +37,16 @@ const show = async () => {
 
 const rename = (place, entry) =>
   edit(place, entry.name, words.rename(entry.name), 120, async (name) => {
-    if (name) await send("PUT", `./library/${entry.id}/name`, name, tell);
+    if (name) await send("PUT", `./library/${entry.id}/name`, name, report);
     show();
   });
 
-/* Entries that have no room any more are deleted, so a person is asked first. */
+/* A lower limit may delete entries, so ask first. */
 const changeQuota = async (e) => {
   e.preventDefault();
   const field = $("input", e.target),
     size = field.value,
-    change = (may_delete) => send("PUT", "./library/quota", { size, may_delete }, tell);
+    change = (may_delete) => send("PUT", "./library/quota", { size, may_delete }, report);
   let answer = await change(false);
   if (answer?.question && !confirm(answer.question)) {
     field.value = limit;
@@ -54,7 +54,7 @@ const changeQuota = async (e) => {
   }
   if (answer?.question) answer = await change(true);
   if (answer) {
-    tell("");
+    report("");
     show();
   }
 };

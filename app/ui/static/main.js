@@ -46,7 +46,7 @@ const DRAWN = [
   "#library .quota",
 ];
 
-// Gradio names too few of its buttons, those with an icon and no words.
+// Gradio leaves some of its icon buttons without an accessible name.
 const nameButtons = () => {
   for (const b of document.querySelectorAll("button:not([aria-label])"))
     if (b.childElementCount && !b.textContent.trim())

@@ -1,6 +1,6 @@
-/* The running answer as Markdown, added to and never drawn anew, so that its end costs no more than
-   its beginning. Only text nodes and elements of the library's own are made: no HTML of the model's,
-   no picture, and links that do not leave the page by themselves. */
+/* Renders the running answer as Markdown. It only appends and never redraws, so the end of an answer
+   costs no more than its start. It creates text nodes and the library's own elements: no HTML from
+   the model, no pictures, and no link that can be followed. */
 import * as smd from "./smd.min.js";
 import { element } from "./core.js";
 
@@ -12,7 +12,7 @@ export const liveMarkdown = (place) => {
       addToken(data, type);
       return;
     }
-    // A remote picture would tell its server of the question.
+    // Loading a remote picture would reveal the question to its server.
     const picture = element("span", "picture");
     data.nodes[++data.index] = data.nodes[data.index - 1].appendChild(picture);
   };

@@ -1,11 +1,11 @@
-/* The gauges: what GPU and machine hold now, by kind, their peaks and totals. */
-import { $, on, setText } from "./core.js";
+/* The gauges: memory in use on GPU and machine, by kind, with peaks and totals. */
+import { $, on, placePart, setText } from "./core.js";
 
 const paint = (memory) => {
   for (const key of ["device", "host"]) {
     const block = $(`#gauge-${key}`),
       gauge = memory[key];
-    // Without a GPU the model computes in this machine's memory: one gauge tells it all.
+    // Without a GPU the model runs in this machine's memory, and one gauge is enough.
     block.classList.toggle("absent", !gauge);
     if (!gauge) continue;
     const box = $(".gauge", block),
@@ -18,8 +18,7 @@ const paint = (memory) => {
     let left = 0;
     for (const [kind, percent, size] of gauge.parts) {
       const part = $(`.${kind}`, bar);
-      part.style.left = `${left}%`;
-      part.style.width = `${percent}%`;
+      placePart(part, left, percent);
       left += percent;
       const row = $(`.kinds .${kind}`, box);
       row.hidden = false;

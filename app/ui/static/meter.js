@@ -1,13 +1,13 @@
-/* The context window by what takes it: documents, conversation, room for the answer. */
-import { $, element, on, setText } from "./core.js";
+/* How the context window is used: documents, conversation, room for the answer. */
+import { $, element, on, setText, sum } from "./core.js";
 import * as words from "./wording.js";
 
 const paint = ({ parts, level }) => {
   const meter = $("#meter"),
-    used = parts.reduce((sum, [, percent]) => sum + percent, 0);
+    used = sum(parts.map(([, percent]) => percent));
   meter.hidden = false;
   meter.dataset.level = level;
-  // More than the window is shown as a full one, each part with its share.
+  // If it is over 100 %, show a full bar and scale each part.
   const scale = used > 100 ? 100 / used : 1;
   for (const [name, percent] of parts)
     $(`.track .${name}`, meter).style.width = `${percent * scale}%`;

@@ -1,10 +1,10 @@
-/* What the page knows of a document's parts: fetched once for each revision, shared by tree, map
-   and viewer. Numbers of parts count from 0. */
+/* The parts of each document, fetched once per revision and shared by tree, map and viewer. Part
+   numbers start at 0. */
 import { emit, on, send } from "./core.js";
 
 const known = new Map();
 
-// Of the first 0, 1, 2, … numbers.
+// Running totals: element n is the sum of the first n numbers.
 const sums = (numbers) => {
   const all = new Float64Array(numbers.length + 1);
   numbers.forEach((number, n) => {
@@ -13,7 +13,8 @@ const sums = (numbers) => {
   return all;
 };
 
-// Labels, tokens, chapters, empty and doubts as the server has them; `sums` are tokens before a part.
+// Labels, tokens, chapters, empty and doubts as the server sends them; `sums[n]` is the number of
+// tokens before part n.
 const fetchParts = async (row) => {
   const parts = await send("GET", `./documents/${row.id}/parts`);
   if (!parts) return null;
@@ -79,7 +80,7 @@ const update = async (rows) => {
 let order = [];
 export const inOrder = () => order.map(find).filter(Boolean);
 
-/* Ticks or unticks some parts. */
+/* Ticks (or unticks) the parts with these numbers. */
 export const tick = async (id, numbers, is) => {
   const one = find(id);
   if (!one) return;

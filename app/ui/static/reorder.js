@@ -1,7 +1,7 @@
-/* Documents change places by drag: the head of a card is taken and dropped before or after another. */
+/* Reorders documents by dragging a card by its head to before or after another card. */
 import { element, send } from "./core.js";
 
-// A type of our own, so that no text and no file is taken for a card.
+// Our own type, so that dragged text or files are not mistaken for a card.
 const TYPE = "application/x-mom-document";
 const isCard = (e) => [...e.dataTransfer.types].includes(TYPE);
 
@@ -11,7 +11,7 @@ export const put = (ids, id, at) => {
   if (rest.join() !== ids.join()) send("PUT", "./documents/order", rest);
 };
 
-/* Makes a list of cards, each with `data-id`, one whose `.head`s can be dragged. */
+/* Lets the cards in a list be dragged by their `.head`; each card has a `data-id`. */
 export const start = (list) => {
   const line = element("li", "here");
   line.setAttribute("aria-hidden", "true");

@@ -1,24 +1,12 @@
-/* Memory over the run: a stacked area each for GPU and machine, drawn from points of the stream.
-   Areas differ by pattern and label as well as by colour; pointer and arrow keys read the numbers. */
-import {
-  BOTTOM,
-  chart,
-  duration,
-  KINDS,
-  LEFT,
-  RIGHT,
-  size,
-  step,
-  svg,
-  TOP,
-  total,
-} from "./chart.js";
-import { $, element, on, setText } from "./core.js";
+/* Memory during a run: one stacked area chart each for GPU and machine, drawn from the stream. Areas
+   differ in pattern and label as well as colour; hover or use the arrow keys for values. */
+import { BOTTOM, chart, duration, KINDS, LEFT, RIGHT, size, step, svg, TOP } from "./chart.js";
+import { $, element, on, setText, sum } from "./core.js";
 import { csv, download, png } from "./timeline_export.js";
 import * as words from "./wording.js";
 
 const MOST = 600;
-// The picture is about the model. What other programs take is a number, and drawn on request.
+// The chart is about the model. Memory of programs is given as a number, and drawn on request.
 const BESIDE = ["rest", "others"];
 const undrawn = new Set(BESIDE);
 let lines = {},
@@ -32,31 +20,26 @@ const values = (point, key) => (key === "device" ? point[3] : point[4]);
 const PHASES = { waiting: "", reading: words.READING, answering: words.ANSWERING, idle: "" };
 
 const isDrawn = (kind) => !undrawn.has(kind);
-/* What is not drawn of one reading, of kinds that programs take. */
+/* Memory of programs in one reading that is not drawn. */
 const beside = (list) =>
-  KINDS.reduce(
-    (sum, kind, n) => sum + (BESIDE.includes(kind) && !isDrawn(kind) ? (list[n] ?? 0) : 0),
-    0,
-  );
-/* The name of each kind in its area, if there is room for it: readable without colour. */
+  sum(KINDS.map((kind, n) => (BESIDE.includes(kind) && !isDrawn(kind) ? (list[n] ?? 0) : 0)));
+/* The number of the reading whose time has the least `distance`. */
+const nearest = (distance) =>
+  points.reduce((best, [time], n) => (distance(time) < distance(points[best][0]) ? n : best), 0);
+/* Puts each kind's name inside its area if it fits, so that the chart is readable without colour. */
 const inside = (one, stacks, drawn) =>
   KINDS.flatMap((kind, index) => {
     const { x, y, right } = one.scale,
       text = words.KINDS[kind],
       half = 3 * text.length + 6;
     const high = (n) => y(stacks[n][index]) - y(stacks[n][index + 1]);
-    const nearest = (at) =>
-      points.reduce(
-        (best, _, n) =>
-          Math.abs(x(points[n][0]) - at) < Math.abs(x(points[best][0]) - at) ? n : best,
-        0,
-      );
+    const nearestTo = (at) => nearest((time) => Math.abs(x(time) - at));
     const thickest = points.reduce((best, _, n) => (high(n) > high(best) ? n : best), 0);
-    // To the left, where lines have no names; else where it is thickest.
-    const first = nearest(LEFT + (right - LEFT) / 4),
+    // On the left, where lines have no names; if the area is too thin there, where it is thickest.
+    const first = nearestTo(LEFT + (right - LEFT) / 4),
       at = x(points[high(first) > 17 ? first : thickest][0]);
     const place = Math.min(right - half, Math.max(LEFT + half, at)),
-      n = nearest(place);
+      n = nearestTo(place);
     if (!drawn[index] || !(high(n) > 17)) return [];
     return [
       svg(
@@ -72,12 +55,12 @@ const inside = (one, stacks, drawn) =>
     ];
   });
 
-/* Names of lines in the chart's right half, pushed apart where they would lie on each other. */
+/* Names the lines at the right edge, moved apart where they would overlap. */
 const named = (labels, right, bottom) => {
   labels.sort((a, b) => a.at - b.at);
   let last = -Infinity;
   return labels.map(({ at, name, text }) => {
-    // Above its line, or below it where another one is in the way.
+    // Above its line, or below it if another name is in the way.
     const above = Math.max(at - 4, TOP + 11);
     last = Math.min(bottom - 4, above < last + 13 ? Math.max(last + 13, at + 12) : above);
     return svg("text", { class: name, x: right - 4, y: last, "text-anchor": "end" }, text);
@@ -99,12 +82,12 @@ const draw = (one) => {
   });
   const peak = Math.max(...stacks.map((sums) => sums.at(-1)));
   const isMain = one.key === (lines.device_name ? "device" : "host");
-  // Plain transformers needs its program, too: everything but weights, KV and activations.
+  // Plain transformers needs this program's memory too: everything but weights, KV and activations.
   const program = isDrawn("rest")
     ? (values(points.at(-1), one.key)[KINDS.indexOf("rest")] ?? 0)
     : 0;
   const standard = isMain && lines.standard ? lines.standard + program : null;
-  // What is not drawn leaves so much room at the least: that is the limit of what is.
+  // Memory that is not drawn lowers the limit for the rest.
   const aside = Math.max(...points.map((point) => beside(values(point, one.key))));
   const limit = (one.key === "device" ? lines.device_limit : lines.host_limit) - aside;
   const most = Math.max(peak, standard ?? 0, 64);
@@ -132,7 +115,7 @@ const draw = (one) => {
     }
     for (const path of one.paths[kind]) path.setAttribute("d", d);
   });
-  // The scale, the phases, and the lines that tell why it fits.
+  // The scale, the phases, and the lines that show why it fits.
   const grid = [],
     gap = step(top, 4);
   for (let v = 0; v <= top; v += gap) {
@@ -174,7 +157,7 @@ const draw = (one) => {
           }),
         );
         const layers = Math.max(...points.slice(from, n).map((one) => one[2]));
-        // Four looks a second do not see each layer; what answers has read them all.
+        // Four readings a second can miss layers; once it answers, all of them were read.
         const seen =
           point[1] === "answering"
             ? words.ALL_LAYERS
@@ -184,7 +167,7 @@ const draw = (one) => {
         );
         if (text)
           phases.push(svg("text", { x: (a + b) / 2, y: 12, "text-anchor": "middle" }, text));
-        // A line for each layer, as long as they can be told apart.
+        // One line per layer, if there is room to tell them apart.
         const begins = points.slice(from + 1, n).filter((one, i) => one[2] !== points[from + i][2]);
         if (b - a > 4 * layers)
           for (const one of begins)
@@ -200,7 +183,7 @@ const draw = (one) => {
     labels = [],
     level = (value, name, text) => {
       if (!value) return;
-      // What is far above is only named, so that the areas stay large.
+      // A level far above the chart is only named, so that the areas stay large.
       if (value > top) {
         over.push(svg("text", { class: name, x: LEFT + 4, y: TOP + 12 }, `\u2191 ${text}`));
         return;
@@ -241,7 +224,7 @@ const draw = (one) => {
   );
 };
 
-const tell = (one) => {
+const showTip = (one) => {
   one.tip.hidden = cursor === null;
   if (cursor === null) return;
   const point = points[cursor],
@@ -252,7 +235,7 @@ const tell = (one) => {
   KINDS.forEach((kind, n) => {
     if (list[n] !== undefined) rows.push([words.KINDS[kind], size(list[n])]);
   });
-  rows.push([words.ALL, size(total(list))]);
+  rows.push([words.ALL, size(sum(list))]);
   if (point[5]) rows.push([words.DISK, size(point[5])]);
   one.tip.replaceChildren(
     ...rows.map(([name, value]) => {
@@ -273,14 +256,14 @@ const paint = () => {
   if (!points.length) return;
   for (const one of charts) {
     draw(one);
-    tell(one);
+    showTip(one);
   }
   for (const kind of KINDS)
     $(`.legend .${kind} button`, box)?.setAttribute("aria-pressed", String(isDrawn(kind)));
   $(".marks", box).replaceChildren(
     ...marks.map(([at, text]) => element("li", "", `${duration(at)}: ${text}`)),
   );
-  // A label that changes twice a second would be noise.
+  // A label that changes twice a second would be noise to a screen reader.
   if (Date.now() - announced > 5000) {
     announced = Date.now();
     for (const one of charts) one.root.setAttribute("aria-label", one.summary);
@@ -315,12 +298,7 @@ const begin = (news) => {
     one.root.addEventListener("pointermove", (e) => {
       if (!points.length) return;
       const t = ((e.offsetX - LEFT) / Math.max(1, one.scale.right - LEFT)) * one.scale.end;
-      look(
-        points.reduce(
-          (best, point, n) => (Math.abs(point[0] - t) < Math.abs(points[best][0] - t) ? n : best),
-          0,
-        ),
-      );
+      look(nearest((time) => Math.abs(time - t)));
     });
     one.root.addEventListener("pointerleave", () => look(null));
     one.root.addEventListener("blur", () => look(null));
@@ -345,7 +323,7 @@ const look = (n) => {
   if (points.length) paint();
 };
 
-/* Large: the card itself moves into a dialog, and back. */
+/* Enlarges the chart by moving its card into a dialog, or moves it back. */
 const wide = (is) => {
   const dialog = $("#timeline dialog"),
     card = $("#timeline .card"),

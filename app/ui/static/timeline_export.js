@@ -1,6 +1,6 @@
-/* The timeline as a file: its readings as CSV, its charts as a picture. */
-import { $, element } from "./core.js";
-import { KINDS, LEFT, NS, total } from "./chart.js";
+/* Exports the timeline: its readings as CSV, its charts as a PNG. */
+import { $, element, sum } from "./core.js";
+import { KINDS, LEFT, NS } from "./chart.js";
 import * as words from "./wording.js";
 
 export const download = (name, blob) => {
@@ -10,7 +10,7 @@ export const download = (name, blob) => {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 };
-/* One row a reading; `marks` are notes with their time. */
+/* One row per reading; `marks` are notes with their time. */
 export const csv = (points, marks) => {
   const ofDevice = KINDS.filter((kind) => kind !== "others");
   const head = [
@@ -38,7 +38,7 @@ export const csv = (points, marks) => {
   ]);
   return `${[head, ...rows].map((row) => row.join(",")).join("\n")}\n`;
 };
-/* What is seen, with the legend of the kinds that are drawn. */
+/* The charts as shown, with a legend of the kinds that are drawn. */
 export const png = async (charts, kinds) => {
   const scale = 2,
     gap = 26,
@@ -48,7 +48,7 @@ export const png = async (charts, kinds) => {
   const canvas = element("canvas"),
     context = canvas.getContext("2d");
   canvas.width = scale * width;
-  canvas.height = scale * (total(heights) + legend);
+  canvas.height = scale * (sum(heights) + legend);
   context.scale(scale, scale);
   const style = getComputedStyle($("#timeline .card"));
   context.fillStyle = style.backgroundColor;
@@ -57,7 +57,7 @@ export const png = async (charts, kinds) => {
   for (const [n, one] of charts.entries()) {
     const copy = one.root.cloneNode(true),
       nodes = copy.querySelectorAll("*");
-    // A picture has no style sheet: what is seen is written into it.
+    // A picture has no style sheet, so the computed styles are copied into it.
     one.root.querySelectorAll("*").forEach((node, i) => {
       const seen = getComputedStyle(node);
       for (const name of [

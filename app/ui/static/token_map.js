@@ -1,6 +1,6 @@
-/* The token map: a strip per document, a cell per page or file, as wide as its tokens. Drawn on a
-   canvas, for a manual has thousands of pages. */
-import { $, element, on, setText } from "./core.js";
+/* The token map: one strip per document, with a cell per page or file, as wide as its share of tokens.
+   It is drawn on a canvas because a manual has thousands of pages. */
+import { $, element, on, oncePerFrame, setText, sum } from "./core.js";
 import { find } from "./parts.js";
 import { view } from "./viewer.js";
 import * as words from "./wording.js";
@@ -8,12 +8,10 @@ import * as words from "./wording.js";
 let strips = [],
   rows = [],
   run = null,
-  cited = new Set(),
-  dirty = false;
+  cited = new Set();
 const key = (id, cell) => `${id} ${cell}`;
-const sum = (list) => list.reduce((all, one) => all + one, 0);
 
-// A strip stays the same node while it has as many cells, so that who is on it by keyboard stays.
+// A strip keeps its node while its number of cells stays the same, so that keyboard focus stays.
 const build = (news) => {
   strips = news;
   $("#map").classList.toggle("empty", !strips.length);
@@ -23,7 +21,7 @@ const build = (news) => {
     );
     const one = Object.assign(known ?? create(strip), { strip });
     let left = 0;
-    // An empty page has a width, too: it is there to be seen and clicked.
+    // An empty page gets a width too, so that it can be seen and clicked.
     const least = sum(strip.tokens) / 600 / Math.max(1, strip.tokens.length / 100);
     const widths = strip.tokens.map((tokens) => Math.max(tokens, least)),
       all = sum(widths);
@@ -33,7 +31,7 @@ const build = (news) => {
       return start;
     });
     one.ends = [...one.starts.slice(1), 1];
-    if (document.activeElement === one.canvas) name_(one);
+    if (document.activeElement === one.canvas) announce(one);
     return one;
   });
   const box = $("#map .strips"),
@@ -57,7 +55,7 @@ const create = (strip) => {
   const one = { strip, row, canvas, cell: 0, hover: null };
   canvas.onpointermove = (e) => {
     one.hover = cellAt(one, e.offsetX);
-    tell(one, one.hover);
+    showTip(one, one.hover);
     later();
   };
   canvas.onpointerleave = () => {
@@ -70,7 +68,7 @@ const create = (strip) => {
     open(one);
   };
   canvas.onfocus = () => {
-    name_(one);
+    announce(one);
     later();
   };
   canvas.onblur = later;
@@ -81,7 +79,7 @@ const create = (strip) => {
     if (move !== undefined) {
       e.preventDefault();
       one.cell = Math.min(one.strip.tokens.length - 1, Math.max(0, one.cell + move));
-      name_(one);
+      announce(one);
       later();
     }
     if (e.key === "Enter" || e.key === " ") {
@@ -116,21 +114,13 @@ const describe = (one, cell) => {
   const tokens = strip.tokens[cell].toLocaleString("en");
   return `${name ?? ""} · ${tokens} tokens · ${STATES[strip.states[cell]]}`;
 };
-const tell = (one, cell) => setText($("#map .tip"), describe(one, cell));
-const name_ = (one) => {
+const showTip = (one, cell) => setText($("#map .tip"), describe(one, cell));
+const announce = (one) => {
   one.canvas.setAttribute("aria-valuenow", String(one.cell + 1));
   one.canvas.setAttribute("aria-valuetext", describe(one, one.cell));
 };
 
-const later = () => {
-  if (!dirty) {
-    dirty = true;
-    requestAnimationFrame(() => {
-      dirty = false;
-      rows.forEach(draw);
-    });
-  }
-};
+const later = oncePerFrame(() => rows.forEach(draw));
 
 const draw = (one) => {
   const { canvas, strip } = one,
@@ -162,7 +152,7 @@ const draw = (one) => {
       c.fillRect(x, 0, w, height);
     }
     if (state === "w" && isReading) {
-      // Every layer reads all pages: the fuller, the more layers have been through this one.
+      // Every layer reads all pages: the fuller a cell, the more layers have read its page.
       const done =
         (run.layer - 1 + (run.at_tokens >= token + tokens ? 1 : 0)) / Math.max(1, run.layers);
       c.globalAlpha = 0.85;
@@ -215,7 +205,7 @@ const draw = (one) => {
   });
 };
 
-// Pages that an answer names are marked while it grows, and stay marked once it is done.
+// Pages that an answer cites are marked while it grows, and stay marked when it is done.
 let seen = "",
   asked = 0;
 const cite = (text) => {

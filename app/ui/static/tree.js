@@ -1,6 +1,6 @@
 /* The tree of parts: documents, chapters or folders, pages or files, each with its tokens and a tick.
-   Only the rows in sight are in the page, so that 50,000 files cost no more than fifty. */
-import { $, element, on, setText } from "./core.js";
+   Only visible rows are in the page, so that 50,000 files cost no more than fifty. */
+import { $, consume, element, on, oncePerFrame, setText } from "./core.js";
 import { inOrder, tick } from "./parts.js";
 import { view } from "./viewer.js";
 import * as words from "./wording.js";
@@ -13,7 +13,7 @@ let rowPixels = 28,
   windowTokens = null;
 const open = new Set();
 
-// A node stands for the parts `first` to `end` of a document; a leaf for one of them.
+// A node stands for the parts from `first` up to, but not including, `end`; a leaf for one part.
 const node = (doc, title, level, first, end, key) => ({
   doc,
   title,
@@ -30,7 +30,7 @@ const leaf = (doc, n, level, title) => ({
 });
 
 const grouped = (doc, parent, first, end) => {
-  // A run of pages without chapters: by hundreds, if there are many.
+  // Pages without chapters are grouped by the hundred if there are many.
   const level = parent.level + 1;
   if (end - first <= 2 * GROUP) {
     for (let n = first; n < end; n += 1) parent.children.push(leaf(doc, n, level));
@@ -51,7 +51,7 @@ const grouped = (doc, parent, first, end) => {
     parent.children.push(group);
   }
 };
-// A chapter ends where the next one begins that is no part of it.
+// A chapter ends where the next chapter outside it begins.
 const chapterEnds = (chapters, total) => {
   const ends = [],
     after = [];
@@ -111,7 +111,7 @@ const build = () => {
     else grouped(doc, root, 0, labels.length);
     return root;
   });
-  // The only document is open from the start.
+  // If there is only one document, it starts open.
   if (nodes.length === 1 && !open.has(`closed ${nodes[0].key}`)) open.add(nodes[0].key);
   flatten();
 };
@@ -182,17 +182,17 @@ const draw = () => {
     to = Math.min(visible.length, from + Math.ceil((box.clientHeight || 320) / rowPixels) + 12);
   const shown = [];
   for (let at = from; at < to; at += 1) shown.push(row(visible[at], at));
-  // One row can always be reached by the Tab key, in sight or not.
+  // The focused row is always in the page, so that the Tab key can reach it.
   if (visible.length && (focused < from || focused >= to))
     shown.push(row(visible[focused], focused));
   inner.replaceChildren(...shown);
   if (hadFocus) $(`#tree-${focused}`)?.focus({ preventScroll: true });
   $("#documents .parts").hidden = !visible.length;
-  // What page range and search are about.
+  // The document that page range and search apply to.
   setText($("#documents .about"), nodes.length > 1 ? current().parts.name : "");
   const range = $("#documents .range"),
     { unit = "part", labels = [] } = current()?.parts ?? {};
-  // Files have names, not numbers.
+  // Files have names, not page numbers.
   range.hidden = unit === "file" || labels.length < 2;
   $("input", range).placeholder = $("input", range).ariaLabel = words.keep(unit);
 };
@@ -241,7 +241,7 @@ const KEYS = {
   " ": toggle,
 };
 
-// The document that page range and search are about: that of the row in focus.
+// The document that page range and search apply to: that of the focused row.
 const current = () => visible[focused]?.doc ?? inOrder()[0];
 export const currentId = () => current()?.parts.id;
 
@@ -264,21 +264,11 @@ export const start = () => {
     }
   });
   on("parts", build);
-  let isDue = false;
-  box.addEventListener("scroll", () => {
-    if (!isDue) {
-      isDue = true;
-      requestAnimationFrame(() => {
-        isDue = false;
-        draw();
-      });
-    }
-  });
+  box.addEventListener("scroll", oncePerFrame(draw));
   box.addEventListener("keydown", (e) => {
     const one = visible[focused];
     if (!one || !KEYS[e.key] || e.ctrlKey || e.metaKey || e.altKey) return;
-    e.preventDefault();
-    e.stopPropagation();
+    consume(e);
     KEYS[e.key](one);
   });
   box.addEventListener("click", (e) => {

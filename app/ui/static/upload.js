@@ -1,5 +1,5 @@
-/* Files on their way in: dropped anywhere on the page (folders with their paths), chosen, or pasted. */
-import { $, say } from "./core.js";
+/* Uploads files that are dropped anywhere on the page (folders with their paths), chosen or pasted. */
+import { $, consume, root, say, sum } from "./core.js";
 import * as words from "./wording.js";
 
 const SKIPPED = new Set([
@@ -31,7 +31,7 @@ const reason = (status, text) => {
   try {
     detail = JSON.parse(text).detail;
   } catch {
-    /* not ours */
+    /* The answer is not from our routes. */
   }
   const fault = new Error(typeof detail === "string" && detail ? detail : words.refused(status));
   fault.isRefusal = status === 400;
@@ -43,14 +43,14 @@ const upload = (batches, faults = []) => {
   return queue;
 };
 const uploadNow = async (batches, faults) => {
-  const total = batches.flat().reduce((sum, item) => sum + item.file.size, 0) || 1;
+  const total = sum(batches.flat().map((item) => item.file.size)) || 1;
   let done = 0;
   say(words.UPLOADING, false);
   for (const batch of batches) {
     const id = number();
     try {
       for (const item of batch) {
-        // One file that cannot be taken does not stop the rest of its folder.
+        // One refused file does not stop the rest of its folder.
         try {
           await put(id, item, (loaded) =>
             say(words.uploaded(Math.round((100 * (done + loaded)) / total)), false),
@@ -71,7 +71,7 @@ const uploadNow = async (batches, faults) => {
 };
 const walk = async (entry, prefix, out, faults) => {
   if (entry.isFile) {
-    // One file that cannot be read does not stop the rest of its folder.
+    // One unreadable file does not stop the rest of its folder.
     try {
       out.push({
         file: await new Promise((ok, no) => entry.file(ok, no)),
@@ -81,7 +81,7 @@ const walk = async (entry, prefix, out, faults) => {
       faults.push(words.unreadable(`${prefix}${entry.name}`));
     }
   } else if (prefix && SKIPPED.has(entry.name)) {
-    // Named, so that it is listed as left out, but not sent.
+    // Send its name only, so that the server lists it as left out.
     out.push({ file: new File([], "…"), path: `${prefix}${entry.name}/…` });
   } else {
     const reader = entry.createReader();
@@ -92,7 +92,7 @@ const walk = async (entry, prefix, out, faults) => {
     }
   }
 };
-const dragging = (is) => document.documentElement.classList.toggle("dragging", is);
+const dragging = (is) => root.classList.toggle("dragging", is);
 addEventListener("dragover", (e) => {
   if ([...e.dataTransfer.types].includes("Files")) {
     e.preventDefault();
@@ -107,9 +107,8 @@ addEventListener(
   async (e) => {
     dragging(false);
     if (!e.dataTransfer.files.length) return;
-    e.preventDefault();
-    e.stopPropagation();
-    // Both lists are emptied at the first await.
+    consume(e);
+    // Copy both lists: the browser empties them at the first await.
     const entries = [...e.dataTransfer.items].map((i) => i.webkitGetAsEntry?.()).filter(Boolean);
     const files = [...e.dataTransfer.files];
     const batches = [],
@@ -131,15 +130,14 @@ addEventListener(
   },
   true,
 );
-// A long paste is a document, not a question.
+// A long pasted text becomes a document, not a question.
 let pasted = 0;
 document.addEventListener(
   "paste",
   (e) => {
     const text = e.clipboardData?.getData("text/plain") ?? "";
     if (text.length <= 4000 || !e.target.matches?.("#question textarea")) return;
-    e.preventDefault();
-    e.stopPropagation();
+    consume(e);
     const name = words.pasted(++pasted);
     upload([[{ file: new File([text], name), path: name }]]);
   },

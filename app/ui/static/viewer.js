@@ -1,10 +1,9 @@
-/* The viewer beside the chat: a page as it is printed or a file with its lines, the quoted place
-   marked, and the exact text that the model sees. */
-import { $, element, emit, on, send, setText } from "./core.js";
+/* The viewer beside the chat: a page as printed or a file with line numbers, the quoted passage marked,
+   and the exact text that the model sees. */
+import { $, element, emit, on, root, send, setText } from "./core.js";
 import { find, tick } from "./parts.js";
 import * as words from "./wording.js";
 
-const root = document.documentElement;
 let at = { id: "", number: 0, quote: "" },
   part = null,
   shows = "page",
@@ -32,7 +31,7 @@ export const close = () => {
   turn += 1;
   root.dataset.viewing = "false";
   $("#viewer img").removeAttribute("src");
-  // A row of the tree may have been drawn anew meanwhile.
+  // The tree may have redrawn its row in the meantime.
   (before?.isConnected ? before : document.getElementById(before?.id))?.focus();
   emit("viewed", null);
 };
@@ -110,7 +109,7 @@ const paintPage = async () => {
   else image.addEventListener("load", go, { once: true });
 };
 
-// Text in pieces: kinds of code, line numbers, and the quoted place across all of them.
+// Draws the text: syntax colours, line numbers, and the quoted passage across all of them.
 const paintText = () => {
   const text = $(".text", card()),
     place = at.quote ? placeOf(part.text, at.quote) : null;
@@ -156,7 +155,7 @@ const paintText = () => {
   else $(".sheet", card()).scrollTop = 0;
 };
 
-// Where some words stand in a text, whatever the white space between them.
+// Where some words are in a text, whatever the white space between them.
 const placeOf = (text, wanted) => {
   const escaped = wanted
     .trim()
@@ -173,31 +172,31 @@ const choice = async () => {
 const go = (number) => {
   if (Number.isInteger(number) && number >= 0 && number < part.total) view(at.id, number);
 };
-// The document is read anew for it: its parts come back when that is done.
+// The document is reread for this; its new parts arrive when that is done.
 const extract = async (extractor) => {
   const before = find(at.id)?.revision;
   await send("PUT", `./documents/${at.id}/parts/${at.number}/extractor`, extractor);
   setText($("#viewer .doubt"), words.READ_ANEW);
-  anew = { ...at, before, turn };
-  lookAnew();
+  reread = { ...at, before, turn };
+  showReread();
 };
-let anew = null;
-const lookAnew = () => {
-  if (!anew || anew.turn !== turn || !isOpen()) {
-    anew = null;
+let reread = null;
+const showReread = () => {
+  if (!reread || reread.turn !== turn || !isOpen()) {
+    reread = null;
     return;
   }
-  const revision = find(anew.id)?.revision;
-  if (revision === undefined || revision === anew.before) return;
-  const { id, number, quote } = anew;
-  anew = null;
+  const revision = find(reread.id)?.revision;
+  if (revision === undefined || revision === reread.before) return;
+  const { id, number, quote } = reread;
+  reread = null;
   shows = "text";
   view(id, number, quote);
 };
 
 export const start = () => {
   const box = card();
-  on("parts", lookAnew);
+  on("parts", showReread);
   box.onclick = (e) => {
     const act = e.target.closest("[data-act]")?.dataset.act,
       tab = e.target.closest("[data-show]")?.dataset.show;
