@@ -1,5 +1,6 @@
 /* What all panels share: small DOM helpers, requests to our routes, and the one stream of updates.
    Text from outside is only ever set as text, never as HTML. */
+import * as words from "./wording.js";
 
 export const $ = (selector, from = document) => from.querySelector(selector);
 
@@ -73,7 +74,7 @@ export const send = async (method, path, data, tell = say) => {
       : { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(data) },
   ).catch(() => null);
   if (!answer) {
-    tell("The program does not answer. Is it still running?");
+    tell(words.NO_ANSWER);
     return null;
   }
   if (answer.status === 204) {
@@ -82,9 +83,7 @@ export const send = async (method, path, data, tell = say) => {
   }
   const body = await answer.json().catch(() => ({}));
   if (!answer.ok) {
-    tell(
-      typeof body.detail === "string" ? body.detail : `The request was refused (${answer.status}).`,
-    );
+    tell(typeof body.detail === "string" ? body.detail : words.refused(answer.status));
     return null;
   }
   return body;

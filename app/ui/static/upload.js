@@ -1,5 +1,6 @@
 /* Files on their way in: dropped anywhere on the page (folders with their paths), chosen, or pasted. */
 import { $, say } from "./core.js";
+import * as words from "./wording.js";
 
 const SKIPPED = new Set([
   ".git",
@@ -22,7 +23,7 @@ const put = (batch, item, onprogress) =>
     request.upload.onprogress = (e) => onprogress(e.loaded);
     request.onload = () =>
       request.status < 300 ? done() : fail(reason(request.status, request.responseText));
-    request.onerror = () => fail(new Error("The upload broke off. Is the program still running?"));
+    request.onerror = () => fail(new Error(words.UPLOAD_BROKEN));
     request.send(item.file);
   });
 const reason = (status, text) => {
@@ -32,9 +33,7 @@ const reason = (status, text) => {
   } catch {
     /* not ours */
   }
-  const fault = new Error(
-    typeof detail === "string" && detail ? detail : `The upload was refused (${status}).`,
-  );
+  const fault = new Error(typeof detail === "string" && detail ? detail : words.refused(status));
   fault.isRefusal = status === 400;
   return fault;
 };
@@ -46,7 +45,7 @@ const upload = (batches, faults = []) => {
 const uploadNow = async (batches, faults) => {
   const total = batches.flat().reduce((sum, item) => sum + item.file.size, 0) || 1;
   let done = 0;
-  say("Uploading …", false);
+  say(words.UPLOADING, false);
   for (const batch of batches) {
     const id = number();
     try {
@@ -54,7 +53,7 @@ const uploadNow = async (batches, faults) => {
         // One file that cannot be taken does not stop the rest of its folder.
         try {
           await put(id, item, (loaded) =>
-            say(`Uploading: ${Math.round((100 * (done + loaded)) / total)} %`, false),
+            say(words.uploaded(Math.round((100 * (done + loaded)) / total)), false),
           );
         } catch (fault) {
           if (batch.length === 1 || !fault.isRefusal) throw fault;
@@ -79,7 +78,7 @@ const walk = async (entry, prefix, out, faults) => {
         path: prefix + entry.name,
       });
     } catch {
-      faults.push(`${prefix}${entry.name} could not be read from the disk.`);
+      faults.push(words.unreadable(`${prefix}${entry.name}`));
     }
   } else if (prefix && SKIPPED.has(entry.name)) {
     // Named, so that it is listed as left out, but not sent.
@@ -122,11 +121,10 @@ addEventListener(
         try {
           await walk(entry, "", out, faults);
         } catch {
-          faults.push(`${entry.name} could not be read from the disk.`);
+          faults.push(words.unreadable(entry.name));
         }
         if (out.length) batches.push(out);
-        else if (faults.length === known)
-          faults.push(`${entry.name} is an empty folder: there is nothing to read in it.`);
+        else if (faults.length === known) faults.push(words.emptyFolder(entry.name));
       }
     else for (const file of files) batches.push([{ file, path: file.name }]);
     if (batches.length || faults.length) upload(batches, faults);
@@ -142,7 +140,7 @@ document.addEventListener(
     if (text.length <= 4000 || !e.target.matches?.("#question textarea")) return;
     e.preventDefault();
     e.stopPropagation();
-    const name = `Pasted text ${++pasted}.txt`;
+    const name = words.pasted(++pasted);
     upload([[{ file: new File([text], name), path: name }]]);
   },
   true,

@@ -12,6 +12,8 @@ export const COPIED = "Copied";
 export const NOT_THERE = "This document is no longer here. Drop it again to look inside.";
 export const OFFLINE =
   "mom-chat is not responding. Is it still running? This page reconnects automatically.";
+export const NO_ANSWER = "mom-chat is not responding. Is it still running?";
+export const refused = (status) => `The request was refused (${status}).`;
 export const STARTERS = [
   "Summarise the most important points.",
   "Which names, dates and numbers matter most?",
@@ -78,6 +80,14 @@ export const LEAVE_OUT = "Leave this part out";
 export const PUT_IN = "Put this part back";
 export const NO_TEXT = "This part has no text, so the model sees nothing of it.";
 export const READ_ANEW = "Rereading the document …";
+
+// Uploads.
+export const UPLOADING = "Uploading …";
+export const uploaded = (percent) => `Uploading: ${percent} %`;
+export const UPLOAD_BROKEN = "The upload was interrupted. Is mom-chat still running?";
+export const unreadable = (path) => `${path} could not be read from the disk.`;
+export const emptyFolder = (name) => `${name} is an empty folder: there is nothing to read in it.`;
+export const pasted = (number) => `Pasted text ${number}.txt`;
 
 // Documents.
 const COUNTS = new Intl.NumberFormat("en");
