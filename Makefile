@@ -60,6 +60,18 @@ WITH_QUANTISED := PYTHONPATH=$(TORCHAO):$(BITSANDBYTES)
 # for they share fixtures.
 IN_TWO := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
+# Scripts and styles. Biome comes from npm, which has it for every system; without npm they go unchecked.
+BIOME_VERSION := 2.6.8
+BIOME := $(VENV)/biome-$(BIOME_VERSION)
+HAS_NPM := command -v npm >/dev/null 2>&1
+$(BIOME)/.installed: | $(VENV)/bin/python
+	@$(HAS_NPM) || exit 0; \
+		npm install --prefix $(BIOME) --no-save --no-package-lock --no-audit --no-fund --ignore-scripts \
+			--loglevel=error @biomejs/biome@$(BIOME_VERSION) && touch $@
+RUN_BIOME := $(HAS_NPM) || \
+	{ echo "********** NO NPM FOUND: scripts and styles are NOT CHECKED. Install Node.js to check them. **********"; \
+	  exit 0; }; $(BIOME)/node_modules/.bin/biome
+
 test: setup-test check browser $(OLDEST)/.installed $(QUANTISED)
 	$(IN_TWO) -m "not slow and not browser"
 	$(BIN)/python -m pytest -m "not slow" tests/browser
@@ -72,16 +84,16 @@ test-all: test
 	$(IN_TWO) -m "slow and not browser" --ignore tests/equivalence
 	$(BIN)/python -m pytest -m slow tests/browser
 
-check: setup-test
+check: setup-test $(BIOME)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/biome check --error-on-warnings
+	@$(RUN_BIOME) check --error-on-warnings
 	$(BIN)/mypy
 
-format: setup-test
+format: setup-test $(BIOME)/.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(BIN)/biome check --write
+	@$(RUN_BIOME) check --write
 
 bench: setup-test
 	$(BIN)/python -m benchmarks.run
